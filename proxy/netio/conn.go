@@ -1,0 +1,244 @@
+// Package netio is the proxy's view of sockets: reads that take a slab only when
+// there is something to read, writes of several views in one call, deadlines that
+// are cheap to move, splicing, original destinations, dialling and listening.
+//
+// Reads and writes go to the descriptor inside syscall.RawConn callbacks on the
+// runtime's poller. What travels on the sockets is not here.
+package netio
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/buffer"
+)
+
+// ErrWouldBlock is what TryReadBuf returns when nothing has arrived.
+var ErrWouldBlock = errors.New("netio: would block")
+
+// ErrInterrupted is what a blocked read returns after Interrupt.
+var ErrInterrupted = errors.New("netio: interrupted")
+
+// Conn is a stream connection. One goroutine may read while another writes. The
+// embedded net.Conn is the connection itself or, after a TLS handshake, the
+// encrypted one; Conn's own methods shadow those that would bypass its state.
+type Conn struct {
+	net.Conn
+	raw     syscall.RawConn // nil where the bytes are not those of a descriptor
+	r       readOp
+	w       writeOp
+	pending buffer.Buf // read already, by listener filters: the next read returns it
+
+	readBy, readArmed time.Time // deadline wanted; deadline that the poller knows
+	interrupted       atomic.Bool
+}
+
+// NewConn takes over c. TCP and unix sockets are read and written directly; any
+// other connection through its methods.
+func NewConn(c net.Conn) *Conn {
+	nc := &Conn{Conn: c}
+	switch s := c.(type) {
+	case *net.TCPConn:
+		nc.raw, _ = s.SyscallConn()
+	case *net.UnixConn:
+		nc.raw, _ = s.SyscallConn()
+	}
+	nc.r.fn = nc.r.try
+	nc.w.fn = nc.w.try
+	return nc
+}
+
+// Direct reports whether c is a plain socket, so that the kernel can splice it.
+func (c *Conn) Direct() bool { return c.raw != nil }
+
+// Unread puts b in front of what the socket still has to give. It consumes b.
+func (c *Conn) Unread(b *buffer.Buf) {
+	b.MoveAll(&c.pending)
+	c.pending.MoveAll(b)
+}
+
+// Pending returns how many unread bytes Conn holds in front of the socket.
+func (c *Conn) Pending() int { return c.pending.Len() }
+
+// ReadBuf waits until there is something to read and appends it to b, at most one
+// slab. It holds no slab while it waits. It returns io.EOF at the end of the
+// stream, os.ErrDeadlineExceeded after the read deadline, ErrInterrupted after
+// Interrupt.
+func (c *Conn) ReadBuf(b *buffer.Buf) (int, error) { return c.readBuf(b, buffer.SlabSize, false) }
+
+// ReadBufMax is ReadBuf with the most bytes to read.
+func (c *Conn) ReadBufMax(b *buffer.Buf, limit int) (int, error) { return c.readBuf(b, limit, false) }
+
+// TryReadBuf is ReadBuf that returns ErrWouldBlock instead of waiting.
+func (c *Conn) TryReadBuf(b *buffer.Buf) (int, error) { return c.readBuf(b, buffer.SlabSize, true) }
+
+// minRead is the least room that is worth a system call.
+const minRead = 2 << 10
+
+func (c *Conn) readBuf(b *buffer.Buf, limit int, try bool) (int, error) {
+	if n := min(c.pending.Len(), limit); n > 0 {
+		b.Move(&c.pending, n)
+		return n, nil
+	}
+	if c.raw == nil {
+		return c.readThrough(b, limit, try)
+	}
+	for {
+		c.r.buf, c.r.limit, c.r.try1 = b, limit, try
+		err := c.raw.Read(c.r.fn)
+		c.r.buf = nil
+		switch {
+		case err == nil:
+			return c.r.n, c.r.err
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return 0, err
+		}
+		if err := c.rearm(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// rearm is called when the poller's deadline has passed: it tells whether the
+// deadline that was asked for has, too, and otherwise moves the poller's.
+func (c *Conn) rearm() error {
+	if c.interrupted.Load() {
+		return ErrInterrupted
+	}
+	if !c.readBy.IsZero() && !time.Now().Before(c.readBy) {
+		return os.ErrDeadlineExceeded
+	}
+	c.readArmed = c.readBy
+	if err := c.Conn.SetReadDeadline(c.readBy); err != nil {
+		return err
+	}
+	if c.interrupted.Load() { // between the check above and the new deadline
+		return ErrInterrupted
+	}
+	return nil
+}
+
+// readThrough reads from a connection that is no plain socket.
+func (c *Conn) readThrough(b *buffer.Buf, limit int, try bool) (int, error) {
+	if try {
+		return 0, ErrWouldBlock
+	}
+	for {
+		room := b.Reserve(minRead)
+		n, err := c.Conn.Read(room[:min(len(room), limit)])
+		b.Commit(n)
+		if n > 0 {
+			return n, nil
+		}
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, err
+		}
+		if err := c.rearm(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// Read implements net.Conn. It returns unread bytes first.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.pending.Len() > 0 {
+		n := c.pending.CopyTo(p)
+		c.pending.Discard(n)
+		return n, nil
+	}
+	for {
+		n, err := c.Conn.Read(p)
+		if n > 0 || err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		if err := c.rearm(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// WriteBuf writes all of b, several views in one system call, and releases what
+// was written; on an error it releases the rest, too: it consumes b.
+func (c *Conn) WriteBuf(b *buffer.Buf) error {
+	if c.raw == nil {
+		defer b.Release()
+		for p := range b.Views() {
+			if _, err := c.Conn.Write(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	c.w.buf, c.w.err = b, nil
+	err := c.raw.Write(c.w.fn)
+	c.w.buf = nil
+	b.Release()
+	if err == nil {
+		err = c.w.err
+	}
+	return err
+}
+
+// SetReadDeadline sets when a blocked read gives up; the zero time is never. It is
+// cheap to move into the future: the poller learns of it only when an earlier
+// deadline has passed.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.readBy = t
+	if t.IsZero() || (!c.readArmed.IsZero() && !t.Before(c.readArmed)) {
+		return nil
+	}
+	c.readArmed = t
+	return c.Conn.SetReadDeadline(t)
+}
+
+// SetDeadline sets the deadlines of both directions.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// Interrupt makes a read that is blocked in another goroutine, and every later
+// one, return ErrInterrupted until Resume.
+func (c *Conn) Interrupt() {
+	c.interrupted.Store(true)
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed socket, whose reads end anyway
+}
+
+// Resume ends an interruption. No read may be under way.
+func (c *Conn) Resume() {
+	c.interrupted.Store(false)
+	c.readArmed = c.readBy
+	_ = c.Conn.SetReadDeadline(c.readBy)
+}
+
+// CloseWrite ends the direction towards the peer (FIN).
+func (c *Conn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// Close closes the connection and releases unread bytes. No read may be under
+// way in another goroutine that still uses unread bytes.
+func (c *Conn) Close() error {
+	c.pending.Release()
+	return c.Conn.Close()
+}
+
+// Abort closes the connection with a reset (RST) instead of an orderly end.
+func (c *Conn) Abort() error {
+	if t, ok := c.Conn.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // a socket that is gone needs no reset
+	}
+	return c.Close()
+}
+
+var _ io.ReadWriteCloser = (*Conn)(nil)
