@@ -1,0 +1,63 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+)
+
+// Source finds clusters by name. It is used on the hot path, concurrently.
+type Source interface {
+	// Cluster returns nil if there is none of that name, or it is still warming for the
+	// first time.
+	Cluster(name string) *Cluster
+}
+
+// Attempt is what a pick depends on. The caller owns it and uses it again for a retry.
+type Attempt struct {
+	Conn     *meta.Conn  // downstream, for ORIGINAL_DST
+	Headers  *header.Map // request, may be nil
+	Hash     uint64
+	HasHash  bool
+	Priority Priority
+	// Tried are the hosts of earlier attempts; with AvoidTried up to HostTries picks are
+	// thrown away to find another one (previous_hosts, host_selection_retry_max_attempts).
+	Tried      []*Host
+	AvoidTried bool
+	HostTries  int
+}
+
+// The errors of Pick and Acquire.
+var (
+	ErrNoHealthyHost   = errors.New("no healthy host")
+	ErrOverflow        = errors.New("circuit breaker is open")
+	ErrPendingOverflow = errors.New("too many requests wait for a connection")
+)
+
+// ConnectError is a connection that could not be made: nothing of a request was sent.
+type ConnectError struct {
+	Timeout bool
+	Host    meta.Addr
+	Err     error
+}
+
+func (e *ConnectError) Error() string {
+	if e.Timeout {
+		return fmt.Sprintf("connection timeout to %s", e.Host)
+	}
+	return fmt.Sprintf("connection to %s failed: %v", e.Host, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// Conn is a pooled HTTP connection, lent to one stream.
+type Conn struct {
+	codec.ClientConn
+	ID    uint64
+	Local meta.Addr
+	Host  *Host
+}

@@ -1,0 +1,184 @@
+// Package cluster is the upstream side: clusters, their hosts and how they are
+// discovered, load balancing, circuit breakers and connection pools.
+//
+// What is sent to a host is not here: see filters/router and filters/tcpproxy.
+package cluster
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/transport"
+)
+
+// Spec is a cluster's configuration: plain, validated, immutable (envoy.config.cluster.v3.Cluster).
+type Spec struct {
+	Name        string
+	StatName    string // alt_stat_name, or Name
+	Type        Discovery
+	ServiceName string // eds_cluster_config.service_name, or Name
+	EDS         string // "" ADS, otherwise a key of the configuration source
+	Assignment  *Assignment
+
+	ConnectTimeout time.Duration // 5 s unless set
+	LB             LB
+	LeastRequest   LeastRequest
+	PanicThreshold float64 // common_lb_config.healthy_panic_threshold in percent, 50 unless set
+
+	DNS          DNS
+	OriginalDst  OriginalDst
+	Breakers     [2]Thresholds // by Priority
+	Bind         *Bind         // upstream_bind_config, nil is none
+	KeepAlive    *TCPKeepAlive // upstream_connection_options.tcp_keepalive
+	BufferLimit  int           // per_connection_buffer_limit_bytes, 1 MiB unless set
+	Socket       transport.Socket
+	HTTP         HTTPOptions
+	CleanupEvery time.Duration // cleanup_interval of ORIGINAL_DST hosts, 5 s unless set
+
+	CloseOnHostRemoval bool   // close_connections_on_host_health_failure and removal: false drains
+	Hash               uint64 // of the serialised resource: equal means unchanged
+}
+
+// Discovery is how a cluster gets its hosts (Cluster.type).
+type Discovery uint8
+
+// The discovery types.
+const (
+	Static Discovery = iota
+	StrictDNS
+	LogicalDNS
+	EDS
+	OriginalDestination
+)
+
+// LB is a load balancing policy.
+type LB uint8
+
+// The policies.
+const (
+	RoundRobin LB = iota
+	LeastRequestLB
+	Random
+	ClusterProvided
+)
+
+// LeastRequest configures LeastRequestLB.
+type LeastRequest struct {
+	Choices int     // choice_count, 2 unless set
+	Bias    float64 // active_request_bias, 1 unless set
+}
+
+// Assignment is the hosts of a cluster (ClusterLoadAssignment).
+type Assignment struct {
+	Cluster    string
+	Localities []Locality
+	// Overprovisioning is policy.overprovisioning_factor in percent, 140 unless set.
+	Overprovisioning int
+	Hash             uint64
+}
+
+// Locality is hosts that are near each other.
+type Locality struct {
+	Region, Zone, SubZone string
+	Weight                uint32 // load_balancing_weight, 0 if unset
+	Priority              uint32
+	Hosts                 []HostSpec
+}
+
+// HostSpec is one endpoint.
+type HostSpec struct {
+	Addr     meta.Addr // numeric address or unix socket
+	DNSName  string    // socket_address.address where it is a name (STRICT_DNS), with Addr.Port
+	Port     uint16    // with DNSName
+	Hostname string    // endpoint.hostname, for auto_host_rewrite
+	Weight   uint32    // load_balancing_weight, 1 unless set
+	Health   Health
+	Metadata map[string]map[string]any // filter_metadata; numbers are float64, as in JSON
+	Extra    []meta.Addr               // additional_addresses (happy eyeballs)
+}
+
+// Health is what discovery says of a host (HealthStatus).
+type Health uint8
+
+// The health states.
+const (
+	Healthy Health = iota
+	Degraded
+	Unhealthy
+	DrainingHost
+	TimedOutHost
+)
+
+// DNS configures STRICT_DNS and LOGICAL_DNS.
+type DNS struct {
+	Refresh    time.Duration // dns_refresh_rate, 5 s unless set
+	Family     Family
+	RespectTTL bool
+}
+
+// Family is dns_lookup_family.
+type Family uint8
+
+// The lookup families.
+const (
+	Auto Family = iota // IPv6 if there is any, otherwise IPv4
+	V4Only
+	V6Only
+	V4Preferred
+	AllFamilies
+)
+
+// OriginalDst configures ORIGINAL_DST (original_dst_lb_config).
+type OriginalDst struct {
+	UseHTTPHeader bool
+	HTTPHeader    string // "x-envoy-original-dst-host" unless set
+	PortOverride  uint16 // upstream_port_override, 0 is none
+}
+
+// Priority of a request.
+type Priority uint8
+
+// The priorities.
+const (
+	Default Priority = iota
+	High
+)
+
+// Thresholds limit what is in flight to a cluster (CircuitBreakers.Thresholds).
+type Thresholds struct {
+	MaxConnections, MaxPending, MaxRequests uint32 // 1024 unless set
+	MaxRetries                              uint32 // 3 unless set
+	TrackRemaining                          bool
+	RetryBudget                             *RetryBudget
+}
+
+// RetryBudget limits retries by what is in flight (retry_budget).
+type RetryBudget struct {
+	Percent        float64 // 20 unless set
+	MinConcurrency uint32  // 3 unless set
+}
+
+// Bind is where upstream connections come from (upstream_bind_config).
+type Bind struct {
+	V4, V6   netip.AddrPort // source; port 0 is any
+	Freebind bool
+	Mark     int // SO_MARK, 0 is none
+}
+
+// TCPKeepAlive configures SO_KEEPALIVE; zero values are the kernel's.
+type TCPKeepAlive struct {
+	Probes         uint32
+	Time, Interval time.Duration
+}
+
+// HTTPOptions are the cluster's HttpProtocolOptions.
+type HTTPOptions struct {
+	IdleTimeout     time.Duration // 1 h unless set; 0 after parsing is never
+	MaxRequests     uint32        // max_requests_per_connection, 0 is no limit
+	MaxConnDuration time.Duration // 0 is no limit
+	MaxHeadersCount uint32        // 100 unless set
+	MaxHeadersKB    uint32        // 60 unless set
+	EnableTrailers  bool
+	ProperCase      bool // header_key_format.proper_case_words
+}

@@ -1,0 +1,116 @@
+package filter
+
+import (
+	"context"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
+)
+
+// Listener looks at the first bytes of a connection, before a filter chain is
+// chosen, and records in the connection's meta.Conn what it learns. One value
+// serves all connections of a listener.
+type Listener interface {
+	// Inspect returns nil to go on. Any error closes the connection and is counted.
+	Inspect(p Peeker) error
+}
+
+// Peeker lends a listener filter what has arrived.
+type Peeker interface {
+	// Peek waits until there are n bytes and returns all that have arrived, at least
+	// n, lent until the next call. Fewer than n come with io.EOF, or with
+	// os.ErrDeadlineExceeded when the listener's inspection time is over.
+	Peek(n int) ([]byte, error)
+	// Discard drops the first n bytes: only for protocols that own a prefix.
+	Discard(n int) error
+	// Meta is the connection's; the filter may change it.
+	Meta() *meta.Conn
+	// Socket is the connection, for what the kernel knows of it. It is not to be read.
+	Socket() *netio.Conn
+}
+
+// Network is a filter on the bytes of a connection: one value serves one connection
+// at a time. It implements those of the hooks below that it needs.
+//
+// Hooks of one connection never run at the same time. An error closes the connection.
+type Network interface {
+	// Reset clears what belonged to one connection.
+	Reset()
+}
+
+// The hooks of a network filter. Buffers are lent for the call.
+type (
+	// ConnOpener is called once, before any byte.
+	ConnOpener interface{ OnConn(c *Conn) error }
+	// ConnReader sees bytes from downstream.
+	ConnReader interface {
+		OnRead(c *Conn, b *buffer.Buf, end bool) error
+	}
+	// ConnWriter sees bytes to downstream.
+	ConnWriter interface {
+		OnWrite(c *Conn, b *buffer.Buf, end bool) error
+	}
+	// ConnCloser is called once, last; why is nil after an orderly end.
+	ConnCloser interface{ OnClose(c *Conn, why error) }
+)
+
+// ConnTerminal ends a network chain: tcp_proxy, http_connection_manager.
+type ConnTerminal interface {
+	Network
+	// Serve returns when the connection is over, or with Parked.
+	Serve(c *Conn) error
+}
+
+// Conn is a downstream connection on its way through the network filters.
+type Conn struct {
+	Meta   *meta.Conn
+	Log    meta.Stream // of the connection as a whole, for access logs
+	State  State       // what filters tell each other
+	Engine ConnEngine
+}
+
+// ConnEngine is what the proxy does for a connection. Package l4 implements it.
+type ConnEngine interface {
+	// Context ends when the connection is to end at once.
+	Context() context.Context
+	// Socket is the downstream connection, behind its transport socket. A terminal
+	// filter in whose chain no other filter has data hooks (see Plain) reads and
+	// writes it itself.
+	Socket() *netio.Conn
+	// Plain reports that no filter before the terminal one has data hooks.
+	Plain() bool
+	// Recv appends the next bytes from downstream that have passed all hooks.
+	Recv(b *buffer.Buf) (end bool, err error)
+	// Send passes bytes through the write hooks to downstream. It consumes b.
+	Send(b *buffer.Buf, end bool) error
+	// Relay moves bytes both ways between downstream and up until both directions have
+	// ended or one has failed, and closes up. It splices when Plain. A direction that
+	// ends is passed on as a half-close. idle closes both after that much silence; 0 is never.
+	Relay(up *netio.Conn, idle time.Duration) (RelayResult, error)
+	// Draining is closed when the listener drains: finish what is under way.
+	Draining() <-chan struct{}
+	// OnDrain registers f to be called once when the listener drains (at once if it
+	// already does), from another goroutine; stop unregisters it.
+	OnDrain(f func()) (stop func())
+	// Park gives the goroutine back while the connection idles: when the socket becomes
+	// readable or the deadline passes, resume runs on a new goroutine. Serve returns
+	// Parked right after it. ok is false where parking is not possible.
+	Park(deadline time.Time, resume func(readable bool) error) (ok bool)
+}
+
+// RelayResult tells what Relay moved.
+type RelayResult struct {
+	Received, Sent int64 // bytes from and to downstream
+	// Who ended it: "" orderly, otherwise downstream or upstream failed or was idle.
+	Ended   Source
+	Timeout bool
+}
+
+type parked struct{}
+
+func (parked) Error() string { return "filter: connection is parked" }
+
+// Parked is what Serve returns after Park.
+var Parked error = parked{}

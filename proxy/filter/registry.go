@@ -1,0 +1,112 @@
+package filter
+
+import (
+	"fmt"
+	"sync"
+)
+
+// Registry is the list of all filters that configuration may name, and the names
+// that chains gave them.
+type Registry struct {
+	byType map[string]entry
+	names  []string // well-known names, in the order of the list
+
+	mu    sync.Mutex
+	slots map[string]Slot
+}
+
+// NewRegistry makes a registry of the given specs. A name or type that appears
+// twice is an error.
+func NewRegistry(all ...Descriptor) (*Registry, error) {
+	r := &Registry{byType: map[string]entry{}, slots: map[string]Slot{}}
+	seen := map[string]bool{}
+	for _, d := range all {
+		e := d.describe()
+		if seen[e.name] {
+			return nil, fmt.Errorf("filter: the name %q is taken twice", e.name)
+		}
+		seen[e.name] = true
+		r.names = append(r.names, e.name)
+		if _, dup := r.byType[e.typ]; dup {
+			return nil, fmt.Errorf("filter: the type %q is taken twice", e.typ)
+		}
+		r.byType[e.typ] = e
+		if e.routeType != "" && e.routeType != e.typ {
+			if _, dup := r.byType[e.routeType]; dup {
+				return nil, fmt.Errorf("filter: the type %q is taken twice", e.routeType)
+			}
+			r.byType[e.routeType] = entry{name: e.name, typ: e.routeType, parseRoute: e.parseRoute}
+		}
+	}
+	return r, nil
+}
+
+// Names returns the well-known names of all filters.
+func (r *Registry) Names() []string { return r.names }
+
+// Slot returns the slot of a filter name, a new one for a name not seen before.
+func (r *Registry) Slot(name string) Slot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.slots[name]
+	if !ok {
+		s = Slot(len(r.slots))
+		r.slots[name] = s
+	}
+	return s
+}
+
+// Parser is what Parse functions are given besides the bytes: the way to nested
+// configuration. It serves the parsing of one resource, on one goroutine.
+type Parser struct {
+	Registry *Registry
+	// Routes compiles an inline RouteConfiguration (serialised proto).
+	Routes func(raw []byte, p *Parser) (RouteTable, error)
+	// RDS collects the names of route configurations that the resource refers to.
+	RDS []string
+	// Warnings collects what was accepted but has no effect, with paths.
+	Warnings []string
+}
+
+// ErrUnknownType is a configuration type for which there is no filter of that kind.
+type ErrUnknownType struct{ Kind, Type string }
+
+func (e *ErrUnknownType) Error() string {
+	return fmt.Sprintf("no %s filter for the type %q in this build", e.Kind, e.Type)
+}
+
+// HTTP parses the configuration of an HTTP filter.
+func (p *Parser) HTTP(c Any) (HTTPFactory, error) {
+	e, ok := p.Registry.byType[c.Type]
+	if !ok || e.parseHTTP == nil {
+		return nil, &ErrUnknownType{"HTTP", c.Type}
+	}
+	return e.parseHTTP(c.Value, p)
+}
+
+// Override parses a per-route configuration; what it returns goes into the route's slot.
+func (p *Parser) Override(c Any) (any, error) {
+	e, ok := p.Registry.byType[c.Type]
+	if !ok || e.parseRoute == nil || e.routeType == "" && e.parseHTTP != nil {
+		return nil, &ErrUnknownType{"per-route HTTP", c.Type}
+	}
+	return e.parseRoute(c.Value, p)
+}
+
+// Network parses the configuration of a network filter.
+func (p *Parser) Network(c Any) (NetworkFactory, error) {
+	e, ok := p.Registry.byType[c.Type]
+	if !ok || e.parseNetwork == nil {
+		return nil, &ErrUnknownType{"network", c.Type}
+	}
+	return e.parseNetwork(c.Value, p)
+}
+
+// Listener parses the configuration of a listener filter.
+func (p *Parser) Listener(c Any) (ListenerFactory, error) {
+	e, ok := p.Registry.byType[c.Type]
+	if !ok || e.parseListener == nil {
+		return nil, &ErrUnknownType{"listener", c.Type}
+	}
+	return e.parseListener(c.Value, p)
+}

@@ -1,0 +1,155 @@
+// Package filter is the contract between the engine and its filters: the hooks, the
+// stream and the connection they see, local replies and errors, and how a filter
+// presents itself. It contains no filter; those are in filters/.
+package filter
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/stats"
+)
+
+// Slot is the index of a filter name in route tables: overrides are keyed by the
+// filter's name in the chain, and names are interned once, when configuration is built.
+type Slot int
+
+// Any is a configuration message by type name, such as
+// "envoy.extensions.filters.http.router.v3.Router", with its serialised bytes.
+type Any struct {
+	Type  string
+	Value []byte
+}
+
+// Env is what a filter is built with.
+type Env struct {
+	Name     string // of this instance in its chain
+	Slot     Slot   // where route tables keep this instance's overrides
+	Stats    *stats.Store
+	Prefix   string // stat prefix of the enclosing connection manager or listener: "http.ingress"
+	Clusters cluster.Source
+	Routes   func(name string) RouteSource // by RDS name; the subscription is the caller's
+	Log      *slog.Logger
+	Node     Node
+}
+
+// Node is who this proxy is, for headers and logs.
+type Node struct{ ID, Cluster, Zone string }
+
+// HTTPSpec is how an HTTP filter presents itself. C is its parsed, immutable configuration.
+type HTTPSpec[C any] struct {
+	Name      string // well-known name, "envoy.filters.http.fault"
+	Type      string // proto name of its configuration
+	RouteType string // proto name of its per-route configuration, "" if it has none
+	// Parse decodes and validates. Its error names the field path and becomes the NACK.
+	Parse func(raw []byte, p *Parser) (C, error)
+	// ParseRoute is Parse for RouteType; nil means Parse.
+	ParseRoute func(raw []byte, p *Parser) (C, error)
+	// New builds the filter once for each chain; what it returns makes one value for
+	// each concurrent stream. A nil factory leaves the filter out of the path.
+	New func(c C, env Env) (func() HTTP, error)
+}
+
+// NetworkSpec is how a network filter presents itself.
+type NetworkSpec[C any] struct {
+	Name, Type string
+	Parse      func(raw []byte, p *Parser) (C, error)
+	New        func(c C, env Env) (func() Network, error)
+}
+
+// ListenerSpec is how a listener filter presents itself.
+type ListenerSpec[C any] struct {
+	Name, Type string
+	Parse      func(raw []byte, p *Parser) (C, error)
+	New        func(c C, env Env) (Listener, error)
+}
+
+// Descriptor is any of the three specs.
+type Descriptor interface {
+	describe() entry
+}
+
+// HTTPFactory is a parsed HTTP filter configuration, ready to be built.
+type HTTPFactory func(env Env) (func() HTTP, error)
+
+// NetworkFactory is a parsed network filter configuration, ready to be built.
+type NetworkFactory func(env Env) (func() Network, error)
+
+// ListenerFactory is a parsed listener filter configuration, ready to be built.
+type ListenerFactory func(env Env) (Listener, error)
+
+type entry struct {
+	name, typ, routeType string
+	parseHTTP            func(raw []byte, p *Parser) (HTTPFactory, error)
+	parseRoute           func(raw []byte, p *Parser) (any, error)
+	parseNetwork         func(raw []byte, p *Parser) (NetworkFactory, error)
+	parseListener        func(raw []byte, p *Parser) (ListenerFactory, error)
+}
+
+func (s HTTPSpec[C]) describe() entry {
+	parseRoute := s.ParseRoute
+	if parseRoute == nil {
+		parseRoute = s.Parse
+	}
+	return entry{
+		name: s.Name, typ: s.Type, routeType: s.RouteType,
+		parseHTTP: func(raw []byte, p *Parser) (HTTPFactory, error) {
+			c, err := s.Parse(raw, p)
+			if err != nil {
+				return nil, err
+			}
+			return func(env Env) (func() HTTP, error) { return s.New(c, env) }, nil
+		},
+		parseRoute: func(raw []byte, p *Parser) (any, error) { return parseRoute(raw, p) },
+	}
+}
+
+func (s NetworkSpec[C]) describe() entry {
+	return entry{name: s.Name, typ: s.Type, parseNetwork: func(raw []byte, p *Parser) (NetworkFactory, error) {
+		c, err := s.Parse(raw, p)
+		if err != nil {
+			return nil, err
+		}
+		return func(env Env) (func() Network, error) { return s.New(c, env) }, nil
+	}}
+}
+
+func (s ListenerSpec[C]) describe() entry {
+	return entry{name: s.Name, typ: s.Type, parseListener: func(raw []byte, p *Parser) (ListenerFactory, error) {
+		c, err := s.Parse(raw, p)
+		if err != nil {
+			return nil, err
+		}
+		return func(env Env) (Listener, error) { return s.New(c, env) }, nil
+	}}
+}
+
+// PathError is a configuration error with the path of the field it is about.
+type PathError struct {
+	Path string // "virtual_hosts[2].routes[0].match"
+	Err  error
+}
+
+func (e *PathError) Error() string { return fmt.Sprintf("%s: %v", e.Path, e.Err) }
+
+// Unwrap returns the cause.
+func (e *PathError) Unwrap() error { return e.Err }
+
+// At puts path in front of the path of err. A nil err stays nil.
+func At(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if pe, ok := err.(*PathError); ok {
+		sep := "."
+		if pe.Path != "" && pe.Path[0] == '[' {
+			sep = ""
+		}
+		return &PathError{path + sep + pe.Path, pe.Err}
+	}
+	return &PathError{path, err}
+}
+
+// AtIndex is At for an element of a repeated field.
+func AtIndex(field string, i int, err error) error { return At(fmt.Sprintf("%s[%d]", field, i), err) }

@@ -1,0 +1,161 @@
+package filter
+
+import (
+	"context"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+)
+
+// Stream is one HTTP request and its response on their way through the filters.
+type Stream struct {
+	Request          header.Map
+	RequestTrailers  header.Map
+	Response         header.Map
+	ResponseTrailers header.Map
+	Conn             *meta.Conn // shared by the streams of the connection: read only
+	Meta             meta.Stream
+	Route            Route // nil where no route matches; see Engine.RefreshRoute
+	Engine           Engine
+	ReplyBody        string // body of a local reply, for %LOCAL_REPLY_BODY%
+	State            State  // what filters tell each other and the access log
+}
+
+// Engine is what the proxy does for a stream. Package l7 implements it; filtertest
+// has one that runs in memory.
+type Engine interface {
+	// Context ends with the stream. It is made on first use.
+	Context() context.Context
+	// Sleep waits; it ends early, with an error to return, when the stream ends.
+	Sleep(d time.Duration) error
+	// BufferRequest reads the rest of the request body, up to limit bytes, before it
+	// goes on. The result is lent and is still passed on afterwards. Too large a body is
+	// a *Reply 413 to return.
+	BufferRequest(limit int) (*buffer.Buf, error)
+	// RefreshRoute looks the route up again after a filter has changed what it depends on.
+	RefreshRoute()
+
+	// What follows is for the terminal filter.
+
+	// Recv gives the next piece of the request body that has passed all hooks.
+	Recv(b *buffer.Buf) (codec.Next, error)
+	// RequestBody tells what of the request is still to come after its head.
+	RequestBody() codec.Next
+	// SendInformational passes a 1xx response on.
+	SendInformational(m *header.Map) error
+	// SendHeaders sends s.Response through the response hooks.
+	SendHeaders(end bool) error
+	// SendData sends body bytes through the response hooks. It consumes b.
+	SendData(b *buffer.Buf, end bool) error
+	// SendTrailers sends s.ResponseTrailers through the response hooks and ends the response.
+	SendTrailers() error
+	// RelayRequest moves the request body to up until its end, keeping a copy in replay
+	// (which may be nil) up to limit bytes. It returns at the end of the body, on an
+	// error of either side (an *Error says whose), or, if inline, also with
+	// codec.Data when going on would mean to wait for the client.
+	RelayRequest(up codec.ClientStream, replay *Replay, inline bool) (codec.Next, error)
+	// RelayResponse moves the response body and trailers from up to the client. It
+	// splices where no filter looks at the data.
+	RelayResponse(up codec.ClientStream, next codec.Next) error
+	// Gone reports, without waiting, whether the client has gone.
+	Gone() bool
+	// InterruptRequest makes RelayRequest or Recv, blocked in another goroutine, return.
+	InterruptRequest()
+	// Downstream returns the client's side of the stream.
+	Downstream() codec.ServerStream
+}
+
+// Replay keeps what was sent of a request body, for another attempt.
+type Replay struct {
+	Buf      buffer.Buf // owned: released by whoever owns the Replay
+	Limit    int        // most bytes to keep
+	Overflow bool       // more than Limit bytes were sent: Buf is empty and no retry is possible
+	Ended    bool       // Buf holds the whole body
+	Trailers bool       // trailers followed: they are in Stream.RequestTrailers
+}
+
+// Route is the decision of the route table for a stream.
+type Route interface {
+	// Name is the route's name, "" if it has none.
+	Name() string
+	// Override returns the parsed per-route configuration for a slot, the most specific
+	// level that has one, or nil.
+	Override(s Slot) any
+	// Overrides yields all levels, the least specific first.
+	Overrides(s Slot, yield func(any) bool)
+	// Disabled reports whether the filter in that slot is switched off for the route;
+	// set tells whether the route says so at all.
+	Disabled(s Slot) (disabled, set bool)
+}
+
+// RouteTable finds the route of a stream. It is immutable and used concurrently.
+type RouteTable interface {
+	// Match returns nil if nothing matches.
+	Match(s *Stream) Route
+}
+
+// RouteSource is a route table that may be replaced while in use (RDS). Current
+// returns nil until the first one has arrived.
+type RouteSource interface{ Current() RouteTable }
+
+// Override returns the per-route configuration in slot as a C.
+func Override[C any](s *Stream, slot Slot) (C, bool) {
+	if s.Route != nil {
+		if c, ok := s.Route.Override(slot).(C); ok {
+			return c, true
+		}
+	}
+	var zero C
+	return zero, false
+}
+
+// State is a small store of named values that live as long as the stream (Envoy's
+// filter state and dynamic metadata).
+type State struct{ entries []stateEntry }
+
+type stateEntry struct {
+	key   string
+	value any
+}
+
+// Set stores value under key.
+func (st *State) Set(key string, value any) {
+	for i := range st.entries {
+		if st.entries[i].key == key {
+			st.entries[i].value = value
+			return
+		}
+	}
+	st.entries = append(st.entries, stateEntry{key, value})
+}
+
+// Get returns the value under key, nil if there is none.
+func (st *State) Get(key string) any {
+	for i := range st.entries {
+		if st.entries[i].key == key {
+			return st.entries[i].value
+		}
+	}
+	return nil
+}
+
+// Reset forgets everything.
+func (st *State) Reset() {
+	clear(st.entries)
+	st.entries = st.entries[:0]
+}
+
+// Reset makes s ready for the next request.
+func (s *Stream) Reset() {
+	s.Request.Reset()
+	s.RequestTrailers.Reset()
+	s.Response.Reset()
+	s.ResponseTrailers.Reset()
+	s.Meta = meta.Stream{}
+	s.Route = nil
+	s.ReplyBody = ""
+	s.State.Reset()
+}
