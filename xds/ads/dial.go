@@ -1,0 +1,50 @@
+package ads
+
+import (
+	"context"
+	"net"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+)
+
+// unixPrefix marks the address of a unix socket: "unix:/abs", "unix:./relative"
+// (to the working directory) or "unix:@abstract".
+const unixPrefix = "unix:"
+
+// SplitAddress tells the network ("tcp" or "unix") and the address for net.Dial or
+// net.Listen from "host:port" or "unix:PATH"; "unix:@name" is an abstract socket.
+func SplitAddress(s string) (network, address string) {
+	if path, ok := strings.CutPrefix(s, unixPrefix); ok {
+		if strings.HasPrefix(path, "///") {
+			path = path[2:] // unix:///abs, as gRPC writes it
+		}
+		return "unix", path
+	}
+	return "tcp", s
+}
+
+// newConn makes a gRPC channel to one address. It serves one stream and is closed
+// with it, so that the only back-off is the machine's.
+func newConn(address, authority string, timeout time.Duration, opts []grpc.DialOption) (*grpc.ClientConn, error) {
+	network, addr := SplitAddress(address)
+	if authority == "" {
+		authority = "localhost"
+		if network == "tcp" {
+			authority = addr
+		}
+	}
+	all := []grpc.DialOption{
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, addr)
+		}),
+		grpc.WithAuthority(authority),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: timeout}),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithNoProxy(),
+	}
+	return grpc.NewClient("passthrough:///control-plane", append(all, opts...)...)
+}

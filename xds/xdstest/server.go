@@ -1,0 +1,239 @@
+// Package xdstest is a management server for tests: it speaks ADS, state of the
+// world and delta, over real gRPC, records what clients say, and can be slow, die
+// and come back at the same address. It is written apart from both xds/ads and
+// go-control-plane, so that a client tested against it is tested against the
+// protocol. Not here: anything for production (see xds/control).
+package xdstest
+
+import (
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/mecha-mesh/mecha/xds/ads"
+)
+
+// Request is one message from a client, of either variant.
+type Request struct {
+	Stream  int // counts streams of the server's life from 1
+	Delta   bool
+	TypeURL string
+	NodeID  string // empty when the message carried no node
+	Version string // SotW
+	Nonce   string
+	// Error is the message of error_detail: the request is a NACK.
+	Error string
+	// Names is resource_names or resource_names_subscribe; Unsubscribe and Initial are delta's.
+	Names, Unsubscribe []string
+	Initial            map[string]string
+}
+
+// ACK reports whether the request accepts a response.
+func (r Request) ACK() bool { return r.Nonce != "" && r.Error == "" }
+
+type entry struct {
+	version string
+	body    *anypb.Any
+}
+
+// Server is one management server. Its methods may be called from any goroutine.
+type Server struct {
+	tb      testing.TB
+	network string
+	address string
+
+	mu        sync.Mutex
+	grpc      *grpc.Server // nil while killed
+	served    chan struct{}
+	epoch     int // lives so far; part of every version
+	seq       int
+	resources map[string]map[string]entry // type URL -> name
+	held      int
+	streams   map[*stream]struct{}
+	opened    int
+	most      int
+	requests  []Request
+	changed   chan struct{} // closed and replaced on every change, to wake waiters
+}
+
+// New starts a server on a free TCP port of 127.0.0.1; it ends with the test.
+func New(tb testing.TB) *Server { return Listen(tb, "127.0.0.1:0") }
+
+// Listen starts a server at an address as ads.Config takes it.
+func Listen(tb testing.TB, address string) *Server {
+	tb.Helper()
+	s := &Server{
+		tb: tb, resources: map[string]map[string]entry{},
+		streams: map[*stream]struct{}{}, changed: make(chan struct{}),
+	}
+	s.network, s.address = ads.SplitAddress(address)
+	s.Restart()
+	tb.Cleanup(s.Kill)
+	return s
+}
+
+// Address is where clients connect, as ads.Config takes it.
+func (s *Server) Address() string {
+	if s.network == "unix" {
+		return "unix:" + s.address
+	}
+	return s.address
+}
+
+// Kill ends all streams at once and closes the port, as kill -9 does. Resources
+// are kept for a Restart.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	g, served := s.grpc, s.served
+	s.grpc = nil
+	s.mu.Unlock()
+	if g != nil {
+		g.Stop()
+		<-served
+	}
+}
+
+// Restart starts a killed server at the same address, with new versions and no
+// memory of its clients.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	l, err := net.Listen(s.network, s.address)
+	if err != nil {
+		s.tb.Fatalf("xdstest: %v", err)
+	}
+	if s.network == "tcp" {
+		s.address = l.Addr().String()
+	}
+	g := grpc.NewServer()
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, service{s: s})
+	s.mu.Lock()
+	s.epoch++
+	for _, m := range s.resources {
+		for name, e := range m {
+			m[name] = entry{s.nextVersion(), e.body}
+		}
+	}
+	s.grpc, s.served = g, make(chan struct{})
+	served := s.served
+	s.mu.Unlock()
+	go func() {
+		defer close(served)
+		_ = g.Serve(l) // ends with Stop
+	}()
+}
+
+// DropStreams ends every open stream; clients may come back at once.
+func (s *Server) DropStreams() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for st := range s.streams {
+		st.drop()
+	}
+}
+
+// Hold stops all responses until the returned function is called.
+func (s *Server) Hold() (release func()) {
+	s.mu.Lock()
+	s.held++
+	s.mu.Unlock()
+	return func() {
+		s.mu.Lock()
+		s.held--
+		s.wakeLocked()
+		s.mu.Unlock()
+	}
+}
+
+// Set adds or replaces resources and pushes them.
+func (s *Server) Set(resources ...proto.Message) {
+	s.tb.Helper()
+	for _, r := range resources {
+		body, err := anypb.New(r)
+		if err != nil {
+			s.tb.Fatalf("xdstest: %v", err)
+		}
+		name, err := ads.NameOf(body)
+		if err != nil {
+			s.tb.Fatalf("xdstest: %T: %v", r, err)
+		}
+		s.SetRaw(name, body)
+	}
+}
+
+// SetRaw adds a resource with any body, however broken.
+func (s *Server) SetRaw(name string, body *anypb.Any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.resources[body.GetTypeUrl()]
+	if m == nil {
+		m = map[string]entry{}
+		s.resources[body.GetTypeUrl()] = m
+	}
+	m[name] = entry{s.nextVersion(), body}
+	s.wakeLocked()
+}
+
+// Remove takes resources away.
+func (s *Server) Remove(typeURL string, names ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		delete(s.resources[typeURL], name)
+	}
+	s.seq++
+	s.wakeLocked()
+}
+
+// Requests returns all messages so far, in order of arrival.
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+// Streams returns how many streams were opened in all, and the most at one time.
+func (s *Server) Streams() (opened, most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened, s.most
+}
+
+// Await returns the first message, past ones included, for which match is true;
+// it fails the test when none comes within ten seconds.
+func (s *Server) Await(what string, match func(Request) bool) Request {
+	s.tb.Helper()
+	deadline := time.After(10 * time.Second)
+	for seen := 0; ; {
+		s.mu.Lock()
+		requests, changed := s.requests, s.changed
+		s.mu.Unlock()
+		for ; seen < len(requests); seen++ {
+			if match(requests[seen]) {
+				return requests[seen]
+			}
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			s.tb.Fatalf("xdstest: waited 10 s for %s; saw %+v", what, requests)
+		}
+	}
+}
+
+func (s *Server) nextVersion() string {
+	s.seq++
+	return "e" + strconv.Itoa(s.epoch) + "." + strconv.Itoa(s.seq)
+}
+
+func (s *Server) wakeLocked() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
