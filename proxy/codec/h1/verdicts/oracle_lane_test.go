@@ -168,7 +168,8 @@ type backend struct {
 type upConn struct {
 	conn    net.Conn
 	got     []byte
-	replied int
+	heads   int // requests whose head was answered early
+	replied int // requests answered
 	done    chan struct{}
 }
 
@@ -212,14 +213,16 @@ func (b *backend) serve(u *upConn) {
 		u.got = append(u.got, buf[:n]...)
 		c := b.c
 		reqs, _ := messages(u.got, requestRules)
-		first := u.replied
-		for u.replied < len(reqs) && (c.Early || !reqs[u.replied].Incomplete) {
-			u.replied++
-		}
-		reqs = reqs[first:u.replied]
 		b.mu.Unlock()
-		for i := range reqs {
-			b.reply(u.conn, c, &reqs[i])
+		for ; c.Early && u.heads < len(reqs); u.heads++ {
+			b.reply(u.conn, c, writes(c, &reqs[u.heads])[:1])
+		}
+		for ; u.replied < len(reqs) && !reqs[u.replied].Incomplete; u.replied++ {
+			w := writes(c, &reqs[u.replied])
+			if c.Early {
+				w = w[1:]
+			}
+			b.reply(u.conn, c, w)
 		}
 		if err != nil {
 			return
@@ -227,19 +230,24 @@ func (b *backend) serve(u *upConn) {
 	}
 }
 
-// reply answers one request as the case says.
-func (b *backend) reply(conn net.Conn, c *Case, req *Message) {
-	writes := c.Reply
-	if writes == nil {
-		text := DefaultReply
-		if strings.HasPrefix(req.Start, "HEAD ") {
-			text = strings.TrimSuffix(text, "ok")
-		}
-		writes = [][]byte{[]byte(text)}
+// writes is the upstream's answer to req.
+func writes(c *Case, req *Message) [][]byte {
+	if c.Reply != nil {
+		return c.Reply
 	}
+	text := DefaultReply
+	if strings.HasPrefix(req.Start, "HEAD ") {
+		text = strings.TrimSuffix(text, "ok")
+	}
+	return [][]byte{[]byte(text)}
+}
+
+// reply sends the writes; its pauses are shorter than the client's, so that an
+// answer is over before the client goes on.
+func (b *backend) reply(conn net.Conn, c *Case, writes [][]byte) {
 	for i, w := range writes {
 		if i > 0 {
-			b.moved.quiet(quietPause)
+			b.moved.quiet(quietPause / 2)
 		}
 		if _, err := conn.Write(w); err != nil {
 			return

@@ -22,7 +22,7 @@ type Case struct {
 	ClientEOF bool     // after the last write the client shuts its sending side
 	Reply     [][]byte // the upstream's writes for each request; nil: DefaultReply
 	ReplyEOF  bool     // after the last write the upstream closes
-	Early     bool     // the upstream answers at the request's head, not its end
+	Early     bool     // the upstream's first write goes out at the request's head, the others at its end
 
 	Verdict Verdict
 }
