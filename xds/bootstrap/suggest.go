@@ -1,0 +1,51 @@
+package bootstrap
+
+import (
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// nearestField finds the field of md whose name is a likely misspelling of key,
+// or returns "".
+func nearestField(key string, md protoreflect.MessageDescriptor) string {
+	if len(key) > 64 {
+		return ""
+	}
+	want := strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(key))
+	best, bestDistance := "", 1+len(want)/4
+	fds := md.Fields()
+	for i := range fds.Len() {
+		name := string(fds.Get(i).Name())
+		have := strings.ReplaceAll(name, "_", "")
+		if strings.HasPrefix(name, "hidden_envoy_deprecated_") || len(have) > 64 {
+			continue
+		}
+		if dist := editDistance(want, have); dist <= bestDistance && (best == "" || dist < bestDistance) {
+			best, bestDistance = name, dist
+		}
+	}
+	return best
+}
+
+// editDistance counts the insertions, deletions and substitutions between a
+// and b, both at most 64 bytes long.
+func editDistance(a, b string) int {
+	var row [65]int
+	for j := range len(b) + 1 {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
