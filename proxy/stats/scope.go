@@ -2,6 +2,7 @@ package stats
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"sync"
 )
@@ -9,82 +10,131 @@ import (
 // Label is a tag of a metric, in Prometheus' sense.
 type Label struct{ Name, Value string }
 
-// Metric is one bound counter, gauge or histogram. Exactly one of the three
+// Metric is one bound counter, gauge, histogram or text. Exactly one of the four
 // pointers is set.
 type Metric struct {
 	Name      string  // Envoy's dotted name, values of labels included: "cluster.web.upstream_rq_total"
 	Family    string  // the dotted name without the values of labels: "cluster.upstream_rq_total"
-	Labels    []Label // in the order in which the scopes added them
+	Labels    []Label // in the order in which the scopes added them; shared, not to be changed
 	Help      string
 	Counter   *Counter
 	Gauge     *Gauge
 	Histogram *Histogram
+	Text      *TextReadout
 }
 
 // Store holds every metric of a process. It is safe for concurrent use.
 type Store struct {
-	mu     sync.RWMutex
-	scopes map[*Scope]struct{}
+	mu      sync.RWMutex // guards the links between scopes, layouts, and what follows
+	root    Scope
+	layouts map[reflect.Type]*layout
+	fixed   []Label
+	keep    func(name string) bool
+	flush   sync.Mutex
 }
 
 // NewStore returns an empty store.
-func NewStore() *Store { return &Store{scopes: map[*Scope]struct{}{}} }
+func NewStore() *Store {
+	st := &Store{layouts: map[reflect.Type]*layout{}}
+	st.root.store = st
+	return st
+}
 
 // Scope returns a scope with the dotted prefix, such as "cluster" or "http".
-func (st *Store) Scope(prefix string) *Scope {
-	return st.add(&Scope{store: st, name: prefix, family: prefix, byName: map[string]int{}})
-}
+func (st *Store) Scope(prefix string) *Scope { return st.root.Child(prefix) }
 
-func (st *Store) add(sc *Scope) *Scope {
+// SetFixedLabels gives every series of Prometheus these labels (--stats-tag,
+// stats_config.stats_tags with fixed_value). The slice is moved to the store.
+func (st *Store) SetFixedLabels(labels []Label) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.scopes[sc] = struct{}{}
-	return sc
+	st.fixed = labels
 }
 
-// Each calls f with every metric, in no particular order.
+// SetMatcher hides every metric for whose dotted name keep answers false
+// (stats_config.stats_matcher). A nil keep hides none. Hidden metrics still count.
+func (st *Store) SetMatcher(keep func(name string) bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.keep = keep
+}
+
+// Each calls f with every metric that is not hidden, in no particular order. Several
+// may have one name: two structs bound under it, as when a cluster is replaced while
+// the old one drains. What is written out is their sum.
 func (st *Store) Each(f func(Metric)) {
 	st.mu.RLock()
-	scopes := make([]*Scope, 0, len(st.scopes))
-	for sc := range st.scopes {
-		scopes = append(scopes, sc)
-	}
+	scopes, keep := st.root.tree(nil), st.keep
 	st.mu.RUnlock()
 	for _, sc := range scopes {
-		for _, m := range sc.snapshot() {
-			f(m)
-		}
+		sc.each(func(m Metric) {
+			if keep == nil || keep(m.Name) {
+				f(m)
+			}
+		})
 	}
+}
+
+// Flush ends the interval of every histogram (stats_flush_interval). The server
+// calls it from a timer; without it histograms show no interval values.
+func (st *Store) Flush() {
+	st.flush.Lock()
+	defer st.flush.Unlock()
+	st.Each(func(m Metric) {
+		if m.Histogram != nil {
+			m.Histogram.Flush()
+		}
+	})
+}
+
+// ResetCounters sets every counter back to zero (admin /reset_counters).
+func (st *Store) ResetCounters() {
+	st.Each(func(m Metric) {
+		if m.Counter != nil {
+			m.Counter.Reset()
+		}
+	})
 }
 
 // Scope is a prefix and labels under which metrics are bound. It is safe for
-// concurrent use.
+// concurrent use. A scope is small; its names are put together when they are read.
 type Scope struct {
-	store        *Store
-	name, family string
-	labels       []Label
+	store               *Store
+	parent, first       *Scope // first child
+	prev, next          *Scope // siblings
+	segment, labelNamed string // labelNamed is "" unless segment is the value of a label
 
-	mu      sync.Mutex
-	metrics []Metric
-	byName  map[string]int
+	mu    sync.Mutex
+	bound []binding
+	named map[string]Metric // by Counter, Gauge, ...; relative names
 }
 
 // Child returns a scope for "prefix.segment".
-func (sc *Scope) Child(segment string) *Scope {
-	return sc.store.add(&Scope{
-		store: sc.store, name: join(sc.name, segment), family: join(sc.family, segment),
-		labels: sc.labels, byName: map[string]int{},
-	})
-}
+func (sc *Scope) Child(segment string) *Scope { return sc.add(segment, "") }
 
 // Tag returns a scope whose dotted names contain value and whose Prometheus series
 // carry it as a label instead: Scope("cluster").Tag("envoy_cluster_name", "web").
-func (sc *Scope) Tag(label, value string) *Scope {
-	labels := append(sc.labels[:len(sc.labels):len(sc.labels)], Label{label, value})
-	return sc.store.add(&Scope{
-		store: sc.store, name: join(sc.name, value), family: sc.family,
-		labels: labels, byName: map[string]int{},
-	})
+func (sc *Scope) Tag(label, value string) *Scope { return sc.add(value, label) }
+
+func (sc *Scope) add(segment, label string) *Scope {
+	child := &Scope{store: sc.store, parent: sc, segment: segment, labelNamed: label}
+	sc.store.mu.Lock()
+	defer sc.store.mu.Unlock()
+	child.next = sc.first
+	if sc.first != nil {
+		sc.first.prev = child
+	}
+	sc.first = child
+	return child
+}
+
+// tree appends sc and its descendants. The store's lock is held.
+func (sc *Scope) tree(dst []*Scope) []*Scope {
+	dst = append(dst, sc)
+	for c := sc.first; c != nil; c = c.next {
+		dst = c.tree(dst)
+	}
+	return dst
 }
 
 func join(a, b string) string {
@@ -94,81 +144,146 @@ func join(a, b string) string {
 	return a + "." + b
 }
 
-// Close removes the scope's metrics from the store. Fields that are still being
-// counted afterwards are counted in vain, which is harmless.
+// Close removes the scope's metrics, and those of the scopes made from it, from the
+// store. Fields that are still being counted afterwards are counted in vain, which
+// is harmless. Closing twice is harmless too.
 func (sc *Scope) Close() {
 	sc.store.mu.Lock()
 	defer sc.store.mu.Unlock()
-	delete(sc.store.scopes, sc)
+	if sc.parent == nil {
+		return
+	}
+	if sc.next != nil {
+		sc.next.prev = sc.prev
+	}
+	if sc.prev != nil {
+		sc.prev.next = sc.next
+	} else if sc.parent.first == sc {
+		sc.parent.first = sc.next
+	}
+	sc.prev, sc.next = nil, nil
 }
 
 // Name returns the scope's dotted prefix.
-func (sc *Scope) Name() string { return sc.name }
+func (sc *Scope) Name() string { return sc.metric().Name }
 
-// Bind registers every Counter, Gauge and Histogram field of the struct that p
-// points to under the name in its tag `stat`, with the text in its tag `help`.
-// Embedded structs are bound too. A field without both tags, and a name that is
-// bound already, are mistakes of the programmer and panic.
+// metric returns a Metric with what the scope gives to each of its metrics.
+func (sc *Scope) metric() Metric {
+	if sc.parent == nil {
+		return Metric{}
+	}
+	m := sc.parent.metric()
+	m.Name = join(m.Name, sc.segment)
+	if sc.labelNamed == "" {
+		m.Family = join(m.Family, sc.segment)
+	} else {
+		m.Labels = with(m.Labels, Label{sc.labelNamed, sc.segment})
+	}
+	return m
+}
+
+// Bind registers every Counter, Gauge, Histogram, TextReadout, ClassCounters and
+// CodeCounters field of the struct that p points to under the name in its tag
+// `stat`, with the text in its tag `help`. Embedded structs are bound too. The struct
+// stays reachable until the scope is closed. A field without both tags, and a name
+// that is bound already, are mistakes of the programmer and panic.
 func (sc *Scope) Bind(p any) {
+	v := reflect.ValueOf(p).Elem()
+	l := sc.store.layout(v.Type())
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	sc.bind(reflect.ValueOf(p).Elem())
-}
-
-func (sc *Scope) bind(v reflect.Value) {
-	for i := range v.NumField() {
-		f, fv := v.Type().Field(i), v.Field(i)
-		if f.Anonymous && f.Type.Kind() == reflect.Struct {
-			sc.bind(fv)
-			continue
+	for name := range l.names {
+		if sc.taken(name) {
+			panic(fmt.Sprintf("stats: %s is bound twice in scope %q", name, sc.Name()))
 		}
-		if !fv.CanAddr() || !f.IsExported() {
-			continue
-		}
-		m := Metric{Name: f.Tag.Get("stat"), Help: f.Tag.Get("help")}
-		switch x := fv.Addr().Interface().(type) {
-		case *Counter:
-			m.Counter = x
-		case *Gauge:
-			m.Gauge = x
-		case *Histogram:
-			m.Histogram = x
-		default:
-			continue
-		}
-		if m.Name == "" || m.Help == "" {
-			panic(fmt.Sprintf("stats: %s.%s: needs the tags stat and help", v.Type(), f.Name))
-		}
-		if _, dup := sc.byName[m.Name]; dup {
-			panic(fmt.Sprintf("stats: %s is bound twice in scope %q", m.Name, sc.name))
-		}
-		sc.put(m)
 	}
+	sc.bound = append(sc.bound, binding{v, l})
 }
 
-func (sc *Scope) put(m Metric) {
-	sc.byName[m.Name] = len(sc.metrics)
-	m.Family = join(sc.family, m.Name)
-	m.Name = join(sc.name, m.Name)
-	m.Labels = sc.labels
-	sc.metrics = append(sc.metrics, m)
+func (st *Store) layout(t reflect.Type) *layout {
+	st.mu.RLock()
+	l := st.layouts[t]
+	st.mu.RUnlock()
+	if l != nil {
+		return l
+	}
+	l = layoutOf(t)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.layouts[t] = l
+	return l
+}
+
+// taken reports whether a struct has that name already.
+func (sc *Scope) taken(name string) bool {
+	if _, ok := sc.named[name]; ok {
+		return true
+	}
+	for i := range sc.bound {
+		if _, ok := sc.bound[i].layout.names[name]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // Counter returns the counter of that name, making it on first use. It is for
-// names that only traffic reveals, such as a response code; not for the hot path.
+// names that only configuration or traffic reveals; not for the hot path.
 func (sc *Scope) Counter(name, help string) *Counter {
-	sc.mu.Lock()
-	defer sc.mu.Unlock()
-	if i, ok := sc.byName[name]; ok {
-		return sc.metrics[i].Counter
-	}
-	c := new(Counter)
-	sc.put(Metric{Name: name, Help: help, Counter: c})
-	return c
+	return sc.get(name, func() Metric { return Metric{Help: help, Counter: new(Counter)} }).Counter
 }
 
-func (sc *Scope) snapshot() []Metric {
+// Gauge is like Counter.
+func (sc *Scope) Gauge(name, help string) *Gauge {
+	return sc.get(name, func() Metric { return Metric{Help: help, Gauge: new(Gauge)} }).Gauge
+}
+
+// Histogram is like Counter.
+func (sc *Scope) Histogram(name, help string) *Histogram {
+	return sc.get(name, func() Metric { return Metric{Help: help, Histogram: new(Histogram)} }).Histogram
+}
+
+// Text is like Counter.
+func (sc *Scope) Text(name, help string) *TextReadout {
+	return sc.get(name, func() Metric { return Metric{Help: help, Text: new(TextReadout)} }).Text
+}
+
+func (sc *Scope) get(name string, fresh func() Metric) Metric {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	return sc.metrics[:len(sc.metrics):len(sc.metrics)]
+	made := fresh()
+	if m, ok := sc.named[name]; ok && m.kind() == made.kind() {
+		return m
+	}
+	if sc.taken(name) {
+		panic(fmt.Sprintf("stats: %s is bound twice in scope %q", name, sc.Name()))
+	}
+	if sc.named == nil {
+		sc.named = map[string]Metric{}
+	}
+	sc.named[name] = made
+	return made
+}
+
+// contents returns what is bound to sc: a view of the structs and a copy of the rest.
+func (sc *Scope) contents() ([]binding, map[string]Metric) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	return sc.bound[:len(sc.bound):len(sc.bound)], maps.Clone(sc.named)
+}
+
+// each calls f with the metrics of sc itself.
+func (sc *Scope) each(f func(Metric)) {
+	bound, named := sc.contents()
+	if len(bound)+len(named) == 0 {
+		return
+	}
+	base := sc.metric()
+	for i := range bound {
+		bound[i].each(base, f)
+	}
+	for name, m := range named {
+		m.Name, m.Family, m.Labels = join(base.Name, name), join(base.Family, name), base.Labels
+		f(m)
+	}
 }

@@ -1,8 +1,10 @@
-// Package stats counts. A counter, gauge or histogram is a field of a struct that
-// is bound to a scope once, when configuration is built; the hot path is one
-// atomic operation on that field.
+// Package stats counts. A counter, gauge, text or histogram is a field of a struct
+// that is bound to a scope once, when configuration is built; the hot path is one
+// atomic operation on that field (two for a histogram).
 //
-// How the numbers are written out is in text.go and prometheus.go.
+// How the numbers are written out is in text.go, json.go and prometheus.go. Pushing
+// them somewhere (statsd, OTLP) is not here, nor is the HTTP side of /stats: see
+// package admin.
 package stats
 
 import "sync/atomic"
@@ -53,3 +55,21 @@ func (g *Gauge) Value() int64 { return g.v.Load() }
 
 // Used reports whether the gauge was ever changed ("usedonly").
 func (g *Gauge) Used() bool { return g.set.Load() }
+
+// TextReadout shows a text, such as control_plane.identifier. The zero value shows
+// an empty one.
+type TextReadout struct{ v atomic.Pointer[string] }
+
+// Set shows s.
+func (t *TextReadout) Set(s string) { t.v.Store(&s) }
+
+// Value returns the text, "" before the first Set.
+func (t *TextReadout) Value() string {
+	if s := t.v.Load(); s != nil {
+		return *s
+	}
+	return ""
+}
+
+// Used reports whether a text was ever set ("usedonly").
+func (t *TextReadout) Used() bool { return t.v.Load() != nil }

@@ -1,0 +1,92 @@
+package stats
+
+import (
+	"fmt"
+	"reflect"
+)
+
+// layout says where the metrics of one struct type are. It is made once for a type,
+// so that binding a struct costs two words however many metrics it has.
+type layout struct {
+	fields []field
+	names  map[string]struct{}
+}
+
+type field struct {
+	index      []int // for reflect.Value.FieldByIndex
+	name, help string
+}
+
+// layoutOf reads the tags of a struct type. Mistakes panic.
+func layoutOf(t reflect.Type) *layout {
+	l := &layout{names: map[string]struct{}{}}
+	l.read(t, nil)
+	return l
+}
+
+func (l *layout) read(t reflect.Type, path []int) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		index := append(path[:len(path):len(path)], i)
+		if !isMetric(f.Type) {
+			if f.Anonymous && f.Type.Kind() == reflect.Struct {
+				l.read(f.Type, index)
+			}
+			continue
+		}
+		if !f.IsExported() {
+			continue
+		}
+		name, help := f.Tag.Get("stat"), f.Tag.Get("help")
+		if name == "" || help == "" {
+			panic(fmt.Sprintf("stats: %s.%s: needs the tags stat and help", t, f.Name))
+		}
+		if _, dup := l.names[name]; dup {
+			panic(fmt.Sprintf("stats: %s.%s: the name %s is taken by another field", t, f.Name, name))
+		}
+		l.names[name] = struct{}{}
+		l.fields = append(l.fields, field{index, name, help})
+	}
+}
+
+func isMetric(t reflect.Type) bool {
+	switch t {
+	case reflect.TypeFor[Counter](), reflect.TypeFor[Gauge](), reflect.TypeFor[Histogram](),
+		reflect.TypeFor[TextReadout](), reflect.TypeFor[ClassCounters](), reflect.TypeFor[CodeCounters]():
+		return true
+	}
+	return false
+}
+
+// binding is a struct whose metrics a scope shows.
+type binding struct {
+	value  reflect.Value // addressable
+	layout *layout
+}
+
+// each calls f with the metrics of the struct. m carries prefix, family and labels
+// of the scope.
+func (b *binding) each(m Metric, f func(Metric)) {
+	for i := range b.layout.fields {
+		fl := &b.layout.fields[i]
+		one := m
+		one.Name, one.Family, one.Help = join(m.Name, fl.name), join(m.Family, fl.name), fl.help
+		switch x := b.value.FieldByIndex(fl.index).Addr().Interface().(type) {
+		case *Counter:
+			one.Counter = x
+		case *Gauge:
+			one.Gauge = x
+		case *Histogram:
+			one.Histogram = x
+		case *TextReadout:
+			one.Text = x
+		case *ClassCounters:
+			x.each(one, true, f)
+			continue
+		case *CodeCounters:
+			x.each(one, f)
+			continue
+		}
+		f(one)
+	}
+}
