@@ -45,8 +45,16 @@ func (v *Inventory) Has(name string) bool {
 // Names returns the accepted names, sorted.
 func (v *Inventory) Names() []string { return sortedKeys(v.held) }
 
-// Forget drops a name: its next copy counts as changed.
+// Forget drops a name that is no longer used.
 func (v *Inventory) Forget(name string) { delete(v.held, name) }
+
+// Void keeps a name but forgets its bytes and version: its next copy counts as
+// changed, and its absence still as a removal.
+func (v *Inventory) Void(name string) {
+	if _, ok := v.held[name]; ok {
+		v.held[name] = held{}
+	}
+}
 
 // Diff compares a response with what was accepted before. Resources and removals
 // that wanted rejects are ignored. With complete set, the response is the whole

@@ -108,18 +108,20 @@ func (t *typeState) remove(name string) {
 	}
 }
 
-// again forgets a subscribed name and asks for it once more.
+// again forgets the bytes of a subscribed name and asks for it once more.
 func (t *typeState) again(name string) {
 	if name == Wildcard {
 		if !t.wildcard {
 			return
 		}
-		t.inventory = Inventory{}
+		for _, held := range t.inventory.Names() {
+			t.inventory.Void(held)
+		}
 	} else {
 		if !t.wanted(name) {
 			return
 		}
-		t.inventory.Forget(name)
+		t.inventory.Void(name)
 		if _, ok := t.want[name]; !ok {
 			return // covered by a wildcard: the server can't be asked for one of it
 		}

@@ -6,9 +6,9 @@
 package xdstest
 
 import (
+	"context"
 	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -21,47 +21,22 @@ import (
 	"github.com/mecha-mesh/mecha/xds/ads"
 )
 
-// Request is one message from a client, of either variant.
-type Request struct {
-	Stream  int // counts streams of the server's life from 1
-	Delta   bool
-	TypeURL string
-	NodeID  string // empty when the message carried no node
-	Version string // SotW
-	Nonce   string
-	// Error is the message of error_detail: the request is a NACK.
-	Error string
-	// Names is resource_names or resource_names_subscribe; Unsubscribe and Initial are delta's.
-	Names, Unsubscribe []string
-	Initial            map[string]string
-}
-
-// ACK reports whether the request accepts a response.
-func (r Request) ACK() bool { return r.Nonce != "" && r.Error == "" }
-
-type entry struct {
-	version string
-	body    *anypb.Any
-}
-
 // Server is one management server. Its methods may be called from any goroutine.
 type Server struct {
 	tb      testing.TB
 	network string
 	address string
 
-	mu        sync.Mutex
-	grpc      *grpc.Server // nil while killed
-	served    chan struct{}
-	epoch     int // lives so far; part of every version
-	seq       int
-	resources map[string]map[string]entry // type URL -> name
-	held      int
-	streams   map[*stream]struct{}
-	opened    int
-	most      int
-	requests  []Request
-	changed   chan struct{} // closed and replaced on every change, to wake waiters
+	mu       sync.Mutex
+	grpc     *grpc.Server // nil while killed
+	served   chan struct{}
+	plane    Plane
+	held     int
+	streams  map[*Session]context.CancelFunc
+	opened   int
+	most     int
+	requests []Request
+	changed  chan struct{} // closed and replaced on every change, to wake waiters
 }
 
 // New starts a server on a free TCP port of 127.0.0.1; it ends with the test.
@@ -71,8 +46,7 @@ func New(tb testing.TB) *Server { return Listen(tb, "127.0.0.1:0") }
 func Listen(tb testing.TB, address string) *Server {
 	tb.Helper()
 	s := &Server{
-		tb: tb, resources: map[string]map[string]entry{},
-		streams: map[*stream]struct{}{}, changed: make(chan struct{}),
+		tb: tb, streams: map[*Session]context.CancelFunc{}, changed: make(chan struct{}),
 	}
 	s.network, s.address = ads.SplitAddress(address)
 	s.Restart()
@@ -115,12 +89,7 @@ func (s *Server) Restart() {
 	g := grpc.NewServer()
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, service{s: s})
 	s.mu.Lock()
-	s.epoch++
-	for _, m := range s.resources {
-		for name, e := range m {
-			m[name] = entry{s.nextVersion(), e.body}
-		}
-	}
+	s.plane.Restart()
 	s.grpc, s.served = g, make(chan struct{})
 	served := s.served
 	s.mu.Unlock()
@@ -134,8 +103,8 @@ func (s *Server) Restart() {
 func (s *Server) DropStreams() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for st := range s.streams {
-		st.drop()
+	for _, drop := range s.streams {
+		drop()
 	}
 }
 
@@ -172,12 +141,7 @@ func (s *Server) Set(resources ...proto.Message) {
 func (s *Server) SetRaw(name string, body *anypb.Any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := s.resources[body.GetTypeUrl()]
-	if m == nil {
-		m = map[string]entry{}
-		s.resources[body.GetTypeUrl()] = m
-	}
-	m[name] = entry{s.nextVersion(), body}
+	s.plane.Set(name, body)
 	s.wakeLocked()
 }
 
@@ -186,9 +150,8 @@ func (s *Server) Remove(typeURL string, names ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, name := range names {
-		delete(s.resources[typeURL], name)
+		s.plane.Remove(typeURL, name)
 	}
-	s.seq++
 	s.wakeLocked()
 }
 
@@ -226,11 +189,6 @@ func (s *Server) Await(what string, match func(Request) bool) Request {
 			s.tb.Fatalf("xdstest: waited 10 s for %s; saw %+v", what, requests)
 		}
 	}
-}
-
-func (s *Server) nextVersion() string {
-	s.seq++
-	return "e" + strconv.Itoa(s.epoch) + "." + strconv.Itoa(s.seq)
 }
 
 func (s *Server) wakeLocked() {
