@@ -152,6 +152,10 @@ const (
 // ErrDraining is what Accept returns for an idle connection after Drain.
 var ErrDraining = errors.New("codec: connection is draining")
 
+// ErrClosedBeforeResponse is what ReadHeaders of a client stream returns when the
+// connection ended before the first byte of a response.
+var ErrClosedBeforeResponse = errors.New("codec: connection closed before a response")
+
 // ProtocolError is a message that breaks the rules of HTTP.
 type ProtocolError struct {
 	Code    int    // what a server answers before it closes: 400, 413, 414, 431, 426, 501, 505; 0 is close without an answer

@@ -130,6 +130,14 @@ func (m *Map) Add(name, value string) { m.add(Lookup(name), name, value) }
 // AddID appends a field with a well-known name.
 func (m *Map) AddID(id ID, value string) { m.add(id, names[id], value) }
 
+// AddKnown appends a field whose name was looked up already: id is Lookup(name).
+func (m *Map) AddKnown(id ID, name, value string) {
+	if id != Other {
+		name = names[id]
+	}
+	m.add(id, name, value)
+}
+
 func (m *Map) add(id ID, name, value string) {
 	m.fields = append(m.fields, Field{name, value, id})
 	if id != Other && m.first[id] == 0 {

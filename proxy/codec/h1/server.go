@@ -1,0 +1,200 @@
+package h1
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/netio"
+)
+
+// ServerConn is the server side of an HTTP/1 connection. It carries one request
+// after the other; pipelined ones wait in its buffer.
+type ServerConn struct {
+	conn   *netio.Conn
+	opt    ServerOptions
+	idleBy time.Time
+	stream ServerStream
+
+	mu       sync.Mutex // guards what follows
+	idle     bool       // Accept waits for the first byte of a request
+	woken    bool       // by Drain
+	draining bool
+}
+
+// NewServer takes over c, with what is unread in it.
+func NewServer(c *netio.Conn, o ServerOptions) *ServerConn {
+	s := &ServerConn{conn: c, opt: o}
+	s.stream.c = s
+	s.stream.r.conn, s.stream.r.opt = c, &s.opt.Options
+	s.stream.w.conn = c
+	return s
+}
+
+// SetIdleDeadline bounds the wait of the next Accept; the zero time is no bound.
+// It comes on top of ServerOptions.IdleTimeout. Not for use while Accept waits.
+func (s *ServerConn) SetIdleDeadline(t time.Time) { s.idleBy = t }
+
+// Accept implements codec.ServerConn. It returns when the first byte of a request
+// has arrived; os.ErrDeadlineExceeded when the connection was idle for too long.
+// The stream before must have been released.
+func (s *ServerConn) Accept() (codec.ServerStream, error) {
+	st := &s.stream
+	for {
+		st.r.skipEmptyLines()
+		if st.r.in.Len() > 0 {
+			break
+		}
+		if err := s.await(); err != nil {
+			return nil, err
+		}
+	}
+	st.begin()
+	return st, nil
+}
+
+// await reads the first bytes of a request.
+func (s *ServerConn) await() error {
+	by := s.idleBy
+	if s.opt.IdleTimeout > 0 {
+		if t := time.Now().Add(s.opt.IdleTimeout); by.IsZero() || t.Before(by) {
+			by = t
+		}
+	}
+	if err := s.conn.SetReadDeadline(by); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		return codec.ErrDraining
+	}
+	s.idle = true
+	s.mu.Unlock()
+	_, err := s.conn.ReadBuf(&s.stream.r.in)
+	s.mu.Lock()
+	s.idle = false
+	if s.woken {
+		s.woken = false
+		s.conn.Resume()
+		if errors.Is(err, netio.ErrInterrupted) {
+			err = codec.ErrDraining
+		}
+	}
+	s.mu.Unlock()
+	if err == nil && !by.IsZero() {
+		err = s.conn.SetReadDeadline(time.Time{})
+	}
+	return err
+}
+
+// Drain implements codec.ServerConn.
+func (s *ServerConn) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+	if s.idle && !s.woken {
+		s.woken = true
+		s.conn.Interrupt()
+	}
+}
+
+func (s *ServerConn) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// Close implements codec.ServerConn. The stream must have been released, or be
+// given up by everyone.
+func (s *ServerConn) Close() error {
+	err := s.conn.Close()
+	s.stream.r.in.Release()
+	s.stream.r.head.Release()
+	s.stream.w.out.Release()
+	return err
+}
+
+// skipEmptyLines drops what some clients send behind a request (RFC 9112 2.2).
+func (r *reader) skipEmptyLines() {
+	for r.in.Len() > 0 {
+		p := r.in.First()
+		n := len(p) - len(bytes.TrimLeft(p, "\r\n"))
+		r.in.Discard(n)
+		if n < len(p) {
+			return
+		}
+	}
+}
+
+// awaitHead reads until the head of a request is complete. It has HeadersTimeout
+// for that, which is looked at only when the head comes in more than one piece.
+func (s *ServerStream) awaitHead() ([]byte, error) {
+	o := &s.c.opt
+	limit := o.headLimit()
+	var by time.Time
+	for first := true; ; first = false {
+		p, err := s.r.nextHead(limit)
+		if p != nil || err != nil {
+			if !by.IsZero() {
+				err = errors.Join(err, s.r.conn.SetReadDeadline(time.Time{}))
+			}
+			return p, err
+		}
+		if err := s.checkEarly(); err != nil {
+			return nil, err
+		}
+		if first && o.HeadersTimeout > 0 {
+			by = time.Now().Add(o.HeadersTimeout)
+			if err := s.r.conn.SetReadDeadline(by); err != nil {
+				return nil, err
+			}
+		}
+		if err := s.r.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// checkEarly looks at a head that is not complete yet for what no request line
+// begins with: who speaks TLS, SSH or HTTP/0.9 to us need not wait for a timeout.
+func (s *ServerStream) checkEarly() error {
+	if s.lineSeen {
+		return nil
+	}
+	p := s.r.in.First()
+	if bytes.IndexByte(p, '\n') >= 0 {
+		s.lineSeen = true
+		line, _ := cutLine(p)
+		_, err := s.checkLine(line)
+		return err
+	}
+	if i := bytes.IndexByte(p, ' '); i >= 0 {
+		p = p[:i]
+	}
+	if !isToken(text(p)) && len(p) > 0 || s.r.in.First()[0] == ' ' {
+		return malformed("method is no token")
+	}
+	return nil
+}
+
+// checkLine parses the request line and checks method and version.
+func (s *ServerStream) checkLine(line []byte) (RequestLine, error) {
+	o := &s.c.opt
+	q, err := ParseRequestLine(line)
+	switch {
+	case len(q.Method) > 0 && !o.AllowCustomMethods && !knownMethod(q.Method):
+		return q, malformed("unknown method")
+	case err != nil:
+		return q, err
+	case q.Version == Unsupported || q.Version == HTTP10 && !o.AcceptHTTP10:
+		return q, refuse(426, detailsVersion, "request is not HTTP/1.1")
+	}
+	return q, nil
+}
+
+var _ codec.ServerConn = (*ServerConn)(nil)
+var _ io.Closer = (*ServerConn)(nil)
