@@ -227,7 +227,7 @@ func (d *decoder) fields(n *node, m protoreflect.Message) {
 			fd = fds.ByJSONName(f.key)
 		}
 		if fd == nil {
-			d.unknownField(f, m.Descriptor())
+			d.unknownField(f, m)
 			continue
 		}
 		mark := d.enter(string(fd.Name()))
@@ -340,8 +340,11 @@ func (d *decoder) mapEntry(f *member, entries protoreflect.Map, fd protoreflect.
 	entries.Set(k.MapKey(), v)
 }
 
-// unknownField handles a key the schema does not have.
-func (d *decoder) unknownField(f *member, md protoreflect.MessageDescriptor) {
+// unknownField handles a key the schema does not have. A likely misspelling is
+// read as what was meant, to find what is wrong inside it too; the message is
+// refused in any case.
+func (d *decoder) unknownField(f *member, m protoreflect.Message) {
+	md := m.Descriptor()
 	mark := d.enter(f.key)
 	defer d.leave(mark)
 	if d.o.AllowUnknownFields {
@@ -349,11 +352,15 @@ func (d *decoder) unknownField(f *member, md protoreflect.MessageDescriptor) {
 		d.warnAt(f.line, "unknown field of %s, ignored", md.FullName())
 		return
 	}
-	hint := ""
-	if near := nearestField(f.key, md); near != "" {
-		hint = fmt.Sprintf("; did you mean %s?", near)
+	meant := nearestField(f.key, md)
+	if meant == nil {
+		d.problem(f.line, "%s has no such field", md.FullName())
+		return
 	}
-	d.problem(f.line, "%s has no such field%s", md.FullName(), hint)
+	d.problem(f.line, "%s has no such field; did you mean %s?", md.FullName(), meant.Name())
+	if !m.Has(meant) {
+		d.field(f.val, m, meant)
+	}
 }
 
 // deprecated counts and reports the use of a field its schema marks so.

@@ -7,13 +7,14 @@ import (
 )
 
 // nearestField finds the field of md whose name is a likely misspelling of key,
-// or returns "".
-func nearestField(key string, md protoreflect.MessageDescriptor) string {
-	if len(key) > 64 {
-		return ""
+// or returns nil.
+func nearestField(key string, md protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
+	if len(key) > 64 || strings.HasPrefix(key, "@") {
+		return nil
 	}
 	want := strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(key))
-	best, bestDistance := "", 1+len(want)/4
+	var best protoreflect.FieldDescriptor
+	bestDistance := 1 + len(want)/4
 	fds := md.Fields()
 	for i := range fds.Len() {
 		name := string(fds.Get(i).Name())
@@ -21,8 +22,8 @@ func nearestField(key string, md protoreflect.MessageDescriptor) string {
 		if strings.HasPrefix(name, "hidden_envoy_deprecated_") || len(have) > 64 {
 			continue
 		}
-		if dist := editDistance(want, have); dist <= bestDistance && (best == "" || dist < bestDistance) {
-			best, bestDistance = name, dist
+		if dist := editDistance(want, have); dist <= bestDistance && (best == nil || dist < bestDistance) {
+			best, bestDistance = fds.Get(i), dist
 		}
 	}
 	return best

@@ -33,7 +33,9 @@ type node struct {
 	// literal for kindNumber.
 	text string
 	// raw is how the scalar was written where that differs from text.
-	raw    string
+	raw string
+	// bare marks text that stood without quotes in YAML.
+	bare   bool
 	items  []*node
 	fields []member
 }
@@ -81,6 +83,9 @@ func (n *node) describe() string {
 	case kindNumber:
 		return "number " + clip(n.written())
 	case kindString:
+		if n.bare && isDecimal(n.text) {
+			return "number " + clip(n.written())
+		}
 		return strconv.Quote(clip(n.text))
 	case kindList:
 		return "a list"

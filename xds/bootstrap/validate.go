@@ -109,10 +109,19 @@ func isViolation(err error) bool {
 
 // reason is the constraint in words, with the cause the check itself met.
 func reason(v violation) string {
-	if c := v.Cause(); c != nil {
-		return v.Reason() + ": " + c.Error()
+	text := v.Reason()
+	switch text {
+	case "value length must be at least 1 runes", "value length must be at least 1 bytes":
+		text = "must not be empty"
+	case "value must contain at least 1 item(s)":
+		text = "needs at least one item"
+	default:
+		text = strings.TrimPrefix(text, "value ")
 	}
-	return v.Reason()
+	if c := v.Cause(); c != nil {
+		text += ": " + c.Error()
+	}
+	return text
 }
 
 // child steps from the object n to its field fd.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -180,11 +179,12 @@ func scalar(y *yaml.Node) *node {
 	case "", "~", "null", "Null", "NULL":
 		return &node{kind: kindNull, line: n.line}
 	}
+	n.bare = true
 	if b, ok := yamlBool(y.Value); ok {
 		n.kind, n.text, n.raw = kindBool, strconv.FormatBool(b), y.Value
 		return n
 	}
-	if !yamlInt.MatchString(y.Value) {
+	if !isYAMLInt(y.Value) {
 		return n
 	}
 	i, err := strconv.ParseInt(y.Value, 0, 64)
@@ -198,9 +198,21 @@ func scalar(y *yaml.Node) *node {
 	return n
 }
 
-// yamlInt are the notations whose prefixes mean the same to strconv's base 0
-// and to Envoy: no 0o, no 0b, no underscores.
-var yamlInt = regexp.MustCompile(`^[-+]?(0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,22}|[1-9][0-9]{0,18})$`)
+// isYAMLInt tells whether s is a whole number in a notation whose prefixes mean
+// the same to strconv's base 0 and to Envoy: no 0o, no 0b, no underscores.
+func isYAMLInt(s string) bool {
+	if s != "" && (s[0] == '-' || s[0] == '+') {
+		s = s[1:]
+	}
+	allowed := "0123456789"
+	switch {
+	case len(s) > 2 && (s[:2] == "0x" || s[:2] == "0X"):
+		s, allowed = s[2:], "0123456789abcdefABCDEF"
+	case len(s) > 1 && s[0] == '0':
+		allowed = "01234567"
+	}
+	return s != "" && strings.Trim(s, allowed) == ""
+}
 
 // yamlBool knows y, yes, true, on and their opposites in lower, upper and
 // capitalised spelling.
