@@ -327,7 +327,7 @@ func (m *Machine) applied(e AppliedEvent) {
 			return
 		}
 		s.UpdateSuccess++
-		s.setVersion(p.update.Version)
+		s.SetVersion(p.update.Version)
 	})
 	if p.orphan || !m.open {
 		return // the stream it came on is gone: nobody to answer

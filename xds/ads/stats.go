@@ -43,7 +43,8 @@ func (s Stats) clone() Stats {
 	return s
 }
 
-func (s *TypeStats) setVersion(text string) {
+// SetVersion records the version of a response that was accepted whole.
+func (s *TypeStats) SetVersion(text string) {
 	if text == s.VersionText && s.Version != 0 {
 		return
 	}
