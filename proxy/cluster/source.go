@@ -28,6 +28,9 @@ type Attempt struct {
 	Tried      []*Host
 	AvoidTried bool
 	HostTries  int
+	// Fresh asks for a connection that was never used before: the router's, when it
+	// repeats a request that a dead reused connection lost.
+	Fresh bool
 }
 
 // The errors of Pick and Acquire.

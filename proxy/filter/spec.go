@@ -27,7 +27,7 @@ type Env struct {
 	Name     string // of this instance in its chain
 	Slot     Slot   // where route tables keep this instance's overrides
 	Stats    *stats.Store
-	Prefix   string // stat prefix of the enclosing connection manager or listener: "http.ingress"
+	Parent   *stats.Scope // of the enclosing connection manager or listener: "http.ingress"
 	Clusters cluster.Source
 	Routes   func(name string) RouteSource // by RDS name; the subscription is the caller's
 	Log      *slog.Logger

@@ -57,11 +57,15 @@ type Engine interface {
 	// error of either side (an *Error says whose), or, if inline, also with
 	// codec.Data when going on would mean to wait for the client.
 	RelayRequest(up codec.ClientStream, replay *Replay, inline bool) (codec.Next, error)
-	// RelayResponse moves the response body and trailers from up to the client. It
-	// splices where no filter looks at the data.
-	RelayResponse(up codec.ClientStream, next codec.Next) error
-	// Gone reports, without waiting, whether the client has gone.
-	Gone() bool
+	// RelayResponse moves the response body and trailers from up to the client until
+	// the end; it gives up at until (zero: never). It splices where no filter looks at
+	// the data. An *Error says whose fault a failure is.
+	RelayResponse(up codec.ClientStream, next codec.Next, until time.Time) error
+	// Await reads the head of a response from up. It gives up at until, and soon after
+	// the client has gone.
+	Await(up codec.ClientStream, m *header.Map, until time.Time) (codec.Next, error)
+	// Started reports whether a response head was sent.
+	Started() bool
 	// InterruptRequest makes RelayRequest or Recv, blocked in another goroutine, return.
 	InterruptRequest()
 	// Downstream returns the client's side of the stream.

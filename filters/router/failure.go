@@ -1,0 +1,154 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
+)
+
+// The router's own answers.
+var (
+	replyNoRoute       = filter.Reply{Code: 404, Details: "route_not_found", Flags: meta.NoRouteFound}
+	replyNoCluster     = filter.Reply{Code: 503, Details: "cluster_not_found", Flags: meta.NoClusterFound}
+	replyNoHealthyHost = filter.Reply{Code: 503, Body: "no healthy upstream", Details: "no_healthy_upstream", Flags: meta.NoHealthyUpstream}
+	replyOverflow      = filter.Reply{
+		Code: 503, Body: resetBody + "overflow", Details: "upstream_reset_before_response_started{overflow}",
+		Flags: meta.UpstreamOverflow, Header: []header.Field{{Name: "x-envoy-overloaded", Value: "true"}},
+	}
+	replyTimeout       = filter.Reply{Code: 504, Body: "upstream request timeout", Details: "response_timeout", Flags: meta.UpstreamRequestTimeout}
+	replyPerTryTimeout = filter.Reply{Code: 504, Body: "upstream request timeout", Details: "upstream_per_try_timeout", Flags: meta.UpstreamRequestTimeout}
+	replyTermination   = filter.Reply{Code: 503, Body: resetBody + "connection termination", Details: "upstream_reset_before_response_started{connection_termination}", Flags: meta.UpstreamConnectionTermination}
+	replyProtocol      = filter.Reply{Code: 502, Body: resetBody + "protocol error", Details: "upstream_reset_before_response_started{protocol_error}", Flags: meta.UpstreamProtocolError}
+	replyConnTimeout   = filter.Reply{Code: 503, Body: resetBody + "connection timeout", Details: "upstream_reset_before_response_started{connection_timeout}", Flags: meta.UpstreamConnectionFailure}
+)
+
+const resetBody = "upstream connect error or disconnect/reset before headers. reset reason: "
+
+// upstreamFailure is an attempt that ended without a response head.
+type upstreamFailure struct {
+	err    error
+	reused bool // the connection had carried an exchange before
+}
+
+func (e *upstreamFailure) Error() string { return "upstream: " + e.err.Error() }
+func (e *upstreamFailure) Unwrap() error { return e.err }
+
+// tryTimeout is an attempt that took longer than the per-try timeout.
+type tryTimeout struct{}
+
+func (tryTimeout) Error() string { return "per-try timeout" }
+
+// retryResponse is a response that is given up for a retry.
+type retryResponse struct{ code int }
+
+func (e *retryResponse) Error() string { return fmt.Sprintf("response %d", e.code) }
+
+// upstreamFault reports whether an error of sending the request is upstream's.
+func upstreamFault(err error) bool {
+	var fe *filter.Error
+	if errors.As(err, &fe) {
+		return fe.Source == filter.Upstream
+	}
+	var r *filter.Reply
+	return !errors.As(err, &r)
+}
+
+// awaitFailed says why no response head came.
+func (f *Filter) awaitFailed(s *filter.Stream, err error, reused bool) error {
+	if f.pump.running && errors.Is(err, netio.ErrInterrupted) {
+		f.pump.stop(s)
+		if perr := f.pump.err; perr != nil && !upstreamFault(perr) {
+			return perr // the client's fault
+		}
+	}
+	var fe *filter.Error
+	if errors.As(err, &fe) {
+		if fe.Source == filter.Upstream && fe.Code == 504 {
+			return f.timedOut()
+		}
+		return err
+	}
+	return &upstreamFailure{err: err, reused: reused}
+}
+
+// timedOut tells the global timeout from the per-try one.
+func (f *Filter) timedOut() error {
+	st := f.cluster.Stats()
+	if f.timing.perTry > 0 && !f.expired() {
+		st.UpstreamRqPerTryTimeout.Inc()
+		return tryTimeout{}
+	}
+	st.UpstreamRqTimeout.Inc()
+	return &replyTimeout
+}
+
+// answer turns the failure of the last attempt into what the client gets.
+func (f *Filter) answer(s *filter.Stream, err error) error {
+	var ce *cluster.ConnectError
+	var bad *codec.ProtocolError
+	switch {
+	case errors.As(err, &ce):
+		return f.connectReply(s, ce)
+	case errors.Is(err, cluster.ErrOverflow), errors.Is(err, cluster.ErrPendingOverflow):
+		return &replyOverflow
+	case errors.As(err, &bad):
+		return &replyProtocol
+	case errors.Is(err, tryTimeout{}):
+		return &replyPerTryTimeout
+	}
+	var uf *upstreamFailure
+	if errors.As(err, &uf) {
+		return &replyTermination
+	}
+	return err
+}
+
+// connectReply is Envoy's answer for a connection that could not be made. It is the
+// exception, so it may allocate.
+func (f *Filter) connectReply(s *filter.Stream, ce *cluster.ConnectError) error {
+	if ce.Timeout {
+		s.Meta.UpstreamFailure = "connection timeout"
+		return &replyConnTimeout
+	}
+	reason := "delayed connect error: " + errnoText(ce.Err)
+	s.Meta.UpstreamFailure = reason
+	return &filter.Reply{
+		Code: 503,
+		Body: resetBody + "remote connection failure, transport failure reason: " + reason,
+		Details: "upstream_reset_before_response_started{remote_connection_failure|" +
+			strings.ReplaceAll(reason, " ", "_") + "}",
+		Flags: meta.UpstreamConnectionFailure,
+	}
+}
+
+// errnoText spells a connect error as the C library does, since that is what the
+// logs of other proxies show. Only the codes that connect(2) gives are spelt.
+func errnoText(err error) string {
+	var no syscall.Errno
+	if !errors.As(err, &no) {
+		return err.Error()
+	}
+	switch no {
+	case syscall.ECONNREFUSED:
+		return "Connection refused"
+	case syscall.ENETUNREACH:
+		return "Network is unreachable"
+	case syscall.EHOSTUNREACH:
+		return "No route to host"
+	case syscall.ETIMEDOUT:
+		return "Connection timed out"
+	case syscall.ECONNRESET:
+		return "Connection reset by peer"
+	case syscall.ENOENT:
+		return "No such file or directory"
+	}
+	return no.Error()
+}

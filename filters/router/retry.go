@@ -1,0 +1,167 @@
+package router
+
+import (
+	"errors"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/route"
+)
+
+// safeRetries is how often an exchange that cannot have reached an application is
+// tried again without any policy: a connection that could not be made, on another
+// host, and a reused connection that turns out to be dead, on a fresh one.
+const safeRetries = 2
+
+// decide says whether to try again after a failed attempt, and if not, what the
+// client gets.
+func (f *Filter) decide(s *filter.Stream, err error) (again bool, failed error) {
+	var reply *filter.Reply
+	var fe *filter.Error
+	if errors.As(err, &reply) || errors.As(err, &fe) && fe.Source != filter.Upstream {
+		return false, err
+	}
+	f.countFailure(err)
+	if s.Engine.Started() {
+		return false, err
+	}
+	if f.expired() {
+		return false, &replyTimeout
+	}
+	if !f.replayable(s) {
+		return false, f.answer(s, err)
+	}
+	if f.safe(s, err) {
+		return true, nil
+	}
+	var rr *retryResponse
+	if errors.As(err, &rr) {
+		f.retries++
+		return true, nil
+	}
+	if f.matches(err) && f.mayRetry(s) {
+		f.retries++
+		f.at.Fresh = false
+		return true, nil
+	}
+	return false, f.answer(s, err)
+}
+
+// safe reports whether nothing can have come of the attempt, and prepares another.
+func (f *Filter) safe(s *filter.Stream, err error) bool {
+	if s.Meta.Attempts > safeRetries {
+		return false
+	}
+	var ce *cluster.ConnectError
+	if errors.As(err, &ce) {
+		f.at.AvoidTried, f.at.HostTries = true, 5
+		return f.cluster.HostCount() > len(f.at.Tried)
+	}
+	var uf *upstreamFailure
+	if !errors.As(err, &uf) || !uf.reused || !errors.Is(err, codec.ErrClosedBeforeResponse) || f.at.Fresh {
+		return false
+	}
+	if !idempotent(s.Request.Value(header.Method)) {
+		return false
+	}
+	f.at.Fresh = true
+	return true
+}
+
+// idempotent methods may be repeated (RFC 9110 section 9.2.2).
+func idempotent(method string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
+// replayable reports whether the request can be sent again from its beginning.
+func (f *Filter) replayable(s *filter.Stream) bool {
+	if s.Engine.RequestBody() == codec.End && s.Meta.UpstreamSent == 0 {
+		return true // it has no body, or none was sent
+	}
+	if s.Meta.UpstreamSent == 0 {
+		return true // its body is still where it was
+	}
+	return f.keep && !f.replay.Overflow
+}
+
+// mayRetry asks the policy's limits: number, circuit breaker, and time.
+func (f *Filter) mayRetry(s *filter.Stream) bool {
+	p := f.retry
+	if p == nil || f.expired() || !f.replayable(s) {
+		return false
+	}
+	st := f.cluster.Stats()
+	if f.retries >= p.Retries {
+		st.UpstreamRqRetryLimitExceeded.Inc()
+		s.Meta.Flags |= meta.UpstreamRetryLimitExceeded
+		return false
+	}
+	ticket, err := f.cluster.AdmitRetry(f.at.Priority)
+	if err != nil {
+		return false
+	}
+	ticket.Done()
+	st.UpstreamRqRetry.Inc()
+	if p.PreviousHosts {
+		f.at.AvoidTried, f.at.HostTries = true, max(p.HostAttempts, 1)
+	}
+	return true
+}
+
+func (f *Filter) expired() bool { return !f.until.IsZero() && !time.Now().Before(f.until) }
+
+// matches reports whether the policy covers the failure of an attempt without a response.
+func (f *Filter) matches(err error) bool {
+	if f.retry == nil {
+		return false
+	}
+	on := f.retry.On
+	var ce *cluster.ConnectError
+	switch {
+	case errors.As(err, &ce):
+		return on&(route.OnConnectFailure|route.On5xx|route.OnGatewayError|route.OnReset|route.OnResetBeforeRequest) != 0
+	case errors.Is(err, cluster.ErrOverflow), errors.Is(err, cluster.ErrPendingOverflow):
+		return false
+	}
+	return on&(route.On5xx|route.OnReset) != 0
+}
+
+// worthRetrying reports whether the policy covers a response.
+func (f *Filter) worthRetrying(s *filter.Stream, code int) bool {
+	p := f.retry
+	if p == nil {
+		return false
+	}
+	if s.Response.Has(header.XEnvoyRatelimited) {
+		return p.On&route.OnEnvoyRatelimited != 0
+	}
+	switch {
+	case code >= 500 && p.On&route.On5xx != 0,
+		code >= 502 && code <= 504 && p.On&route.OnGatewayError != 0,
+		code == 409 && p.On&route.OnRetriable4xx != 0:
+		return true
+	}
+	if p.On&route.OnRetriableStatusCodes != 0 {
+		for _, c := range p.Codes {
+			if c == code {
+				return true
+			}
+		}
+	}
+	if p.On&route.OnRetriableHeaders != 0 {
+		for _, m := range p.RetriableHeaders {
+			if m(s.Response.Find) {
+				return true
+			}
+		}
+	}
+	return false
+}

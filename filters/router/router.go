@@ -1,0 +1,438 @@
+// Package router is the terminal HTTP filter that sends a request where its route
+// says: it picks a host, takes a pooled connection, sends, waits, retries what may be
+// retried, and passes the response on.
+//
+// What comes in: a stream with its route. What goes out: the response, or a local
+// reply with Envoy's code, flag and details. Which route applies is decided in package
+// route; hosts, pools and limits are in package cluster.
+package router
+
+import (
+	"context"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/route"
+	"github.com/mecha-mesh/mecha/proxy/stats"
+)
+
+// Spec describes the filter.
+var Spec = filter.HTTPSpec[*Config]{
+	Name:  "envoy.filters.http.router",
+	Type:  "envoy.extensions.filters.http.router.v3.Router",
+	Parse: parse,
+	New:   newFactory,
+}
+
+// Config is the configuration of the router.
+type Config struct {
+	SuppressEnvoyHeaders bool
+}
+
+// counters are shared with the connection manager's scope, http.<stat_prefix>.
+type counters struct {
+	NoRoute    stats.Counter `stat:"no_route" help:"Requests without a route"`
+	NoCluster  stats.Counter `stat:"no_cluster" help:"Requests whose cluster does not exist"`
+	Redirect   stats.Counter `stat:"rq_redirect" help:"Requests answered with a redirect"`
+	Direct     stats.Counter `stat:"rq_direct_response" help:"Requests answered by the route itself"`
+	Total      stats.Counter `stat:"rq_total" help:"Requests that the router has seen"`
+	ResetAfter stats.Counter `stat:"rq_reset_after_downstream_response_started" help:"Streams reset after the response had begun"`
+	Retry      stats.Counter `stat:"rq_retry_skipped_request_not_complete" help:"Retries not made because the request body was not kept whole"`
+}
+
+// shared is what all streams of one chain have in common.
+type shared struct {
+	config   *Config
+	clusters cluster.Source
+	counters counters
+}
+
+func newFactory(c *Config, env filter.Env) (func() filter.HTTP, error) {
+	sh := &shared{config: c, clusters: env.Clusters}
+	env.Parent.Bind(&sh.counters)
+	return func() filter.HTTP { return &Filter{sh: sh} }, nil
+}
+
+// Filter serves one stream at a time.
+type Filter struct {
+	sh *shared
+
+	action  *route.ForwardAction
+	retry   *route.RetryPolicy
+	cluster *cluster.Cluster
+	at      cluster.Attempt
+	tried   [4]*cluster.Host
+	timing  timing
+	replay  filter.Replay
+	keep    bool // the request body is kept for a retry
+	retries uint32
+	start   time.Time // of the first attempt
+	until   time.Time // global timeout, zero: none
+
+	conn *cluster.Conn
+	up   codec.ClientStream
+	pump pump
+}
+
+var _ filter.Terminal = (*Filter)(nil)
+
+// Reset implements filter.HTTP.
+func (f *Filter) Reset() {
+	f.replay.Buf.Release()
+	f.replay.Limit, f.replay.Overflow, f.replay.Ended, f.replay.Trailers = 0, false, false, false
+	f.action, f.retry, f.cluster = nil, nil, nil
+	f.at = cluster.Attempt{}
+	f.tried = [4]*cluster.Host{}
+	f.timing, f.keep, f.retries = timing{}, false, 0
+	f.conn, f.up = nil, nil
+}
+
+// ServeStream implements filter.Terminal.
+func (f *Filter) ServeStream(s *filter.Stream) error {
+	f.sh.counters.Total.Inc()
+	r, ok := s.Route.(*route.Route)
+	if !ok || r == nil {
+		f.sh.counters.NoRoute.Inc()
+		return &replyNoRoute
+	}
+	switch r.Kind {
+	case route.Redirect:
+		f.sh.counters.Redirect.Inc()
+		return r.RedirectReply(s)
+	case route.Direct:
+		f.sh.counters.Direct.Inc()
+		return r.DirectReply(s)
+	}
+	return f.forward(s, r)
+}
+
+// forward sends the request to the route's cluster, as often as its retry policy
+// and the rules of safe retry allow.
+func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
+	f.action = r.Forward
+	name := r.ClusterName(s)
+	f.cluster = f.sh.clusters.Cluster(name)
+	s.Meta.Cluster = name
+	if f.cluster == nil {
+		f.sh.counters.NoCluster.Inc()
+		return f.noCluster()
+	}
+	f.at.Conn, f.at.Headers, f.at.Priority = s.Conn, &s.Request, f.action.Priority
+	if err := f.prepare(s, r); err != nil {
+		return err
+	}
+	ticket, err := f.cluster.Admit(f.at.Priority)
+	if err != nil {
+		return &replyOverflow
+	}
+	defer ticket.Done()
+	for {
+		s.Meta.Attempts++
+		err := f.attempt(s, r)
+		if err == nil {
+			return nil
+		}
+		again, failed := f.decide(s, err)
+		if !again {
+			return failed
+		}
+		if err := f.backOff(s); err != nil {
+			return err
+		}
+	}
+}
+
+func (f *Filter) noCluster() error {
+	if code := f.action.NotFoundCode; code != 0 && code != 503 {
+		return &filter.Reply{Code: code, Details: replyNoCluster.Details, Flags: replyNoCluster.Flags}
+	}
+	return &replyNoCluster
+}
+
+// prepare works out time limits and the retry policy, and makes the request what
+// upstream is to see.
+func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
+	f.start = time.Now()
+	f.timing = timingOf(s, f.action)
+	f.retry = f.policy(s)
+	if t := f.timing.global; t > 0 {
+		f.until = f.start.Add(t)
+		if !f.sh.config.SuppressEnvoyHeaders {
+			expected := t
+			if p := f.timing.perTry; p > 0 && p < t {
+				expected = p
+			}
+			s.Request.SetInt(header.XEnvoyExpectedRqTimeoutMs, expected.Milliseconds())
+		}
+	} else {
+		f.until = time.Time{}
+	}
+	f.keep = f.retry != nil && s.Engine.RequestBody() != codec.End
+	f.replay.Limit = f.action.RetryBufferLimit
+	if f.replay.Limit == 0 {
+		f.replay.Limit = f.cluster.Spec().BufferLimit
+	}
+	if f.replay.Limit == 0 {
+		f.replay.Limit = 1 << 20
+	}
+	return r.FinalizeRequest(s)
+}
+
+// attempt makes one try. Its error says how it failed; nil means that the response
+// has been passed on to the end.
+func (f *Filter) attempt(s *filter.Stream, r *route.Route) error {
+	if err := f.connect(s); err != nil {
+		return err
+	}
+	defer f.release(s)
+	if f.action.AttemptCount {
+		s.Request.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
+	}
+	if f.action.AutoHostRewrite && f.conn.Host.Hostname != "" {
+		s.Request.SetID(header.Authority, f.conn.Host.Hostname)
+	}
+	next, err := f.exchange(s)
+	if err != nil {
+		return err
+	}
+	code := status(&s.Response)
+	f.countResponse(code)
+	if f.worthRetrying(s, code) && f.mayRetry(s) {
+		f.drop(next)
+		return &retryResponse{code}
+	}
+	return f.respond(s, r, next)
+}
+
+// connect picks a host and takes a connection to it.
+func (f *Filter) connect(s *filter.Stream) error {
+	host, err := f.cluster.Pick(&f.at)
+	if err != nil {
+		f.cluster.Stats().UpstreamCxNoneHealthy.Inc()
+		return &replyNoHealthyHost
+	}
+	s.Meta.UpstreamHost, s.Meta.UpstreamHostname = host.Addr, host.Hostname
+	before := time.Now()
+	f.conn, err = f.acquire(host)
+	s.Meta.PoolReady = time.Since(before)
+	if err != nil {
+		f.noteTried(host)
+		return err
+	}
+	s.Meta.UpstreamLocal, s.Meta.UpstreamConn = f.conn.Local, f.conn.ID
+	if f.up, err = f.conn.Open(context.Background()); err != nil {
+		f.cluster.Release(f.conn, false)
+		f.noteTried(host)
+		return &upstreamFailure{err: err, reused: f.conn.Used()}
+	}
+	f.noteTried(host)
+	return nil
+}
+
+func (f *Filter) acquire(host *cluster.Host) (*cluster.Conn, error) {
+	if f.at.Fresh {
+		return f.cluster.AcquireFresh(context.Background(), host, &f.at, f.until)
+	}
+	return f.cluster.Acquire(context.Background(), host, &f.at, f.until)
+}
+
+func (f *Filter) noteTried(h *cluster.Host) {
+	n := len(f.at.Tried)
+	if n < len(f.tried) {
+		f.tried[n] = h
+		f.at.Tried = f.tried[:n+1]
+	}
+}
+
+// exchange sends the request and waits for the final response head.
+func (f *Filter) exchange(s *filter.Stream) (codec.Next, error) {
+	reused := f.conn.Used()
+	s.Meta.UpstreamStart = time.Since(s.Meta.Start)
+	if err := f.send(s); err != nil {
+		if upstreamFault(err) {
+			return 0, &upstreamFailure{err: err, reused: reused}
+		}
+		return 0, err
+	}
+	for {
+		s.Response.Reset()
+		next, err := s.Engine.Await(f.up, &s.Response, f.deadline())
+		if err != nil {
+			return 0, f.awaitFailed(s, err, reused)
+		}
+		code := status(&s.Response)
+		if code >= 200 || code == 101 {
+			s.Meta.ResponseStart = time.Since(s.Meta.Start)
+			s.Meta.UpstreamProtocol = f.up.Protocol()
+			return next, nil
+		}
+		if err := s.Engine.SendInformational(&s.Response); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// send writes the head and what of the body is at hand. A body that is still on its
+// way is left to the pump.
+func (f *Filter) send(s *filter.Stream) error {
+	body := s.Engine.RequestBody()
+	first := s.Meta.Attempts == 1
+	upgrade := s.Request.Has(header.Upgrade) || s.Request.Value(header.Method) == "CONNECT"
+	end := body == codec.End && f.replay.Buf.Len() == 0
+	if err := f.up.WriteHeaders(&s.Request, end); err != nil {
+		return err
+	}
+	if end || upgrade {
+		if err := f.up.Flush(); err != nil {
+			return err
+		}
+		s.Meta.UpstreamEnd = time.Since(s.Meta.Start)
+		return nil
+	}
+	if !first && f.replay.Buf.Len() > 0 {
+		var again buffer.Buf
+		f.replay.Buf.Share(&again, f.replay.Buf.Len())
+		done := f.replay.Ended && !f.replay.Trailers
+		if err := f.up.WriteData(&again, done); err != nil {
+			return err
+		}
+	}
+	if f.replay.Ended {
+		if f.replay.Trailers {
+			return f.up.WriteTrailers(&s.RequestTrailers)
+		}
+		return f.up.Flush()
+	}
+	left, err := s.Engine.RelayRequest(f.up, f.replayOrNil(), true)
+	if err != nil || left == codec.End {
+		return err
+	}
+	f.pump.start(f, s)
+	return nil
+}
+
+func (f *Filter) replayOrNil() *filter.Replay {
+	if f.keep {
+		return &f.replay
+	}
+	return nil
+}
+
+// deadline is when the wait for a response head ends.
+func (f *Filter) deadline() time.Time {
+	d := f.until
+	if t := f.timing.perTry; t > 0 {
+		if p := time.Now().Add(t); d.IsZero() || p.Before(d) {
+			d = p
+		}
+	}
+	return d
+}
+
+// respond passes the response on.
+func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) error {
+	if !f.sh.config.SuppressEnvoyHeaders {
+		s.Response.SetInt(header.XEnvoyUpstreamServiceTime, since(f.start))
+	}
+	if f.action.AttemptCountBack {
+		s.Response.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
+	}
+	s.Meta.Details = "via_upstream"
+	if err := r.FinalizeResponse(s); err != nil {
+		return err
+	}
+	if err := s.Engine.SendHeaders(next == codec.End); err != nil {
+		return err
+	}
+	if f.up.Upgraded() {
+		return f.tunnel(s)
+	}
+	if err := s.Engine.RelayResponse(f.up, next, f.until); err != nil {
+		return err
+	}
+	s.Meta.ResponseEnd = time.Since(s.Meta.Start)
+	f.countTime(s)
+	return nil
+}
+
+// tunnel moves raw bytes both ways after an upgrade.
+func (f *Filter) tunnel(s *filter.Stream) error {
+	f.pump.start(f, s)
+	return s.Engine.RelayResponse(f.up, codec.Data, time.Time{})
+}
+
+// release ends the attempt: it stops the pump and gives the connection back.
+func (f *Filter) release(s *filter.Stream) {
+	if f.up == nil {
+		return
+	}
+	clean := f.pump.stop(s)
+	f.countBytes(f.up.WireBytes())
+	reusable := f.up.Release() && clean
+	f.cluster.Release(f.conn, reusable)
+	f.up, f.conn = nil, nil
+}
+
+// drop gives up a response that is going to be replaced by a retry's.
+func (f *Filter) drop(next codec.Next) {
+	if next != codec.End {
+		f.up.Reset(codec.ResetCancel)
+	}
+}
+
+func status(m *header.Map) int {
+	n, _ := strconv.Atoi(m.Value(header.Status))
+	return n
+}
+
+// backOff waits before a retry: a random time up to twice the base for each attempt
+// more, at most the maximum. The safe retry of a dead reused connection does not wait.
+func (f *Filter) backOff(s *filter.Stream) error {
+	if f.retry == nil || f.at.Fresh && f.retries == 0 {
+		return nil
+	}
+	limit := min(f.retry.Base<<min(f.retries, 20), f.retry.Max)
+	if limit <= 0 {
+		return nil
+	}
+	return s.Engine.Sleep(time.Duration(rand.Int64N(int64(limit))))
+}
+
+// pump moves the rest of the request body on a second goroutine, borrowed only while
+// the body is still arriving after its head.
+type pump struct {
+	running bool
+	wg      sync.WaitGroup
+	err     error
+}
+
+func (p *pump) start(f *Filter, s *filter.Stream) {
+	p.running, p.err = true, nil
+	up, replay := f.up, f.replayOrNil()
+	p.wg.Go(func() {
+		_, err := s.Engine.RelayRequest(up, replay, false)
+		if err != nil {
+			p.err = err
+			up.Interrupt() // wakes the goroutine that waits for the response
+		}
+	})
+}
+
+// stop waits for the pump to end, interrupting it if the exchange is over before the
+// request is. It reports whether the request was sent to its end.
+func (p *pump) stop(s *filter.Stream) bool {
+	if !p.running {
+		return true
+	}
+	s.Engine.InterruptRequest()
+	p.wg.Wait()
+	p.running = false
+	return p.err == nil && s.Engine.RequestBody() == codec.End
+}

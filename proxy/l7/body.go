@@ -1,0 +1,186 @@
+package l7
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
+)
+
+// Recv implements filter.Engine: first what BufferRequest read ahead, then what the
+// client sends, each piece through the request hooks.
+func (st *stream) Recv(b *buffer.Buf) (codec.Next, error) {
+	if st.hasBuffer {
+		st.hasBuffer = false
+		if n := st.buffered.Len(); n > 0 || st.next == codec.End {
+			b.MoveAll(&st.buffered)
+			return st.next, nil // the hooks have seen it
+		}
+	}
+	return st.receive(b)
+}
+
+// receive reads one piece from the client and runs the request hooks on it.
+func (st *stream) receive(b *buffer.Buf) (codec.Next, error) {
+	if st.next != codec.Data {
+		return st.next, st.requestTrailers()
+	}
+	if err := st.down.SetReadDeadline(st.bodyDeadline()); err != nil {
+		return 0, errGone
+	}
+	before := b.Len()
+	next, err := st.down.ReadData(b)
+	if err != nil {
+		return 0, st.bodyError(err)
+	}
+	st.monitor.Lock()
+	defer st.monitor.Unlock()
+	st.next = next
+	st.Meta.BytesReceived += int64(b.Len() - before)
+	if next == codec.End {
+		st.Meta.RequestEnd = time.Since(st.Meta.Start)
+	}
+	for _, h := range st.chain.requestData {
+		if st.off&(1<<h.index) != 0 {
+			continue
+		}
+		if err := h.f.OnRequestData(&st.Stream, b, next == codec.End); err != nil {
+			return 0, err
+		}
+	}
+	if next == codec.Trailers {
+		return next, st.readTrailers()
+	}
+	return next, nil
+}
+
+// requestTrailers is called for a stream whose request has no more body.
+func (st *stream) requestTrailers() error {
+	if st.next != codec.Trailers || st.RequestTrailers.Len() > 0 {
+		return nil
+	}
+	st.monitor.Lock()
+	defer st.monitor.Unlock()
+	return st.readTrailers()
+}
+
+// readTrailers reads the request trailers and shows them to the hooks.
+func (st *stream) readTrailers() error {
+	if err := st.down.ReadTrailers(&st.RequestTrailers); err != nil {
+		return st.bodyError(err)
+	}
+	st.Meta.RequestEnd = time.Since(st.Meta.Start)
+	for _, h := range st.chain.requestTrailers {
+		if st.off&(1<<h.index) != 0 {
+			continue
+		}
+		if err := h.f.OnRequestTrailers(&st.Stream); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (st *stream) bodyDeadline() time.Time {
+	spec := st.m.spec
+	var d time.Time
+	if spec.StreamIdleTimeout > 0 {
+		d = time.Now().Add(spec.StreamIdleTimeout)
+	}
+	if spec.RequestTimeout > 0 && st.upgrade == "" {
+		if t := st.Meta.Start.Add(spec.RequestTimeout); d.IsZero() || t.Before(d) {
+			d = t
+		}
+	}
+	return d
+}
+
+func (st *stream) bodyError(err error) error {
+	var bad *codec.ProtocolError
+	switch {
+	case errors.As(err, &bad):
+		st.m.counters.CxProtocol.Inc()
+		st.broken = true
+		st.conn.codec.Drain()
+		return &filter.Error{Source: filter.Downstream, Flag: meta.DownstreamProtocolError, Code: bad.Code, Text: bad.Details, Err: err}
+	case errors.Is(err, netio.ErrInterrupted):
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return st.timedOut()
+	}
+	return errGone
+}
+
+// BufferRequest implements filter.Engine.
+func (st *stream) BufferRequest(limit int) (*buffer.Buf, error) {
+	for st.next == codec.Data {
+		if _, err := st.receive(&st.buffered); err != nil {
+			return nil, err
+		}
+		st.hasBuffer = true
+		if st.buffered.Len() > limit {
+			st.m.counters.RqTooLarge.Inc()
+			return nil, &replyTooLarge
+		}
+	}
+	return &st.buffered, nil
+}
+
+// keep copies references of what was sent into the replay buffer, and gives up
+// keeping when there is more than it may hold.
+func keep(r *filter.Replay, b *buffer.Buf, end bool) {
+	if r == nil || r.Overflow {
+		return
+	}
+	r.Ended = end
+	if r.Buf.Len()+b.Len() > r.Limit {
+		r.Overflow = true
+		r.Buf.Release()
+		return
+	}
+	b.Share(&r.Buf, b.Len())
+}
+
+// relayRequestTrailers ends the request to upstream.
+func (st *stream) relayRequestTrailers(up codec.ClientStream, r *filter.Replay) error {
+	if r != nil {
+		r.Ended, r.Trailers = true, true
+	}
+	st.Meta.UpstreamEnd = time.Since(st.Meta.Start)
+	if st.RequestTrailers.Len() == 0 {
+		return writeFailed(up.WriteData(&st.piece, true))
+	}
+	return writeFailed(up.WriteTrailers(&st.RequestTrailers))
+}
+
+func flushUp(up codec.ClientStream) error { return writeFailed(up.Flush()) }
+
+// writeFailed marks an error of writing to upstream as upstream's.
+func writeFailed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &filter.Error{
+		Source: filter.Upstream, Retry: filter.IfReused, Flag: meta.UpstreamConnectionTermination,
+		Text: "connection_termination", Err: err,
+	}
+}
+
+// spliceAtLeast is the length of a body from which on the kernel moves it cheaper
+// than two copies do.
+const spliceAtLeast = 64 << 10
+
+// spliceResponse lets the kernel move a response body of known length, or of an
+// upgraded connection, if no filter wants to see it. It reports false where that is
+// not possible.
+func (st *stream) spliceResponse(up codec.ClientStream) (codec.Next, bool, error) {
+	if len(st.chain.responseData) > 0 || st.head {
+		return 0, false, nil
+	}
+	return 0, false, nil
+}

@@ -1,0 +1,217 @@
+// Package l7 is the HTTP engine: it takes connections from a listener, streams from
+// the connection's codec, runs each through the chain of HTTP filters and writes what
+// comes out. One goroutine does everything for an HTTP/1 connection.
+//
+// What comes in: a filter.Conn behind its transport socket. What goes out: requests
+// to the terminal filter (filters/router), responses to the client, access logs.
+// Routes are not here (package route), nor is anything upstream (package cluster).
+package l7
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/codec/h1"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/stats"
+)
+
+// Manager is a running HTTP connection manager. It serves any number of connections.
+type Manager struct {
+	spec     *Spec
+	log      *slog.Logger
+	node     filter.Node
+	routes   filter.RouteSource
+	factory  *factory
+	h1       h1.ServerOptions
+	counters counters
+	scope    *stats.Scope
+	streams  sync.Pool
+	via      string
+}
+
+// New builds a connection manager.
+func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manager, error) {
+	m := &Manager{spec: spec, log: env.Log, node: env.Node}
+	m.scope = env.Stats.Scope("http").Tag("envoy_http_conn_manager_prefix", spec.StatPrefix)
+	m.scope.Bind(&m.counters)
+	switch {
+	case spec.Routes != nil:
+		m.routes = fixed{spec.Routes}
+	case env.Routes != nil && spec.RDS != "":
+		m.routes = env.Routes(spec.RDS)
+	default:
+		return nil, fmt.Errorf("route_config or rds is required")
+	}
+	inner := env
+	inner.Parent = m.scope
+	var err error
+	if m.factory, err = newFactory(spec.Filters, inner, slot); err != nil {
+		return nil, err
+	}
+	m.h1 = h1.ServerOptions{
+		Options: h1.Options{
+			MaxHeadersKB:       int(spec.MaxHeadersKB),
+			MaxHeadersCount:    int(spec.MaxHeadersCount),
+			EnableTrailers:     spec.HTTP1.EnableTrailers,
+			ProperCase:         spec.HTTP1.ProperCase,
+			AllowChunkedLength: spec.HTTP1.AllowChunkedLength,
+		},
+		AcceptHTTP10:         spec.HTTP1.AcceptHTTP10,
+		DefaultHostForHTTP10: spec.HTTP1.DefaultHost,
+		RefuseAbsoluteURL:    !spec.HTTP1.AllowAbsoluteURL,
+		AllowCustomMethods:   spec.HTTP1.AllowCustomMethods,
+		HeadersTimeout:       spec.RequestHeadersTimeout,
+	}
+	m.streams.New = func() any { return newStream(m) }
+	return m, nil
+}
+
+// Close takes the statistics out of the store. Connections that are still served go on.
+func (m *Manager) Close() { m.scope.Close() }
+
+// fixed is the route source of an inline table.
+type fixed struct{ table filter.RouteTable }
+
+func (f fixed) Current() filter.RouteTable { return f.table }
+
+// conn is one downstream connection.
+type conn struct {
+	m         *Manager
+	down      *filter.Conn
+	codec     *h1.ServerConn
+	stopDrain func()
+	idleSince time.Time
+	served    uint32
+	counted   codec.Wire // bytes already in the statistics
+}
+
+// parkAfter is how long a connection idles on its goroutine before it gives it back.
+const parkAfter = 2 * time.Second
+
+// ServeConn serves a connection until it is over; it returns filter.Parked when it
+// has given its goroutine back for a while.
+func (m *Manager) ServeConn(c *filter.Conn) error {
+	sock := c.Engine.Socket()
+	cn := &conn{m: m, down: c, codec: h1.NewServer(sock, m.h1)}
+	m.counters.CxTotal.Inc()
+	m.counters.CxActive.Inc()
+	m.counters.CxHTTP1Total.Inc()
+	m.counters.CxHTTP1Active.Inc()
+	cn.stopDrain = c.Engine.OnDrain(cn.codec.Drain)
+	cn.idleSince = time.Now()
+	return cn.serve()
+}
+
+// serve runs streams until the connection is over or parked.
+func (c *conn) serve() error {
+	for {
+		s, err := c.accept()
+		if err != nil {
+			if err == filter.Parked {
+				return err
+			}
+			return c.close(err)
+		}
+		st := c.m.streams.Get().(*stream)
+		reusable := st.serve(c, s)
+		c.m.streams.Put(st)
+		c.served++
+		if !reusable {
+			return c.close(nil)
+		}
+		c.idleSince = time.Now()
+	}
+}
+
+// accept waits for the next request, on this goroutine for a short while and parked
+// from then on.
+func (c *conn) accept() (codec.ServerStream, error) {
+	idle := c.m.spec.IdleTimeout
+	for {
+		until := c.idleSince.Add(parkAfter)
+		if idle > 0 && idle < parkAfter {
+			until = c.idleSince.Add(idle)
+		}
+		c.codec.SetIdleDeadline(until)
+		s, err := c.codec.Accept()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return s, err
+		}
+		var end time.Time
+		if idle > 0 {
+			end = c.idleSince.Add(idle)
+			if !time.Now().Before(end) {
+				return nil, errIdle
+			}
+		}
+		if c.down.Engine.Park(end, c.resume) {
+			return nil, filter.Parked
+		}
+		c.codec.SetIdleDeadline(end)
+		s, err = c.codec.Accept()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = errIdle
+		}
+		return s, err
+	}
+}
+
+// resume continues a parked connection on a new goroutine.
+func (c *conn) resume(readable bool) error {
+	if !readable {
+		return c.close(errIdle)
+	}
+	c.idleSince = time.Now() // so that accept waits for what has made the socket readable
+	return c.serve()
+}
+
+var errIdle = errors.New("idle timeout")
+
+// close ends the connection and counts why.
+func (c *conn) close(err error) error {
+	k := &c.m.counters
+	c.stopDrain()
+	var bad *codec.ProtocolError
+	switch {
+	case err == nil:
+		k.CxDestroyLocal.Inc()
+	case errors.Is(err, errIdle):
+		k.CxIdle.Inc()
+		k.CxDestroyLocal.Inc()
+	case errors.Is(err, codec.ErrDraining):
+		k.CxDrainClose.Inc()
+		k.CxDestroyLocal.Inc()
+	case errors.As(err, &bad):
+		k.CxProtocol.Inc()
+		k.CxDestroyLocal.Inc()
+	case errors.Is(err, io.EOF):
+		k.CxDestroyPeer.Inc()
+		err = nil
+	default:
+		k.CxDestroyPeer.Inc()
+	}
+	k.CxDestroy.Inc()
+	k.CxActive.Dec()
+	k.CxHTTP1Active.Dec()
+	k.CxLength.Record(uint64(time.Since(c.down.Meta.Start).Milliseconds()))
+	c.linger()
+	_ = c.codec.Close() // the connection is over: nobody is left to tell
+	return err
+}
+
+// linger gives a client that has not read its last answer yet the time to do so: a
+// close with unread bytes in the socket would reset the connection and destroy it.
+func (c *conn) linger() {
+	sock := c.down.Engine.Socket()
+	if sock.CloseWrite() != nil {
+		return
+	}
+	c.drainUntil(time.Now().Add(c.m.spec.DelayedClose))
+}

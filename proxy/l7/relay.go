@@ -1,0 +1,201 @@
+package l7
+
+import (
+	"errors"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
+)
+
+// watchStep is how long a stream waits for upstream before it looks, at growing
+// intervals, whether its client is still there. One goroutine can wait for one
+// socket only; a look costs one system call and happens for slow requests only.
+const (
+	watchStep = 100 * time.Millisecond
+	watchMost = 2 * time.Second
+)
+
+// watch bounds the waits of one read.
+type watch struct {
+	until time.Time // zero: never
+	step  time.Duration
+}
+
+func (w *watch) next(t time.Time) time.Time {
+	if w.step == 0 {
+		w.step = watchStep
+	} else {
+		w.step = min(2*w.step, watchMost)
+	}
+	d := t.Add(w.step)
+	if !w.until.IsZero() && w.until.Before(d) {
+		return w.until
+	}
+	return d
+}
+
+// errUpstreamTimeout is what Await and RelayResponse return at their deadline.
+var errUpstreamTimeout = &filter.Error{Source: filter.Upstream, Flag: meta.UpstreamRequestTimeout, Text: "upstream_response_timeout", Code: 504}
+
+// waited is called when a read from upstream ran into the watch's deadline: nil
+// means wait on.
+func (st *stream) waited(w *watch) error {
+	if !w.until.IsZero() && !time.Now().Before(w.until) {
+		return errUpstreamTimeout
+	}
+	if st.gone() {
+		return errGone
+	}
+	return nil
+}
+
+// Await implements filter.Engine.
+func (st *stream) Await(up codec.ClientStream, m *header.Map, until time.Time) (codec.Next, error) {
+	w := watch{until: until}
+	t := time.Now()
+	for {
+		if err := up.SetReadDeadline(w.next(t)); err != nil {
+			return 0, err
+		}
+		next, err := up.ReadHeaders(m)
+		if err == nil || !isTimeout(err) {
+			return next, err
+		}
+		if err := st.waited(&w); err != nil {
+			return 0, err
+		}
+		t = time.Now()
+	}
+}
+
+// RelayResponse implements filter.Engine.
+func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until time.Time) error {
+	idle := st.m.spec.StreamIdleTimeout
+	for next == codec.Data {
+		if !up.BufferedData() {
+			if err := st.down.Flush(); err != nil {
+				return errGone
+			}
+			if n, ok, err := st.spliceResponse(up); ok {
+				if err != nil {
+					return err
+				}
+				next = n
+				continue
+			}
+		}
+		w := watch{until: until}
+		if idle > 0 {
+			if t := time.Now().Add(idle); until.IsZero() || t.Before(until) {
+				w.until = t
+			}
+		}
+		var err error
+		if next, err = st.readResponse(up, &w); err != nil {
+			st.answer.Release()
+			return st.relayError(err, until)
+		}
+		if st.answer.Len() > 0 || next == codec.End {
+			st.Meta.UpstreamReceived += int64(st.answer.Len())
+			if err := st.locked(func() error { return st.SendData(&st.answer, next == codec.End) }); err != nil {
+				return err
+			}
+		}
+	}
+	if next == codec.Trailers {
+		if err := up.ReadTrailers(&st.ResponseTrailers); err != nil {
+			return upstreamReset(err)
+		}
+		return st.SendTrailers()
+	}
+	return nil
+}
+
+func (st *stream) readResponse(up codec.ClientStream, w *watch) (codec.Next, error) {
+	t := time.Now()
+	for {
+		if err := up.SetReadDeadline(w.next(t)); err != nil {
+			return 0, err
+		}
+		next, err := up.ReadData(&st.answer)
+		if err == nil || !isTimeout(err) {
+			return next, err
+		}
+		if err := st.waited(w); err != nil {
+			return 0, err
+		}
+		t = time.Now()
+	}
+}
+
+// relayError tells a stream that was idle too long from one that took too long.
+func (st *stream) relayError(err error, until time.Time) error {
+	switch {
+	case err == errGone:
+		return err
+	case err == errUpstreamTimeout:
+		if until.IsZero() || time.Now().Before(until) {
+			st.m.counters.RqIdle.Inc()
+			return &filter.Error{Source: filter.Internal, Flag: meta.StreamIdleTimeout, Text: "stream_idle_timeout"}
+		}
+		return err
+	}
+	return upstreamReset(err)
+}
+
+func upstreamReset(err error) error {
+	var bad *codec.ProtocolError
+	if errors.As(err, &bad) {
+		return &filter.Error{Source: filter.Upstream, Flag: meta.UpstreamProtocolError, Text: bad.Details, Err: err}
+	}
+	return &filter.Error{Source: filter.Upstream, Flag: meta.UpstreamConnectionTermination, Text: "upstream_reset_after_response_started{connection_termination}", Err: err}
+}
+
+// locked runs f under the monitor, which costs next to nothing while one goroutine
+// does everything.
+func (st *stream) locked(f func() error) error {
+	st.monitor.Lock()
+	defer st.monitor.Unlock()
+	return f()
+}
+
+// RelayRequest implements filter.Engine.
+func (st *stream) RelayRequest(up codec.ClientStream, replay *filter.Replay, inline bool) (codec.Next, error) {
+	for {
+		if st.RequestBody() == codec.Data {
+			if inline && !st.hasBuffer && !st.down.BufferedData() {
+				return codec.Data, flushUp(up)
+			}
+			if !st.hasBuffer && !st.down.BufferedData() {
+				if err := flushUp(up); err != nil {
+					return 0, err
+				}
+			}
+		}
+		next, err := st.Recv(&st.piece)
+		if err != nil {
+			st.piece.Release()
+			return 0, err
+		}
+		end := next == codec.End
+		keep(replay, &st.piece, end)
+		st.Meta.UpstreamSent += int64(st.piece.Len())
+		if st.piece.Len() > 0 || end {
+			if err := up.WriteData(&st.piece, end); err != nil {
+				return 0, writeFailed(err)
+			}
+		}
+		switch next {
+		case codec.End:
+			st.Meta.UpstreamEnd = time.Since(st.Meta.Start)
+			return codec.End, nil
+		case codec.Trailers:
+			return codec.End, st.relayRequestTrailers(up, replay)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package l7
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"strconv"
+
+	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+)
+
+// The engine's own answers, with Envoy's codes, bodies and details.
+var (
+	replyRequestTimeout = filter.Reply{Code: 408, Body: "request timeout", Details: "request_overall_timeout"}
+	replyIdleTimeout    = filter.Reply{Code: 408, Body: "stream timeout", Details: "stream_idle_timeout", Flags: meta.StreamIdleTimeout}
+	replyTooLarge       = filter.Reply{Code: 413, Body: "Payload Too Large", Details: "request_payload_too_large"}
+	replyBadPath        = filter.Reply{Code: 400, Details: "path_normalization_failed"}
+	replyMissingPath    = filter.Reply{Code: 404, Details: "missing_path_rejected"}
+	replyAbsolutePath   = filter.Reply{Code: 404, Details: "absolute_path_rejected"}
+	replyNoHost         = filter.Reply{Code: 400, Details: "missing_host_header"}
+	replyUpgrade        = filter.Reply{Code: 403, Details: "upgrade_failed"}
+)
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+func statusText(code int) string { return http.StatusText(code) }
+
+// reply sends a local reply through the response hooks. After a response has begun
+// it can only reset the stream.
+func (st *stream) reply(r *filter.Reply) {
+	st.Meta.Flags |= r.Flags
+	if r.Details != "" {
+		st.Meta.Details = r.Details
+	}
+	if st.started {
+		st.fail(&filter.Error{Source: filter.Internal, Text: st.Meta.Details})
+		return
+	}
+	m := &st.Response
+	m.Reset()
+	m.SetInt(header.Status, int64(r.Code))
+	body := r.Body
+	if body != "" {
+		m.SetInt(header.ContentLength, int64(len(body)))
+		m.SetID(header.ContentType, "text/plain")
+	}
+	for _, f := range r.Header {
+		m.Set(f.Name, f.Value)
+	}
+	st.ReplyBody = body
+	if st.head {
+		body = ""
+	}
+	err := st.SendHeaders(body == "")
+	if err == nil && body != "" {
+		var b buffer.Buf
+		b.AppendString(body)
+		err = st.SendData(&b, true)
+	}
+	if err != nil {
+		st.broken = true
+		st.down.Reset(codec.ResetCancel)
+	}
+}
+
+// statusCode returns the number in ":status", 0 if there is none.
+func statusCode(m *header.Map) int {
+	n, _ := strconv.Atoi(m.Value(header.Status))
+	return n
+}

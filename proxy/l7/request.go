@@ -1,0 +1,282 @@
+package l7
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+)
+
+// prepareRequest checks the request head and makes of it what filters and upstream
+// are to see: address, protocol and identity headers, path and host normalised.
+func (st *stream) prepareRequest() error {
+	m := &st.Request
+	method := m.Value(header.Method)
+	if !m.Has(header.Authority) {
+		return &replyNoHost
+	}
+	if method != "CONNECT" {
+		switch path := m.Value(header.Path); {
+		case path == "":
+			return &replyMissingPath
+		case path[0] != '/' && !(path == "*" && method == "OPTIONS"):
+			st.m.counters.RqNonRelative.Inc()
+			return &replyAbsolutePath
+		}
+		if err := st.normalizePath(); err != nil {
+			return err
+		}
+	}
+	st.normalizeHost()
+	st.setForwarded()
+	st.setRequestID()
+	if m.Has(header.Expect) && strings.EqualFold(m.Value(header.Expect), "100-continue") && !st.m.spec.Proxy100Continue {
+		m.DelID(header.Expect)
+		return st.sendContinue()
+	}
+	return nil
+}
+
+// sendContinue asks the client for the body at once, as it waits for this.
+func (st *stream) sendContinue() error {
+	if st.next == codec.End {
+		return nil
+	}
+	var m header.Map
+	m.AddID(header.Status, "100")
+	if err := st.down.WriteHeaders(&m, false); err != nil {
+		return errGone
+	}
+	if err := st.down.Flush(); err != nil {
+		return errGone
+	}
+	return nil
+}
+
+func (st *stream) normalizeHost() {
+	m, spec := &st.Request, st.m.spec
+	host := m.Value(header.Authority)
+	if spec.StripDot {
+		host = stripDot(m, host)
+	}
+	switch spec.StripPort {
+	case StripAnyPort:
+		host = stripPort(host, 0)
+	case StripMatchingPort:
+		host = stripPort(host, st.Conn.Local.Port())
+	}
+	if host != m.Value(header.Authority) {
+		m.SetID(header.Authority, host)
+	}
+}
+
+// stripPort removes ":port" from a host; only that port, unless it is 0.
+func stripPort(host string, only uint16) string {
+	i := strings.LastIndexByte(host, ':')
+	if i < 0 || strings.IndexByte(host[i:], ']') >= 0 {
+		return host
+	}
+	if n, ok := parsePort(host[i+1:]); !ok || only != 0 && n != only {
+		return host
+	}
+	return host[:i]
+}
+
+func parsePort(s string) (uint16, bool) {
+	n := 0
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' || n > 65535 {
+			return 0, false
+		}
+		n = n*10 + int(s[i]-'0')
+	}
+	return uint16(n), len(s) > 0 && n <= 65535
+}
+
+func stripDot(m *header.Map, host string) string {
+	name, port := host, ""
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.IndexByte(host[i:], ']') < 0 {
+		name, port = host[:i], host[i:]
+	}
+	trimmed := strings.TrimSuffix(name, ".")
+	if trimmed == name {
+		return host
+	}
+	if port == "" {
+		return trimmed
+	}
+	return m.Concat(trimmed, port)
+}
+
+// setForwarded sets who the client is and how it came (x-forwarded-for, -proto,
+// -port, x-envoy-internal, x-envoy-external-address) and drops what outsiders may
+// not set.
+func (st *stream) setForwarded() {
+	m, spec := &st.Request, st.m.spec
+	remote := st.Conn.Remote.AddrPort.Addr()
+	internal, edge := false, false
+	if spec.UseRemoteAddress {
+		internal = spec.TrustedHops == 0 && !m.Has(header.XForwardedFor) && st.isInternal(remote)
+		edge = !internal
+		if remote.IsValid() && !spec.SkipXFFAppend {
+			st.appendXFF(remote)
+		}
+		if spec.TrustedHops == 0 || !m.Has(header.XForwardedProto) {
+			m.SetID(header.XForwardedProto, "http")
+		}
+	} else {
+		addr, single := lastTrusted(m.Value(header.XForwardedFor), spec.TrustedHops)
+		if addr.IsValid() {
+			remote = addr
+		}
+		internal = single && st.isInternal(remote)
+	}
+	if !m.Has(header.XForwardedProto) {
+		m.AddID(header.XForwardedProto, "http")
+	}
+	if spec.AppendXForwardedPort && !m.Has(header.XForwardedPort) {
+		m.SetInt(header.XForwardedPort, int64(st.Conn.Local.Port()))
+	}
+	if m.Value(header.Scheme) == "" {
+		m.SetID(header.Scheme, m.Value(header.XForwardedProto))
+	}
+	if internal {
+		m.SetID(header.XEnvoyInternal, "true")
+		return
+	}
+	m.DelID(header.XEnvoyInternal)
+	dropInternal(m, edge)
+	if edge && remote.IsValid() {
+		m.SetID(header.XEnvoyExternalAddress, m.Format(remote.AppendTo))
+	}
+}
+
+func (st *stream) isInternal(a netip.Addr) bool {
+	return st.m.spec.IsInternal != nil && st.m.spec.IsInternal(a)
+}
+
+func (st *stream) appendXFF(remote netip.Addr) {
+	m := &st.Request
+	old := m.Value(header.XForwardedFor)
+	m.SetID(header.XForwardedFor, m.Format(func(dst []byte) []byte {
+		if old != "" {
+			dst = append(append(dst, old...), ", "...)
+		}
+		return remote.AppendTo(dst)
+	}))
+}
+
+// lastTrusted returns the address hops places from the right of an x-forwarded-for
+// list, and whether it is the only one in the list.
+func lastTrusted(list string, hops uint32) (addr netip.Addr, single bool) {
+	if list == "" {
+		return netip.Addr{}, false
+	}
+	rest := list
+	for ; hops > 0; hops-- {
+		i := strings.LastIndexByte(rest, ',')
+		if i < 0 {
+			return netip.Addr{}, false
+		}
+		rest = rest[:i]
+	}
+	last := rest[strings.LastIndexByte(rest, ',')+1:]
+	addr, err := netip.ParseAddr(strings.TrimSpace(last))
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	return addr, strings.IndexByte(list, ',') < 0
+}
+
+var (
+	edgeOnly = [...]header.ID{
+		header.XEnvoyDecoratorOperation, header.XEnvoyDownstreamServiceCluster,
+		header.XEnvoyDownstreamServiceNode, header.XEnvoyOriginalPath,
+	}
+	internalOnly = [...]header.ID{
+		header.XEnvoyRetriableStatusCodes, header.XEnvoyRetriableHeaderNames, header.XEnvoyRetryOn,
+		header.XEnvoyRetryGrpcOn, header.XEnvoyMaxRetries, header.XEnvoyUpstreamAltStatName,
+		header.XEnvoyUpstreamRqTimeoutMs, header.XEnvoyUpstreamRqPerTryTimeoutMs,
+		header.XEnvoyUpstreamRqTimeoutAltResponse, header.XEnvoyExpectedRqTimeoutMs,
+		header.XEnvoyForceTrace, header.XEnvoyHedgeOnPerTryTimeout,
+	}
+)
+
+// dropInternal removes the headers by which only trusted callers steer the proxy.
+func dropInternal(m *header.Map, edge bool) {
+	if edge {
+		for _, id := range edgeOnly {
+			m.DelID(id)
+		}
+	}
+	for _, id := range internalOnly {
+		if m.Has(id) {
+			m.DelID(id)
+		}
+	}
+}
+
+// setRequestID gives the request an ID unless it brings one that may stay.
+func (st *stream) setRequestID() {
+	m, spec := &st.Request, st.m.spec
+	if spec.NoRequestID {
+		return
+	}
+	edge := spec.UseRemoteAddress && m.Value(header.XEnvoyInternal) == ""
+	if m.Has(header.XRequestId) && (!edge || spec.KeepExternalRequestID) {
+		return
+	}
+	m.SetID(header.XRequestId, m.Format(appendUUID))
+}
+
+// checkUpgrade decides whether an upgrade or CONNECT is allowed, and hides an
+// upgrade that is not.
+func (st *stream) checkUpgrade() error {
+	m := &st.Request
+	switch {
+	case m.Value(header.Method) == "CONNECT":
+		st.upgrade = "connect"
+	case m.Has(header.Upgrade) && hasToken(m.Value(header.Connection), "upgrade"):
+		st.upgrade = strings.ToLower(m.Value(header.Upgrade))
+	default:
+		return nil
+	}
+	if st.upgradeAllowed() {
+		return nil
+	}
+	st.m.counters.RqWSNoRoute.Inc()
+	return &replyUpgrade
+}
+
+// upgrader is a route that has a say in upgrades (RouteAction.upgrade_configs).
+type upgrader interface {
+	Upgrade(typ string) (enabled, set bool)
+}
+
+func (st *stream) upgradeAllowed() bool {
+	if u, ok := st.Route.(upgrader); ok {
+		if enabled, set := u.Upgrade(st.upgrade); set {
+			return enabled
+		}
+	}
+	for _, u := range st.m.spec.Upgrades {
+		if u.Type == st.upgrade {
+			return u.Enabled
+		}
+	}
+	return false
+}
+
+// hasToken reports whether a comma-separated list contains a token, ignoring case.
+func hasToken(list, token string) bool {
+	for item := range strings.SplitSeq(list, ",") {
+		if strings.EqualFold(strings.TrimSpace(item), token) {
+			return true
+		}
+	}
+	return false
+}
+
+var _ filter.Engine = (*stream)(nil)

@@ -1,0 +1,114 @@
+package l7
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/filter"
+)
+
+// Spec is the configuration of a connection manager: plain, validated, immutable
+// (envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager).
+type Spec struct {
+	StatPrefix string
+
+	// Routes is the inline table; RDS the name of one that arrives over RDS.
+	Routes  filter.RouteTable
+	RDS     string
+	Filters []Filter
+
+	ServerName   string // "envoy" unless set
+	ServerHeader ServerHeader
+	Via          string
+
+	UseRemoteAddress      bool
+	TrustedHops           uint32 // xff_num_trusted_hops
+	SkipXFFAppend         bool
+	AppendXForwardedPort  bool
+	KeepExternalRequestID bool // preserve_external_request_id
+	NoRequestID           bool // generate_request_id is false
+	RequestIDInResponse   bool // always_set_request_id_in_response
+	SuppressEnvoyHeaders  bool
+	Proxy100Continue      bool
+	IsInternal            func(addr netip.Addr) bool // internal_address_config; nil: nothing is internal
+
+	NormalizePath  bool
+	MergeSlashes   bool
+	EscapedSlashes EscapedSlashes
+	StripPort      StripPort
+	StripDot       bool // strip_trailing_host_dot
+
+	StreamIdleTimeout     time.Duration // 5 min unless set, 0 is never
+	RequestTimeout        time.Duration // 0 is never
+	RequestHeadersTimeout time.Duration // 0 is never
+	IdleTimeout           time.Duration // of the connection, 1 h unless set, 0 is never
+	MaxConnDuration       time.Duration
+	MaxStreamDuration     time.Duration
+	MaxRequests           uint32        // max_requests_per_connection, 0 is no limit
+	DrainTimeout          time.Duration // 5 s unless set
+	DelayedClose          time.Duration // 1 s unless set
+
+	MaxHeadersKB    uint32 // 60 unless set
+	MaxHeadersCount uint32 // 100 unless set
+	Upgrades        []Upgrade
+	HTTP1           HTTP1
+	Logs            []AccessLog
+}
+
+// Filter is one entry of the HTTP filter chain.
+type Filter struct {
+	Name     string
+	Factory  filter.HTTPFactory
+	Disabled bool // unless a route switches it on
+}
+
+// AccessLog writes one line when a stream has ended. The stream is lent.
+type AccessLog func(s *filter.Stream)
+
+// ServerHeader is server_header_transformation.
+type ServerHeader uint8
+
+// The transformations.
+const (
+	Overwrite ServerHeader = iota
+	AppendIfAbsent
+	PassThrough
+)
+
+// EscapedSlashes is path_with_escaped_slashes_action.
+type EscapedSlashes uint8
+
+// The actions.
+const (
+	KeepUnchanged EscapedSlashes = iota
+	RejectRequest
+	UnescapeAndRedirect
+	UnescapeAndForward
+)
+
+// StripPort is strip_port_mode.
+type StripPort uint8
+
+// The modes.
+const (
+	KeepPort StripPort = iota
+	StripMatchingPort
+	StripAnyPort
+)
+
+// Upgrade allows an upgrade type, such as "websocket" or "CONNECT".
+type Upgrade struct {
+	Type    string // lower case
+	Enabled bool
+}
+
+// HTTP1 is http_protocol_options.
+type HTTP1 struct {
+	AcceptHTTP10       bool
+	DefaultHost        string // default_host_for_http_10
+	AllowAbsoluteURL   bool   // true unless set
+	EnableTrailers     bool
+	AllowChunkedLength bool
+	AllowCustomMethods bool
+	ProperCase         bool
+}

@@ -1,0 +1,294 @@
+package l7
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+)
+
+// stream is one request and its response: the engine behind filter.Stream. It is
+// used again, with its chain of filters, for later requests of any connection.
+type stream struct {
+	filter.Stream
+	m     *Manager
+	conn  *conn
+	down  codec.ServerStream
+	chain *chain
+	off   uint64 // filters switched off by the route, one bit each
+
+	next      codec.Next // what of the request has not been read
+	buffered  buffer.Buf // request body read ahead by BufferRequest
+	hasBuffer bool
+	piece     buffer.Buf // request body on its way up
+	answer    buffer.Buf // response body on its way down
+	started   bool       // a final response head was sent
+	ended     bool       // the response is complete
+	head      bool       // HEAD: the response has no body
+	upgrade   string     // wanted upgrade type, lower case, "connect" for CONNECT
+	broken    bool       // downstream cannot be used any more
+
+	// monitor keeps hooks from running at the same time while a second goroutine
+	// moves the request body.
+	monitor sync.Mutex
+
+	ctxOnce sync.Once
+	ctx     context.Context
+	cancel  context.CancelFunc
+}
+
+func newStream(m *Manager) *stream {
+	st := &stream{m: m, chain: m.factory.build()}
+	st.Engine = st
+	return st
+}
+
+// serve runs one exchange from the request head to the access log, and reports
+// whether the connection can carry another one.
+func (st *stream) serve(c *conn, down codec.ServerStream) (reusable bool) {
+	st.conn, st.down = c, down
+	st.Conn = c.down.Meta
+	st.Meta.Start = time.Now()
+	k := &st.m.counters
+	k.RqTotal.Inc()
+	k.RqHTTP1.Inc()
+	k.RqActive.Inc()
+	err := st.run()
+	if err != nil {
+		st.fail(err)
+	}
+	return st.finish()
+}
+
+// run takes the request through the chain. Its error is what ended it early.
+func (st *stream) run() (err error) {
+	defer st.recoverPanic(&err)
+	st.down.SetReadDeadline(st.requestDeadline())
+	if st.next, err = st.down.ReadHeaders(&st.Request); err != nil {
+		return st.readError(err)
+	}
+	st.Meta.Protocol = st.down.Protocol()
+	st.head = st.Request.Value(header.Method) == "HEAD"
+	if st.next == codec.End {
+		st.Meta.RequestEnd = time.Since(st.Meta.Start)
+	}
+	if err = st.prepareRequest(); err != nil {
+		return err
+	}
+	st.RefreshRoute()
+	if err = st.checkUpgrade(); err != nil {
+		return err
+	}
+	end := st.next == codec.End
+	for _, h := range st.chain.requestHeaders {
+		if st.off&(1<<h.index) != 0 {
+			continue
+		}
+		if err = h.f.OnRequestHeaders(&st.Stream, end); err != nil {
+			return err
+		}
+	}
+	return st.chain.terminal.ServeStream(&st.Stream)
+}
+
+// recoverPanic turns a bug in a filter into the loss of one stream.
+func (st *stream) recoverPanic(err *error) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	st.m.counters.StreamPanics.Inc()
+	st.m.log.Error("stream panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	*err = &filter.Error{Source: filter.Internal, Code: 500, Text: "filter_panic"}
+}
+
+func (st *stream) requestDeadline() time.Time {
+	if t := st.m.spec.RequestTimeout; t > 0 {
+		return st.Meta.Start.Add(t)
+	}
+	if t := st.m.spec.StreamIdleTimeout; t > 0 {
+		return st.Meta.Start.Add(t)
+	}
+	return time.Time{}
+}
+
+// RefreshRoute implements filter.Engine.
+func (st *stream) RefreshRoute() {
+	st.Route = nil
+	if table := st.m.routes.Current(); table != nil {
+		st.Route = table.Match(&st.Stream)
+	}
+	st.Meta.RouteName = ""
+	if st.Route != nil {
+		st.Meta.RouteName = st.Route.Name()
+	}
+	st.off = st.m.factory.off(st.Route)
+}
+
+// finish counts, logs and gives back what the exchange held.
+func (st *stream) finish() (reusable bool) {
+	st.Meta.End = time.Since(st.Meta.Start)
+	k := &st.m.counters
+	k.RqActive.Dec()
+	k.RqTime.Record(uint64(st.Meta.End.Milliseconds()))
+	st.countWire()
+	for _, h := range st.chain.done {
+		if st.off&(1<<h.index) == 0 {
+			h.f.OnDone(&st.Stream)
+		}
+	}
+	for _, log := range st.m.spec.Logs {
+		log(&st.Stream)
+	}
+	reusable = st.down.Release() && !st.broken && st.ended
+	st.chain.reset()
+	st.reset()
+	return reusable
+}
+
+func (st *stream) countWire() {
+	read, written := st.down.WireBytes()
+	st.Meta.HeaderReceived, st.Meta.HeaderSent = read.Header, written.Header
+	st.m.counters.CxRx.Add(uint64(read.Header + read.Body))
+	st.m.counters.CxTx.Add(uint64(written.Header + written.Body))
+}
+
+func (st *stream) reset() {
+	if st.cancel != nil {
+		st.cancel()
+		st.ctx, st.cancel = nil, nil
+		st.ctxOnce = sync.Once{}
+	}
+	st.buffered.Release()
+	st.piece.Release()
+	st.answer.Release()
+	st.Stream.Reset()
+	st.Conn, st.conn, st.down = nil, nil, nil
+	st.off, st.next, st.upgrade = 0, codec.End, ""
+	st.hasBuffer, st.started, st.ended, st.head, st.broken = false, false, false, false, false
+}
+
+// Context implements filter.Engine.
+func (st *stream) Context() context.Context {
+	st.ctxOnce.Do(func() { st.ctx, st.cancel = context.WithCancel(st.conn.down.Engine.Context()) })
+	return st.ctx
+}
+
+// Sleep implements filter.Engine.
+func (st *stream) Sleep(d time.Duration) error {
+	end := time.Now().Add(d)
+	for {
+		left := time.Until(end)
+		if left <= 0 {
+			return nil
+		}
+		t := time.NewTimer(min(left, watchStep))
+		select {
+		case <-t.C:
+		case <-st.conn.down.Engine.Context().Done():
+			t.Stop()
+			return errGone
+		}
+		if st.gone() {
+			return errGone
+		}
+	}
+}
+
+// errGone is the end of a stream whose client has gone.
+var errGone = &filter.Error{
+	Source: filter.Downstream, Flag: meta.DownstreamConnectionTermination,
+	Text: "downstream_remote_disconnect",
+}
+
+// gone reports, without waiting, whether the client has gone.
+func (st *stream) gone() bool { return st.conn.down.Engine.Socket().PeerClosed() }
+
+// Started implements filter.Engine.
+func (st *stream) Started() bool { return st.started }
+
+// Downstream implements filter.Engine.
+func (st *stream) Downstream() codec.ServerStream { return st.down }
+
+// RequestBody implements filter.Engine.
+func (st *stream) RequestBody() codec.Next {
+	if st.hasBuffer && st.buffered.Len() > 0 {
+		return codec.Data
+	}
+	return st.next
+}
+
+// InterruptRequest implements filter.Engine.
+func (st *stream) InterruptRequest() { st.down.Interrupt() }
+
+// fail ends a stream with what went wrong: a local reply where none was begun, a
+// reset otherwise.
+func (st *stream) fail(err error) {
+	var reply *filter.Reply
+	if errors.As(err, &reply) {
+		st.reply(reply)
+		return
+	}
+	var fe *filter.Error
+	if !errors.As(err, &fe) {
+		fe = &filter.Error{Source: filter.Internal, Code: 500, Text: "internal_error", Err: err}
+		st.m.log.Warn("stream failed", "error", err)
+	}
+	st.Meta.Flags |= fe.Flag
+	if fe.Text != "" {
+		st.Meta.Details = fe.Text
+	}
+	if !st.started && fe.Code != 0 {
+		st.reply(&filter.Reply{Code: fe.Code, Details: st.Meta.Details, Flags: fe.Flag})
+		return
+	}
+	st.broken = true
+	k := &st.m.counters
+	if fe.Source == filter.Downstream {
+		k.RqRxReset.Inc()
+		k.CxActiveRq.Inc()
+		k.CxRemoteActive.Inc()
+	} else {
+		k.RqTxReset.Inc()
+	}
+	st.down.Reset(codec.ResetCancel)
+}
+
+// readError explains why a request could not be read.
+func (st *stream) readError(err error) error {
+	var bad *codec.ProtocolError
+	switch {
+	case errors.As(err, &bad):
+		st.m.counters.CxProtocol.Inc()
+		st.conn.codec.Drain()
+		st.Meta.Flags |= meta.DownstreamProtocolError
+		st.broken = true
+		if bad.Code == 0 {
+			return &filter.Error{Source: filter.Downstream, Flag: meta.DownstreamProtocolError, Text: bad.Details}
+		}
+		return &filter.Reply{Code: bad.Code, Body: statusText(bad.Code), Details: bad.Details, Flags: meta.DownstreamProtocolError}
+	case isTimeout(err):
+		return st.timedOut()
+	}
+	return errGone
+}
+
+// timedOut answers a request that did not arrive in time.
+func (st *stream) timedOut() error {
+	st.conn.codec.Drain()
+	st.broken = true
+	if t := st.m.spec.RequestTimeout; t > 0 && time.Since(st.Meta.Start) >= t {
+		st.m.counters.RqTimeout.Inc()
+		return &replyRequestTimeout
+	}
+	st.m.counters.RqIdle.Inc()
+	return &replyIdleTimeout
+}
