@@ -28,11 +28,11 @@ func badName(line []byte, i int) error {
 	case i == 0 && (line[0] == ' ' || line[0] == '\t'):
 		return malformed("folded field line")
 	case i == 0:
-		return malformed("field name is empty or no token")
+		return malformedBy(line[0], "field name is empty or no token")
 	case line[i] == ' ' || line[i] == '\t':
 		return malformed("white space in or after a field name")
 	}
-	return malformed("field name is no token")
+	return malformedBy(line[i], "field name is no token")
 }
 
 // cutLine takes the first line off p, which holds a whole head: the line without

@@ -1,11 +1,15 @@
 package h1
 
 import (
+	"bytes"
+
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
 // fields is what the fields of a head say about the message and the connection.
 type fields struct {
+	underscores Underscores // set by the caller
+
 	length   int64 // Content-Length; -1: none
 	coding   coding
 	hosts    int
@@ -44,6 +48,12 @@ func (f *fields) parseFields(p []byte, m *header.Map, limit int, request bool) e
 		name, value, err := ParseField(line)
 		if err != nil {
 			return err
+		}
+		if f.underscores != AllowUnderscores && bytes.IndexByte(name, '_') >= 0 {
+			if f.underscores == RejectUnderscores {
+				return refuse(400, detailsUnderscore, "underscore in a field name")
+			}
+			continue
 		}
 		if err := f.add(m, name, value, request); err != nil {
 			return err
@@ -198,7 +208,7 @@ func parseTrailers(p []byte, m *header.Map, limit int) error {
 		if line, p = cutLine(p); len(line) == 0 {
 			return nil
 		}
-		if n == limit {
+		if n == limit && m != nil {
 			return refuse(431, detailsTooManyHeaders, "too many trailer fields")
 		}
 		name, value, err := ParseField(line)

@@ -54,10 +54,21 @@ type ServerOptions struct {
 	DefaultHostForHTTP10 string        // ":authority" of a 1.0 request without Host (default_host_for_http_10)
 	RefuseAbsoluteURL    bool          // take "http://host/path" for a path (allow_absolute_url: false)
 	AllowCustomMethods   bool          // methods beyond the registered ones (allow_custom_methods)
+	Underscores          Underscores   // fields with "_" in the name (headers_with_underscores_action)
 	Scheme               string        // ":scheme" where the request line has none; "": the field is left out
 	IdleTimeout          time.Duration // for Accept to see the first byte of a request; 0: none (idle_timeout)
 	HeadersTimeout       time.Duration // from the first byte to the end of the head; 0: none (request_headers_timeout)
 }
+
+// Underscores is what to do with a request field that has "_" in its name.
+type Underscores uint8
+
+// The values of headers_with_underscores_action.
+const (
+	AllowUnderscores Underscores = iota
+	RejectUnderscores
+	DropUnderscores
+)
 
 // ClientOptions configures the client side. The zero value is Envoy's default.
 type ClientOptions struct {
@@ -80,6 +91,7 @@ const (
 	detailsCLAndTE        = "http1.content_length_and_chunked_not_allowed"
 	detailsFragment       = "path_normalization_failed"
 	detailsVersion        = "low_version"
+	detailsUnderscore     = "http1.unexpected_underscore"
 	detailsNoHost         = "missing_host_header"
 	detailsAuthority      = "http.invalid_authority"
 )
@@ -91,3 +103,12 @@ func refuse(code int, details, reason string) error {
 
 // malformed is refuse for what no more specific details exist.
 func malformed(reason string) error { return refuse(400, detailsCodec, reason) }
+
+// malformedBy is malformed for the character c, with the details that Envoy has for
+// control characters.
+func malformedBy(c byte, reason string) error {
+	if c < ' ' && c != '\t' && c != '\r' && c != '\n' || c == 0x7f {
+		return refuse(400, detailsInvalidChars, reason)
+	}
+	return malformed(reason)
+}

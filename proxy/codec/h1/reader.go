@@ -151,11 +151,12 @@ func (r *reader) readChunks(b *buffer.Buf) (codec.Next, error) {
 	got := 0
 	for {
 		ok, err := r.advance()
-		if err != nil {
+		switch {
+		case err != nil && got > 0:
+			return codec.Data, nil // what was good goes on; the next call meets the error again
+		case err != nil:
 			r.failed = true
 			return codec.Data, err
-		}
-		switch {
 		case r.chunks.state == chunkData && r.in.Len() > 0:
 			n := int(min(r.chunks.left, int64(r.in.Len())))
 			r.chunkData(b, n)

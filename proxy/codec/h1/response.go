@@ -31,7 +31,8 @@ func (w *writer) writeResponse(m *header.Map, end bool, r responseHead) (closes 
 		return true, err
 	}
 	switching := status == 101 || r.asked == askedConnect && status < 300
-	r.close = r.close || wantsClose(m)
+	// Who asked for a tunnel and is refused may have sent its first bytes already.
+	r.close = r.close || wantsClose(m) || !switching && (r.upgrade || r.asked == askedConnect)
 	h := headWriter{proper: r.proper}
 	h.open(&w.out, m, 96)
 	h.statusLine(status, r.http10)

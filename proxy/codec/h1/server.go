@@ -175,10 +175,7 @@ func (s *ServerStream) checkEarly() error {
 	if i := bytes.IndexByte(p, ' '); i >= 0 {
 		p = p[:i]
 	}
-	if !isToken(text(p)) && len(p) > 0 || s.r.in.First()[0] == ' ' {
-		return malformed("method is no token")
-	}
-	return nil
+	return checkMethod(p)
 }
 
 // checkLine parses the request line and checks method and version.
@@ -186,10 +183,10 @@ func (s *ServerStream) checkLine(line []byte) (RequestLine, error) {
 	o := &s.c.opt
 	q, err := ParseRequestLine(line)
 	switch {
-	case len(q.Method) > 0 && !o.AllowCustomMethods && !knownMethod(q.Method):
-		return q, malformed("unknown method")
 	case err != nil:
 		return q, err
+	case !o.AllowCustomMethods && !knownMethod(q.Method):
+		return q, malformed("unknown method")
 	case q.Version == Unsupported || q.Version == HTTP10 && !o.AcceptHTTP10:
 		return q, refuse(426, detailsVersion, "request is not HTTP/1.1")
 	}

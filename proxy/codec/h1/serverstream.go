@@ -1,7 +1,6 @@
 package h1
 
 import (
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -45,24 +44,9 @@ func (s *ServerStream) ReadHeaders(m *header.Map) (codec.Next, error) {
 	next, err := s.parse(p, m)
 	if err != nil {
 		s.closing, s.r.failed = true, true
-		return codec.End, sharpen(err, p)
+		return codec.End, err
 	}
 	return next, nil
-}
-
-// sharpen gives a malformed head with control characters in it the details that
-// Envoy gives it.
-func sharpen(err error, head []byte) error {
-	var pe *codec.ProtocolError
-	if !errors.As(err, &pe) || pe.Details != detailsCodec || lowerToken[head[0]] == 0 {
-		return err
-	}
-	for _, c := range head {
-		if c < ' ' && c != '\t' && c != '\r' && c != '\n' || c == 0x7f {
-			return refuse(pe.Code, detailsInvalidChars, pe.Reason)
-		}
-	}
-	return err
 }
 
 func (s *ServerStream) parse(p []byte, m *header.Map) (codec.Next, error) {
@@ -88,7 +72,7 @@ func (s *ServerStream) parse(p []byte, m *header.Map) (codec.Next, error) {
 	} else if o.Scheme != "" {
 		m.AddID(header.Scheme, o.Scheme)
 	}
-	var f fields
+	f := fields{underscores: o.Underscores}
 	if err := f.parseFields(rest, m, o.countLimit(), true); err != nil {
 		return codec.End, err
 	}

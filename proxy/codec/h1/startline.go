@@ -27,8 +27,8 @@ func ParseRequestLine(line []byte) (RequestLine, error) {
 		i = len(line)
 	}
 	r.Method = line[:i]
-	if !isToken(text(r.Method)) {
-		return r, malformed("method is no token")
+	if err := checkMethod(r.Method); err != nil {
+		return r, err
 	}
 	if i == len(line) {
 		return r, malformed("request line has no target")
@@ -44,17 +44,38 @@ func ParseRequestLine(line []byte) (RequestLine, error) {
 	}
 	for _, c := range r.Target {
 		if c <= ' ' || c >= 0x7f {
-			return r, malformed("character in the target that no URL has")
+			return r, malformedBy(c, "character in the target that no URL has")
 		}
 	}
 	if i == len(rest) {
 		return r, nil // HTTP/0.9
 	}
+	v := rest[i+1:]
 	var ok bool
-	if r.Version, ok = parseVersion(rest[i+1:]); !ok {
-		return r, malformed("request line does not end in a version of HTTP")
+	if r.Version, ok = parseVersion(v); !ok {
+		last := byte(' ')
+		if len(v) > 0 {
+			last = v[len(v)-1]
+		}
+		return r, malformedBy(last, "request line does not end in a version of HTTP")
 	}
 	return r, nil
+}
+
+// checkMethod checks the form of a method, or of its beginning.
+func checkMethod(p []byte) error {
+	for i, c := range p {
+		if lowerToken[c] == 0 {
+			if i == 0 {
+				break
+			}
+			return malformedBy(c, "method is no token")
+		}
+		if i == len(p)-1 {
+			return nil
+		}
+	}
+	return malformed("request does not begin with a method")
 }
 
 // parseVersion parses "HTTP/1.1" and its like.

@@ -61,6 +61,9 @@ func parseAbsoluteForm(target []byte) (Target, error) {
 		end = len(rest)
 	}
 	t.Authority, t.Path = rest[:end], rest[end:]
+	if !ValidAuthority(t.Authority) {
+		return Target{}, malformed("character in the target that no authority has")
+	}
 	if !validHostPort(t.Authority, false) {
 		return Target{}, refuse(400, detailsURL, "authority of the target is no host and port")
 	}
