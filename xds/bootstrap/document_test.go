@@ -1,49 +1,51 @@
 package bootstrap
 
 import (
-	"strings"
+	"slices"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-func TestDocumentsKeepLineAndPath(t *testing.T) {
-	docs, err := Documents(Source{Name: "x.yaml", Data: []byte(`# comment
-name: first
----
-resources:
+// TestDocuments reads a file of several resources the way a folder source does,
+// and reports a mistake at its own line and path.
+func TestDocuments(t *testing.T) {
+	const text = `resources:
 - "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
-  name: second
-- name: third
-  conect_timeout: 1s
+  name: a
+- "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
+  name: 5
 ---
 # nothing
-`)})
-	if err != nil {
-		t.Fatal(err)
+---
+name: c
+`
+	docs, err := Documents(Source{Name: "f.yaml", Data: []byte(text)})
+	if err != nil || len(docs) != 3 {
+		t.Fatalf("%d documents, %v", len(docs), err)
 	}
-	if len(docs) != 3 || !docs[2].Empty() || docs[1].Line() != 4 {
-		t.Fatalf("%d documents, third empty %v, second on line %d", len(docs), docs[2].Empty(), docs[1].Line())
+	if !docs[1].Empty() || !slices.Equal(docs[2].Keys(), []string{"name"}) || docs[2].Line() != 9 {
+		t.Errorf("documents %v", docs)
 	}
-	if keys := docs[0].Keys(); len(keys) != 1 || keys[0] != "name" {
-		t.Errorf("keys %v", keys)
-	}
-	list, ok := docs[1].Get("resources")
-	if !ok {
-		t.Fatal("no resources")
-	}
-	items, ok := list.Items()
-	if !ok || len(items) != 2 {
+	list, ok := docs[0].Get("resources")
+	items, isList := list.Items()
+	if !ok || !isList || len(items) != 2 {
 		t.Fatalf("items %v", items)
 	}
-	var body anypb.Any
-	var c clusterv3.Cluster
-	if _, err := items[0].Decode(&body, Options{}); err != nil || body.UnmarshalTo(&c) != nil || c.GetName() != "second" {
-		t.Errorf("typed item: %v %v", err, &body)
+	var a anypb.Any
+	c := new(clusterv3.Cluster)
+	if _, err := items[0].Decode(&a, Options{}); err != nil || a.UnmarshalTo(c) != nil || c.GetName() != "a" {
+		t.Errorf("%v %v", c, err)
 	}
-	_, err = items[1].Decode(&c, Options{})
-	if err == nil || !strings.HasPrefix(err.Error(), "x.yaml:8: resources[1].conect_timeout: ") {
-		t.Errorf("error %v, want file, line and path from the root of the document", err)
+	_, err = items[1].Decode(&a, Options{})
+	if want := `f.yaml:5: resources[1].name: expected string, got number 5 (write it as "5")`; err == nil || err.Error() != want {
+		t.Errorf("got %v", err)
+	}
+	if err := items[1].Problem("is not wanted"); err.Error() != "f.yaml:4: resources[1]: is not wanted" {
+		t.Errorf("got %v", err)
+	}
+	if _, err := docs[2].Decode(c, Options{}); err != nil || c.GetName() != "c" {
+		t.Errorf("%v %v", c, err)
 	}
 }
