@@ -1,7 +1,171 @@
 package cluster
 
-// Cluster is a running cluster. Package comment and Spec say what it does.
-type Cluster struct{ spec *Spec }
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
 
-// Host is one endpoint of a cluster.
-type Host struct{}
+// Cluster is a version of a cluster: its configuration, the hosts of the moment, and
+// what it shares with the versions before and after it (connections, counters). Who
+// works with one goes on with it until the work is done.
+//
+// What costs memory is made when the cluster is used for the first time.
+type Cluster struct {
+	m    *Manager
+	spec *Spec
+	run  atomic.Pointer[running]
+
+	// Guarded by the manager's lock.
+	slot     *slot
+	assigned *Assignment // with numeric addresses only; nil before discovery
+	names    *names      // STRICT_DNS and LOGICAL_DNS
+	timeout  *event      // initial_fetch_timeout
+}
+
+// running is a cluster in use. It is replaced when the hosts change.
+type running struct {
+	core     *core
+	group    *group
+	hosts    *hostSet
+	original *originalHosts // ORIGINAL_DST
+}
+
+// running returns the cluster in use.
+func (c *Cluster) running() *running {
+	if r := c.run.Load(); r != nil {
+		return r
+	}
+	return c.m.startNow(c)
+}
+
+// Spec returns the configuration. It is shared and must not be changed.
+func (c *Cluster) Spec() *Spec { return c.spec }
+
+// Stats returns the counters, which are those of all versions of the cluster.
+func (c *Cluster) Stats() *Stats { return &c.running().core.stats }
+
+// Hosts returns the hosts of the moment, for admin.
+func (c *Cluster) Hosts() []*Host {
+	r := c.running()
+	if r.original != nil {
+		return r.original.list()
+	}
+	return r.hosts.all
+}
+
+// Used reports whether the cluster was ever used, so that it has hosts and counters.
+func (c *Cluster) Used() bool { return c.run.Load() != nil }
+
+// Pick chooses a host for an attempt. It does not block. It returns ErrNoHealthyHost
+// if there is none.
+func (c *Cluster) Pick(a *Attempt) (*Host, error) {
+	r := c.running()
+	if r.original != nil {
+		h := r.original.pick(r, c.spec, a)
+		if h == nil {
+			r.core.stats.UpstreamCxNoneHealthy.Inc()
+			return nil, ErrNoHealthyHost
+		}
+		return h, nil
+	}
+	for tries := 0; ; tries++ {
+		h, panicked := r.hosts.pick(c.m.rnd)
+		if panicked {
+			r.core.stats.LBHealthyPanic.Inc()
+		}
+		if h == nil {
+			r.core.stats.UpstreamCxNoneHealthy.Inc()
+			return nil, ErrNoHealthyHost
+		}
+		if a == nil || !a.AvoidTried || tries >= a.HostTries || !a.tried(h) {
+			return h, nil
+		}
+	}
+}
+
+func (a *Attempt) tried(h *Host) bool {
+	for _, t := range a.Tried {
+		if t.Same(h) {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *Attempt) priority() Priority {
+	if a == nil {
+		return Default
+	}
+	return a.Priority
+}
+
+// Acquire borrows a connection to h: the one used most recently, or a new one made
+// within connect_timeout. It waits for either until ctx or until (zero: no bound),
+// first come first served; when max_connections is reached, for one to come free.
+// The caller gives the connection back by Release or Abandon.
+//
+// Its errors are a *ConnectError, ErrPendingOverflow, context.DeadlineExceeded after
+// until, and the cause of ctx. Whatever it was, nothing of a request was sent.
+func (c *Cluster) Acquire(ctx context.Context, h *Host, a *Attempt, until time.Time) (*Conn, error) {
+	hp := &h.ep.pools[a.priority()]
+	for {
+		conn := hp.pool.take(hp)
+		if conn == nil {
+			return c.wait(ctx, h, a, until, false)
+		}
+		if conn.usable() {
+			conn.lend()
+			return conn, nil
+		}
+		hp.pool.discard(conn, true, false)
+	}
+}
+
+// AcquireFresh is Acquire of a connection that has carried nothing yet, for what
+// failed on one that had.
+func (c *Cluster) AcquireFresh(ctx context.Context, h *Host, a *Attempt, until time.Time) (*Conn, error) {
+	return c.wait(ctx, h, a, until, true)
+}
+
+func (c *Cluster) wait(ctx context.Context, h *Host, a *Attempt, until time.Time, fresh bool) (*Conn, error) {
+	conn, err := h.ep.pools[a.priority()].pool.wait(ctx, h, until, fresh)
+	if err != nil {
+		return nil, err
+	}
+	conn.lend()
+	return conn, nil
+}
+
+// Release gives a connection back after an exchange that ended well, or did not begin.
+// Only a reusable one is kept (codec.ClientStream.Release tells).
+func (c *Cluster) Release(conn *Conn, reusable bool) { conn.hp.pool.release(conn, reusable, false) }
+
+// Abandon closes a connection in the middle of an exchange.
+func (c *Cluster) Abandon(conn *Conn) { conn.hp.pool.release(conn, false, true) }
+
+// Dial makes a raw connection to h within connect_timeout. Its errors are a
+// *ConnectError, ErrOverflow if max_connections is reached, and the cause of ctx. The
+// caller owns the connection; Close gives its place back.
+func (c *Cluster) Dial(ctx context.Context, h *Host, a *Attempt) (*TCPConn, error) {
+	hp := &h.ep.pools[a.priority()]
+	p := hp.pool
+	if !p.reserve(hp) {
+		p.group.core.stats.UpstreamCxOverflow.Inc()
+		return nil, ErrOverflow
+	}
+	r, made, err := p.group.connect(ctx, h, hp)
+	if err != nil {
+		p.forget(hp)
+		return nil, err
+	}
+	st := &p.group.core.stats
+	st.UpstreamRqTotal.Inc()
+	st.UpstreamRqActive.Inc()
+	hp.ep.stats.RqTotal.Inc()
+	hp.ep.stats.RqActive.Inc()
+	return &TCPConn{
+		Conn: r.conn, ID: c.m.connID(), Local: localAddr(r.sock), Host: h,
+		hp: hp, made: made,
+	}, nil
+}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 )
@@ -56,11 +55,3 @@ func (e *ConnectError) Error() string {
 
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.Err }
-
-// Conn is a pooled HTTP connection, lent to one stream.
-type Conn struct {
-	codec.ClientConn
-	ID    uint64
-	Local meta.Addr
-	Host  *Host
-}

@@ -19,7 +19,11 @@ type Spec struct {
 	Type        Discovery
 	ServiceName string // eds_cluster_config.service_name, or Name
 	EDS         string // "" ADS, otherwise a key of the configuration source
-	Assignment  *Assignment
+	// InitialFetchTimeout is how long the cluster waits for its first assignment
+	// (eds_config.initial_fetch_timeout): 0 is Envoy's default of 15 s, negative is for
+	// ever (0 in the configuration).
+	InitialFetchTimeout time.Duration
+	Assignment          *Assignment
 
 	ConnectTimeout time.Duration // 5 s unless set
 	LB             LB
@@ -115,6 +119,10 @@ type DNS struct {
 	Refresh    time.Duration // dns_refresh_rate, 5 s unless set
 	Family     Family
 	RespectTTL bool
+	Jitter     time.Duration // dns_jitter: up to so much is added to each wait
+	// FailureBase and FailureMax bound the wait after a failed lookup
+	// (dns_failure_refresh_rate); 0 grows from 1 s to Refresh.
+	FailureBase, FailureMax time.Duration
 }
 
 // Family is dns_lookup_family.

@@ -1,0 +1,243 @@
+package cluster
+
+import (
+	"context"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/stats"
+)
+
+// core is what a cluster keeps as long as its name is configured: its counters.
+type core struct {
+	stats    Stats
+	breakers [2]breaker
+	scope    *stats.Scope
+}
+
+// newCore makes the counters; they are not shown if there is no scope of all clusters.
+func newCore(all *stats.Scope, s *Spec) *core {
+	c := &core{}
+	for i := range c.breakers {
+		c.breakers[i].init()
+	}
+	if all == nil {
+		return c
+	}
+	c.scope = all.Tag("envoy_cluster_name", statSegment(s))
+	c.scope.Bind(&c.stats)
+	for i, name := range [...]string{Default: "default", High: "high"} {
+		c.scope.Child("circuit_breakers").Child(name).Bind(&c.breakers[i].stats)
+	}
+	return c
+}
+
+// follow takes over what of a new configuration concerns the counters.
+func (c *core) follow(s *Spec) {
+	for i, name := range [...]string{Default: "default", High: "high"} {
+		b := &c.breakers[i]
+		if !s.Breakers[i].TrackRemaining {
+			continue
+		}
+		r := b.remaining.Load()
+		if r == nil {
+			r = &remainingStats{}
+			if c.scope != nil {
+				c.scope.Child("circuit_breakers").Child(name).Bind(r)
+			}
+		}
+		b.track(r, &s.Breakers[i])
+	}
+}
+
+func (c *core) countBytes(received, sent int64) {
+	c.stats.UpstreamCxRxBytesTotal.Add(uint64(max(received, 0)))
+	c.stats.UpstreamCxTxBytesTotal.Add(uint64(max(sent, 0)))
+}
+
+// group is the connections of a cluster that are made in one way. A new version of
+// the cluster goes on with the group if it connects in the same way.
+type group struct {
+	m     *Manager
+	core  *core
+	spec  atomic.Pointer[Spec] // newest
+	pools [2]pool              // by Priority
+
+	mu       sync.Mutex
+	eps      map[meta.Addr]*endpoint
+	original *originalHosts // of an ORIGINAL_DST cluster
+}
+
+func newGroup(m *Manager, c *core, s *Spec) *group {
+	g := &group{m: m, core: c, eps: map[meta.Addr]*endpoint{}}
+	g.spec.Store(s)
+	for i := range g.pools {
+		p := &g.pools[i]
+		p.group, p.priority = g, Priority(i)
+		p.sweepAt = never
+		p.sweep.run = p.sweepIdle
+	}
+	return g
+}
+
+// sameWay reports whether two versions of a cluster connect in the same way.
+func sameWay(a, b *Spec) bool {
+	return a.BufferLimit == b.BufferLimit && a.HTTP == b.HTTP && socketKey(a) == socketKey(b) &&
+		(a.Type == LogicalDNS) == (b.Type == LogicalDNS) &&
+		reflect.DeepEqual(a.Bind, b.Bind) && reflect.DeepEqual(a.KeepAlive, b.KeepAlive)
+}
+
+func socketKey(s *Spec) string {
+	if s.Socket == nil {
+		return "raw"
+	}
+	return s.Socket.Key()
+}
+
+// endpoint returns the endpoint with that address, making it if there is none.
+func (g *group) endpoint(a meta.Addr) *endpoint {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	ep := g.eps[a]
+	if ep == nil {
+		ep = newEndpoint(g)
+		g.eps[a] = ep
+	}
+	return ep
+}
+
+// keep retires the endpoints whose address is not in the set.
+func (g *group) keep(set map[meta.Addr]bool) {
+	g.mu.Lock()
+	var gone []*endpoint
+	for a, ep := range g.eps {
+		if !set[a] {
+			gone = append(gone, ep)
+			delete(g.eps, a)
+		}
+	}
+	g.mu.Unlock()
+	for _, ep := range gone {
+		ep.retire()
+	}
+}
+
+// originals returns the hosts of an ORIGINAL_DST cluster.
+func (g *group) originals() *originalHosts {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.original == nil {
+		g.original = newOriginalHosts(g)
+	}
+	return g.original
+}
+
+// drain closes idle connections, now and whenever one is released.
+func (g *group) drain() {
+	for i := range g.pools {
+		g.pools[i].drain()
+	}
+	g.mu.Lock()
+	o := g.original
+	g.mu.Unlock()
+	if o != nil {
+		o.drop()
+	}
+}
+
+// fail ends every wait.
+func (g *group) fail(err error) {
+	for i := range g.pools {
+		g.pools[i].fail(err)
+	}
+}
+
+// adjust follows a new version that connects in the same way.
+func (g *group) adjust() {
+	for i := range g.pools {
+		g.pools[i].adjust()
+	}
+}
+
+// raw is a connection as it was dialled, and what the transport socket made of it.
+type raw struct {
+	sock, conn *netio.Conn
+}
+
+// connect makes a connection within connect_timeout and counts how it went, beginning
+// with upstream_cx_total. Its error is a *ConnectError, or that of ctx.
+func (g *group) connect(ctx context.Context, h *Host, hp *hostPool) (raw, time.Duration, error) {
+	s, st, hs := g.spec.Load(), &g.core.stats, &hp.ep.stats
+	begun := g.m.now()
+	st.UpstreamCxTotal.Inc()
+	st.UpstreamCxActive.Inc()
+	hs.CxTotal.Inc()
+	hs.CxActive.Inc()
+	within, cancel := context.WithTimeout(ctx, s.ConnectTimeout)
+	defer cancel()
+	r, err := g.open(within, s, h)
+	made := g.m.now()
+	if err == nil {
+		st.UpstreamCxConnectMs.Record(uint64((made - begun).Milliseconds()))
+		return r, made, nil
+	}
+	timeout := within.Err() != nil && ctx.Err() == nil
+	st.UpstreamCxConnectFail.Inc()
+	hs.CxConnectFail.Inc()
+	if timeout {
+		st.UpstreamCxConnectTimeout.Inc()
+	}
+	g.closed(hp, !timeout && ctx.Err() == nil, false)
+	if ctx.Err() != nil {
+		return raw{}, 0, context.Cause(ctx)
+	}
+	return raw{}, 0, &ConnectError{Timeout: timeout, Host: h.Addr, Err: err}
+}
+
+func (g *group) open(ctx context.Context, s *Spec, h *Host) (raw, error) {
+	sock, err := dialHost(ctx, g.m.dial, s, h)
+	if err != nil {
+		if isBindError(err) {
+			g.core.stats.BindErrors.Inc()
+		}
+		return raw{}, err
+	}
+	if s.Socket == nil {
+		return raw{sock, sock}, nil
+	}
+	conn, err := s.Socket.Client(ctx, sock)
+	return raw{sock, conn}, err
+}
+
+// ended counts a connection that was made at made, carried so many requests and is closed.
+func (g *group) ended(hp *hostPool, made time.Duration, requests uint32, remote, active bool) {
+	g.core.stats.UpstreamCxLengthMs.Record(uint64((g.m.now() - made).Milliseconds()))
+	g.core.stats.UpstreamRqPerCx.Record(uint64(requests))
+	g.closed(hp, remote, active)
+}
+
+// closed counts a connection that is no more, or never came to be.
+func (g *group) closed(hp *hostPool, remote, active bool) {
+	st := &g.core.stats
+	st.UpstreamCxActive.Dec()
+	hp.ep.stats.CxActive.Dec()
+	st.UpstreamCxDestroy.Inc()
+	if remote {
+		st.UpstreamCxDestroyRemote.Inc()
+	} else {
+		st.UpstreamCxDestroyLocal.Inc()
+	}
+	if !active {
+		return
+	}
+	st.UpstreamCxDestroyWithActiveRq.Inc()
+	if remote {
+		st.UpstreamCxDestroyRemoteWithActiveRq.Inc()
+	} else {
+		st.UpstreamCxDestroyLocalWithActiveRq.Inc()
+	}
+}

@@ -1,0 +1,53 @@
+package cluster
+
+import (
+	"github.com/mecha-mesh/mecha/proxy/meta"
+)
+
+// Host is one endpoint as the newest assignment describes it. It is immutable; when
+// an assignment changes, new Hosts take over the connections and counters of those
+// with the same address.
+type Host struct {
+	Addr     meta.Addr
+	Hostname string // for auto_host_rewrite; the name that was looked up for a host found by DNS
+	Metadata map[string]map[string]any
+	Weight   uint32 // 1 or more
+	Health   Health
+	Priority uint32
+
+	Region, Zone, SubZone string
+
+	extra []meta.Addr // additional_addresses
+	ep    *endpoint
+}
+
+// Stats returns the host's counters.
+func (h *Host) Stats() *HostStats { return &h.ep.stats }
+
+// Same reports whether h and o are the same endpoint, perhaps of two assignments.
+func (h *Host) Same(o *Host) bool { return h == o || h != nil && o != nil && h.ep == o.ep }
+
+// endpoint is what a host keeps from assignment to assignment: its connections and
+// counters.
+type endpoint struct {
+	stats HostStats
+	pools [2]hostPool // by Priority
+}
+
+func newEndpoint(g *group) *endpoint {
+	ep := &endpoint{}
+	for i := range ep.pools {
+		hp := &ep.pools[i]
+		hp.ep, hp.pool = ep, &g.pools[i]
+		hp.need.owner = hp
+	}
+	return ep
+}
+
+// retire closes the host's idle connections; busy ones are closed when they are
+// released.
+func (ep *endpoint) retire() {
+	for i := range ep.pools {
+		ep.pools[i].pool.retire(&ep.pools[i])
+	}
+}

@@ -1,0 +1,216 @@
+package cluster
+
+import (
+	"slices"
+	"time"
+)
+
+// The life of a version: begin looks for its hosts, assign brings them, activate puts
+// it in the place of the version before, started makes what it needs on first use, end
+// is when it is replaced or removed. The manager's lock is held in all of them.
+
+// begin starts the discovery of a warming cluster.
+func (m *Manager) begin(c *Cluster) {
+	s := c.spec
+	switch s.Type {
+	case EDS:
+		sv := m.service(s.service())
+		sv.users = append(sv.users, c)
+		if sv.assignment != nil {
+			m.assign(c, sv.assignment)
+			return
+		}
+		c.awaitAssignment()
+	case StrictDNS, LogicalDNS:
+		m.lookUp(c)
+	case OriginalDestination:
+		m.assign(c, &Assignment{})
+	default:
+		a := s.Assignment
+		if a == nil {
+			a = &Assignment{}
+		}
+		m.assign(c, a)
+	}
+}
+
+func (s *Spec) service() string {
+	if s.ServiceName != "" {
+		return s.ServiceName
+	}
+	return s.Name
+}
+
+// awaitAssignment makes the cluster usable, without hosts, when no assignment has come
+// in time.
+func (c *Cluster) awaitAssignment() {
+	wait := c.spec.InitialFetchTimeout
+	if wait == 0 {
+		wait = 15 * time.Second
+	}
+	if wait < 0 {
+		return
+	}
+	m := c.m
+	c.timeout = &event{run: func() {
+		m.mu.Lock()
+		defer m.unlock()
+		if c.slot.warming != c || c.assigned != nil {
+			return
+		}
+		m.log.Warn("no endpoints came for a cluster; it goes on without", "cluster", c.spec.Name, "timeout", wait)
+		m.assign(c, &Assignment{})
+		m.count()
+		m.started(c).core.stats.InitFetchTimeout.Inc()
+	}}
+	m.agenda.set(c.timeout, time.Now().Add(wait))
+}
+
+// assign gives a version its hosts.
+func (m *Manager) assign(c *Cluster, a *Assignment) {
+	c.assigned = a
+	switch {
+	case c.slot.warming == c:
+		m.activate(c)
+		m.count()
+	case c.run.Load() != nil:
+		m.rebuild(c)
+	}
+}
+
+// activate puts a version that has hosts in its place. The one before it lives on
+// only for who uses it.
+func (m *Manager) activate(c *Cluster) {
+	s := c.slot
+	old := s.active
+	s.active, s.warming = c, nil
+	m.warming--
+	if old == nil {
+		m.active++
+	} else {
+		m.end(old)
+		if old.run.Load() != nil {
+			m.started(c) // go on with what it has
+		}
+	}
+	m.ready.Store(s.name, c)
+	m.called = append(m.called, s.name)
+}
+
+// startNow is called when a cluster is used for the first time.
+func (m *Manager) startNow(c *Cluster) *running {
+	m.mu.Lock()
+	defer m.unlock()
+	return m.started(c)
+}
+
+func (m *Manager) started(c *Cluster) *running {
+	if r := c.run.Load(); r != nil {
+		return r
+	}
+	s := c.slot
+	if m.closed || m.slots[s.name] != s || s.active != c {
+		return m.startedLate(c)
+	}
+	if s.core == nil {
+		s.core = newCore(m.scope, c.spec)
+	}
+	s.core.follow(c.spec)
+	before := s.group
+	if before != nil && sameWay(before.spec.Load(), c.spec) {
+		before.spec.Store(c.spec)
+		c.use(before)
+		before.adjust()
+		return c.run.Load()
+	}
+	s.group = newGroup(m, s.core, c.spec)
+	c.use(s.group)
+	if before != nil {
+		before.drain()
+	}
+	return c.run.Load()
+}
+
+// startedLate is started for a version that somebody got hold of before it was
+// replaced or removed: it works, but keeps nothing.
+func (m *Manager) startedLate(c *Cluster) *running {
+	core := c.slot.core
+	if core == nil {
+		core = newCore(nil, c.spec)
+	}
+	g := newGroup(m, core, c.spec)
+	g.drain()
+	c.use(g)
+	return c.run.Load()
+}
+
+// use makes what a version needs to work with the connections of a group.
+func (c *Cluster) use(g *group) {
+	r := &running{core: g.core, group: g}
+	if c.spec.Type == OriginalDestination {
+		r.original = g.originals()
+		r.hosts = &hostSet{}
+	} else {
+		r.hosts = newHostSet(g, c.spec, c.assigned, c.m.rnd)
+		r.showMembers(nil)
+	}
+	c.run.Store(r)
+}
+
+// rebuild follows a change of the hosts.
+func (m *Manager) rebuild(c *Cluster) {
+	old := c.run.Load()
+	r := &running{core: old.core, group: old.group}
+	r.hosts = newHostSet(r.group, c.spec, c.assigned, m.rnd)
+	r.showMembers(old.hosts)
+	c.run.Store(r)
+	m.stats.Updated.Inc()
+}
+
+// showMembers sets the membership gauges.
+func (r *running) showMembers(old *hostSet) {
+	st := &r.core.stats
+	healthy, degraded, weight := 0, 0, uint32(0)
+	for i := range r.hosts.priorities {
+		healthy += r.hosts.priorities[i].nHealthy
+		degraded += r.hosts.priorities[i].nDegraded
+	}
+	for _, h := range r.hosts.all {
+		weight = max(weight, h.Weight)
+	}
+	st.MembershipTotal.Set(int64(len(r.hosts.all)))
+	st.MembershipHealthy.Set(int64(healthy))
+	st.MembershipDegraded.Set(int64(degraded))
+	st.MaxHostWeight.Set(int64(weight))
+	if old == nil && len(r.hosts.all) > 0 || old != nil && !sameMembers(old, r.hosts) {
+		st.MembershipChange.Inc()
+	}
+}
+
+func sameMembers(a, b *hostSet) bool {
+	return slices.EqualFunc(a.all, b.all, func(x, y *Host) bool { return x.ep == y.ep })
+}
+
+// end stops the discovery of a version.
+func (m *Manager) end(c *Cluster) {
+	if c.timeout != nil {
+		m.agenda.cancel(c.timeout)
+	}
+	if c.names != nil {
+		c.names.stop()
+	}
+	sv := m.services[c.spec.service()]
+	if c.spec.Type != EDS || sv == nil {
+		return
+	}
+	sv.users = slices.DeleteFunc(sv.users, func(u *Cluster) bool { return u == c })
+	if len(sv.users) == 0 {
+		delete(m.services, c.spec.service())
+	}
+}
+
+// count sets the manager's gauges.
+func (m *Manager) count() {
+	m.stats.Active.Set(int64(m.active))
+	m.stats.Warming.Set(int64(m.warming))
+}

@@ -1,0 +1,371 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/codec/h1"
+	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/stats"
+)
+
+// Options configure a Manager. The zero value works for raw connections.
+type Options struct {
+	Stats    *stats.Store // nil: counters are not shown
+	Log      *slog.Logger // nil: slog.Default
+	Resolver Resolver     // nil: the system's resolv.conf and hosts file
+	// HTTP begins HTTP on a connection to a host, which it takes over. Nil: HTTP/1.
+	HTTP func(c *netio.Conn, s *Spec) codec.ClientConn
+	// Ready is called, without a lock, each time that a cluster, or a new version of
+	// it, has become usable.
+	Ready func(name string)
+	// Rand is the source of chance in load balancing, safe for concurrent use. Nil:
+	// math/rand/v2.
+	Rand func() uint64
+}
+
+// Manager holds the clusters. It is safe for concurrent use.
+type Manager struct {
+	options Options
+	log     *slog.Logger
+	rnd     func() uint64
+	dial    dialFunc
+	start   time.Time
+	scope   *stats.Scope // "cluster"
+	stats   managerStats
+	agenda  agenda
+	watch   watcher
+	lastID  atomic.Uint64
+
+	resolver Resolver
+
+	ctx    context.Context // of dials and lookups
+	cancel context.CancelCauseFunc
+	work   work
+	ready  sync.Map // name to *Cluster: what Cluster returns
+
+	mu       sync.Mutex
+	closed   bool
+	slots    map[string]*slot
+	services map[string]*service
+	called   []string // for Options.Ready, when the lock is released
+	active   int      // slots with an active version
+	warming  int      // slots with a warming one
+}
+
+// slot is a name and what goes on under it across versions.
+type slot struct {
+	name            string
+	active, warming *Cluster
+	core            *core
+	group           *group // of the newest version in use
+}
+
+// service is an assignment, and who wants it.
+type service struct {
+	assignment *Assignment // nil before it came
+	users      []*Cluster
+}
+
+// ErrClosed is what is asked of a Manager after Close.
+var ErrClosed = errors.New("cluster: the manager is closed")
+
+// NewManager returns a Manager without clusters.
+func NewManager(o Options) *Manager {
+	m := &Manager{
+		options: o, log: o.Log, rnd: o.Rand, resolver: o.Resolver, dial: dialSocket, start: time.Now(),
+		slots: map[string]*slot{}, services: map[string]*service{},
+	}
+	m.ctx, m.cancel = context.WithCancelCause(context.Background())
+	if m.log == nil {
+		m.log = slog.Default()
+	}
+	if m.options.HTTP == nil {
+		m.options.HTTP = http1
+	}
+	if m.rnd == nil {
+		m.rnd = rand.Uint64
+	}
+	if m.resolver == nil {
+		m.resolver = dns.System()
+	}
+	if o.Stats != nil {
+		m.scope = o.Stats.Scope("cluster")
+		o.Stats.Scope("cluster_manager").Bind(&m.stats)
+	}
+	return m
+}
+
+func http1(c *netio.Conn, s *Spec) codec.ClientConn {
+	return h1.NewClient(c, h1.ClientOptions{Options: h1.Options{
+		MaxHeadersKB: int(s.HTTP.MaxHeadersKB), MaxHeadersCount: int(s.HTTP.MaxHeadersCount),
+		EnableTrailers: s.HTTP.EnableTrailers, ProperCase: s.HTTP.ProperCase,
+	}})
+}
+
+func (m *Manager) now() time.Duration { return time.Since(m.start) }
+func (m *Manager) connID() uint64     { return m.lastID.Add(1) }
+
+// Cluster implements Source. It takes no lock.
+func (m *Manager) Cluster(name string) *Cluster {
+	c, ok := m.ready.Load(name)
+	if !ok {
+		return nil
+	}
+	return c.(*Cluster)
+}
+
+// Ready reports whether the cluster exists and is usable.
+func (m *Manager) Ready(name string) bool { return m.Cluster(name) != nil }
+
+// All returns the clusters that can be used, and those that wait for their hosts: new
+// ones, and new versions of the others. Both are sorted by name.
+func (m *Manager) All() (active, warming []*Cluster) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.slots {
+		if s.active != nil {
+			active = append(active, s.active)
+		}
+		if s.warming != nil {
+			warming = append(warming, s.warming)
+		}
+	}
+	byName := func(a, b *Cluster) int {
+		switch {
+		case a.spec.Name < b.spec.Name:
+			return -1
+		case a.spec.Name > b.spec.Name:
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(active, byName)
+	slices.SortFunc(warming, byName)
+	return active, warming
+}
+
+// Names returns the names of all clusters, warming ones included, sorted.
+func (m *Manager) Names() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := make([]string, 0, len(m.slots))
+	for n := range m.slots {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Assignment returns the assignment of a service, nil if none has come (admin).
+func (m *Manager) Assignment(service string) *Assignment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.services[service]; s != nil {
+		return s.assignment
+	}
+	return nil
+}
+
+// Set adds a cluster, or replaces it if its Hash is another one. The new version is
+// used once it knows its hosts; until then the old one is. The spec is moved to the
+// manager. An error leaves everything as it was.
+func (m *Manager) Set(spec *Spec) error {
+	if err := spec.check(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.unlock()
+	if m.closed {
+		return ErrClosed
+	}
+	s := m.slots[spec.Name]
+	switch {
+	case s == nil:
+		s = &slot{name: spec.Name}
+		m.slots[spec.Name] = s
+		m.stats.Added.Inc()
+	case spec.Hash == s.newest().spec.Hash:
+		return nil
+	default:
+		m.stats.Modified.Inc()
+	}
+	c, before := &Cluster{m: m, spec: spec, slot: s}, s.warming
+	s.warming = c
+	if before == nil {
+		m.warming++
+	}
+	m.begin(c)
+	if before != nil {
+		m.end(before)
+	}
+	m.count()
+	return nil
+}
+
+func (s *slot) newest() *Cluster {
+	if s.warming != nil {
+		return s.warming
+	}
+	return s.active
+}
+
+// check refuses what nothing here could work with.
+func (s *Spec) check() error {
+	if s.Name == "" {
+		return errors.New("name: a cluster needs one")
+	}
+	if s.ConnectTimeout <= 0 {
+		return fmt.Errorf("cluster %q: connect_timeout: must be more than 0", s.Name)
+	}
+	if s.Assignment == nil {
+		return nil
+	}
+	if s.Type == LogicalDNS && (len(s.Assignment.Localities) != 1 || len(s.Assignment.Localities[0].Hosts) != 1) {
+		return fmt.Errorf("cluster %q: load_assignment: LOGICAL_DNS needs exactly one locality with one endpoint", s.Name)
+	}
+	if err := s.Assignment.check(); err != nil {
+		return fmt.Errorf("cluster %q: load_assignment.%w", s.Name, err)
+	}
+	return nil
+}
+
+// maxPriority is that of LocalityLbEndpoints.
+const maxPriority = 128
+
+func (a *Assignment) check() error {
+	for i := range a.Localities {
+		if p := a.Localities[i].Priority; p > maxPriority {
+			return fmt.Errorf("endpoints[%d].priority: %d is more than %d", i, p, maxPriority)
+		}
+	}
+	return nil
+}
+
+// Remove removes a cluster. Its idle connections are closed; who uses it finishes.
+func (m *Manager) Remove(name string) {
+	m.mu.Lock()
+	defer m.unlock()
+	s := m.slots[name]
+	if s == nil {
+		return
+	}
+	delete(m.slots, name)
+	m.ready.Delete(name)
+	if s.active != nil {
+		m.active--
+		m.end(s.active)
+	}
+	if s.warming != nil {
+		m.warming--
+		m.end(s.warming)
+	}
+	if s.group != nil {
+		s.group.drain()
+	}
+	if s.core != nil && s.core.scope != nil {
+		s.core.scope.Close()
+	}
+	m.stats.Removed.Inc()
+	m.count()
+}
+
+// SetAssignment sets the hosts of the EDS clusters of a service. The assignment is
+// moved to the manager, which keeps it when clusters are replaced.
+func (m *Manager) SetAssignment(a *Assignment) error {
+	if err := a.check(); err != nil {
+		return fmt.Errorf("assignment %q: %w", a.Cluster, err)
+	}
+	m.mu.Lock()
+	defer m.unlock()
+	if m.closed {
+		return ErrClosed
+	}
+	s := m.service(a.Cluster)
+	same := s.assignment != nil && s.assignment.Hash == a.Hash && a.Hash != 0
+	if !same {
+		s.assignment = a
+	}
+	for _, c := range slices.Clone(s.users) {
+		m.updated(c, a, same)
+	}
+	return nil
+}
+
+func (m *Manager) updated(c *Cluster, a *Assignment, same bool) {
+	if r := c.run.Load(); r != nil {
+		r.core.stats.UpdateSuccess.Inc()
+		switch {
+		case len(a.Localities) == 0:
+			r.core.stats.UpdateEmpty.Inc()
+		case same:
+			r.core.stats.UpdateNoRebuild.Inc()
+		}
+	}
+	if !same || c.slot.warming == c {
+		m.assign(c, a)
+	}
+}
+
+func (m *Manager) service(name string) *service {
+	s := m.services[name]
+	if s == nil {
+		s = &service{}
+		m.services[name] = s
+	}
+	return s
+}
+
+// Close closes all connections that are idle and ends dials and lookups. Connections
+// in use are closed when they are given back.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return
+	}
+	m.closed = true
+	m.cancel(ErrClosed)
+	var groups []*group
+	for name, s := range m.slots {
+		m.ready.Delete(name)
+		for _, c := range []*Cluster{s.active, s.warming} {
+			if c != nil {
+				m.end(c)
+			}
+		}
+		if s.group != nil {
+			groups = append(groups, s.group)
+		}
+	}
+	m.mu.Unlock()
+	m.work.wait()
+	for _, g := range groups {
+		g.drain()
+		g.fail(ErrClosed)
+	}
+	m.agenda.close()
+	m.watch.close()
+}
+
+// unlock releases the lock and makes the calls that had to wait for that.
+func (m *Manager) unlock() {
+	names := m.called
+	m.called = nil
+	m.mu.Unlock()
+	if m.options.Ready == nil {
+		return
+	}
+	for _, n := range names {
+		m.options.Ready(n)
+	}
+}

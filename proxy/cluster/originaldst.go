@@ -1,0 +1,181 @@
+package cluster
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/meta"
+)
+
+// maxOriginalHosts bounds how many destinations a cluster remembers at a time; beyond
+// it the ones that nobody uses go at once.
+const maxOriginalHosts = 64 << 10
+
+// originalHosts are the hosts of an ORIGINAL_DST cluster: one for each destination
+// that somebody asked for, forgotten when nobody does any more.
+type originalHosts struct {
+	g       *group
+	mu      sync.RWMutex
+	hosts   map[meta.Addr]*originalHost
+	cleanup event
+	busy    bool // cleanup is on the agenda
+}
+
+type originalHost struct {
+	Host
+	used atomic.Bool // since the last cleanup
+}
+
+func newOriginalHosts(g *group) *originalHosts {
+	o := &originalHosts{g: g, hosts: map[meta.Addr]*originalHost{}}
+	o.cleanup.run = o.clean
+	return o
+}
+
+// pick returns the host that a request was meant for, nil if that is not known.
+func (o *originalHosts) pick(r *running, s *Spec, a *Attempt) *Host {
+	to, ok := originalAddr(s, a)
+	if !ok {
+		r.core.stats.OriginalDstHostInvalid.Inc()
+		return nil
+	}
+	if !to.Known() {
+		return nil
+	}
+	o.mu.RLock()
+	h := o.hosts[to]
+	o.mu.RUnlock()
+	if h == nil {
+		h = o.add(to)
+	}
+	if !h.used.Load() {
+		h.used.Store(true)
+	}
+	return &h.Host
+}
+
+// originalAddr returns where an attempt goes; no address if it does not say, false
+// if what it says is none.
+func originalAddr(s *Spec, a *Attempt) (meta.Addr, bool) {
+	var to meta.Addr
+	if a == nil {
+		return to, true
+	}
+	if a.Conn != nil && a.Conn.LocalRestored {
+		to = a.Conn.Local
+	}
+	if s.OriginalDst.UseHTTPHeader && a.Headers != nil {
+		if v := a.Headers.Get(s.OriginalDst.header()); v != "" {
+			ap, err := netip.ParseAddrPort(v)
+			if err != nil {
+				return meta.Addr{}, false
+			}
+			to = meta.Addr{AddrPort: netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())}
+		}
+	}
+	if p := s.OriginalDst.PortOverride; p != 0 && to.AddrPort.IsValid() {
+		to.AddrPort = netip.AddrPortFrom(to.Addr(), p)
+	}
+	return to, true
+}
+
+func (d *OriginalDst) header() string {
+	if d.HTTPHeader == "" {
+		return "x-envoy-original-dst-host"
+	}
+	return d.HTTPHeader
+}
+
+func (o *originalHosts) add(to meta.Addr) *originalHost {
+	o.mu.Lock()
+	h := o.hosts[to]
+	full := h == nil && len(o.hosts) >= maxOriginalHosts
+	if h == nil && !full {
+		h = o.make(to)
+		o.hosts[to] = h
+		if !o.busy {
+			o.busy = true
+			o.g.m.agenda.set(&o.cleanup, time.Now().Add(o.every()))
+		}
+	}
+	if h == nil { // full: this one is not remembered, nor are its connections kept
+		h = o.make(to)
+		h.ep.retire()
+	}
+	o.mu.Unlock()
+	if !full {
+		o.count()
+	}
+	return h
+}
+
+func (o *originalHosts) make(to meta.Addr) *originalHost {
+	h := &originalHost{Host: Host{Addr: to, Weight: 1, ep: newEndpoint(o.g)}}
+	h.used.Store(true)
+	return h
+}
+
+func (o *originalHosts) every() time.Duration {
+	if d := o.g.spec.Load().CleanupEvery; d > 0 {
+		return d
+	}
+	return 5 * time.Second
+}
+
+// clean forgets the hosts that were not asked for since it ran last and that are not
+// in use. It runs on the agenda.
+func (o *originalHosts) clean() {
+	var gone []*originalHost
+	o.mu.Lock()
+	for a, h := range o.hosts {
+		if !h.used.Swap(false) && h.ep.stats.RqActive.Value() == 0 {
+			delete(o.hosts, a)
+			gone = append(gone, h)
+		}
+	}
+	if o.busy = len(o.hosts) > 0; o.busy {
+		o.g.m.agenda.set(&o.cleanup, time.Now().Add(o.every()))
+	}
+	o.mu.Unlock()
+	for _, h := range gone {
+		h.ep.retire()
+	}
+	if len(gone) > 0 {
+		o.count()
+	}
+}
+
+// drop forgets everything.
+func (o *originalHosts) drop() {
+	o.mu.Lock()
+	all := o.hosts
+	o.hosts = map[meta.Addr]*originalHost{}
+	o.mu.Unlock()
+	o.g.m.agenda.cancel(&o.cleanup)
+	for _, h := range all {
+		h.ep.retire()
+	}
+}
+
+// count shows how many hosts there are.
+func (o *originalHosts) count() {
+	o.mu.RLock()
+	n := int64(len(o.hosts))
+	o.mu.RUnlock()
+	st := &o.g.core.stats
+	st.MembershipChange.Inc()
+	st.MembershipTotal.Set(n)
+	st.MembershipHealthy.Set(n)
+}
+
+func (o *originalHosts) list() []*Host {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	all := make([]*Host, 0, len(o.hosts))
+	for _, h := range o.hosts {
+		all = append(all, &h.Host)
+	}
+	return all
+}

@@ -1,0 +1,303 @@
+package cluster
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+// pool is the connections of a cluster at one priority, to all its hosts: one lock,
+// held for a few instructions, makes limits exact and queues fair.
+type pool struct {
+	group    *group
+	priority Priority
+
+	mu      sync.Mutex
+	open    int            // connections that exist or are being made, raw ones included
+	waiting int            // requests that wait for a connection
+	idle    list[Conn]     // most recently used first
+	needy   list[hostPool] // hosts with more waiters than dials under way; first come first
+	drained bool           // nothing is kept any more
+	full    bool           // what the gauges say
+	crowded bool
+
+	sweep   event
+	sweepAt time.Duration // when sweep is due, never if it is not
+}
+
+// hostPool is the part of a pool that leads to one host. The pool's lock guards it.
+type hostPool struct {
+	pool    *pool
+	ep      *endpoint
+	idle    list[Conn] // most recently used first
+	waiters list[waiter]
+	open    int // as in pool
+	dials   int // under way, for whoever waits
+	need    node[hostPool]
+	retired bool // the host is no member any more
+}
+
+const never = time.Duration(math.MaxInt64)
+
+func (p *pool) limits() *Thresholds { return &p.group.spec.Load().Breakers[p.priority] }
+
+// room reports whether one more connection may be made. One is always allowed, or
+// nobody who waits could ever be served.
+func (p *pool) room() bool { return p.open < max(1, int(p.limits().MaxConnections)) }
+
+// take returns the most recently used idle connection to a host, nil if there is none.
+func (p *pool) take(hp *hostPool) *Conn {
+	p.mu.Lock()
+	c := hp.idle.first()
+	if c != nil {
+		c.unlist()
+		c.lent = true
+	}
+	p.mu.Unlock()
+	return c
+}
+
+// unlist takes an idle connection from where it can be found.
+func (c *Conn) unlist() {
+	c.byHost.leave()
+	c.byAge.leave()
+}
+
+// usable reports whether a connection that was just taken still works. It makes a
+// system call only if the connection was idle for a while.
+func (c *Conn) usable() bool {
+	if !c.watched {
+		return true
+	}
+	c.watched = false
+	c.hp.pool.group.m.watch.remove(c)
+	return c.Alive() && (c.plain || !c.sock.PeerClosed())
+}
+
+// lend counts an exchange that begins.
+func (c *Conn) lend() {
+	st, hs := &c.hp.pool.group.core.stats, &c.hp.ep.stats
+	c.served++
+	st.UpstreamRqTotal.Inc()
+	st.UpstreamRqActive.Inc()
+	hs.RqTotal.Inc()
+	hs.RqActive.Inc()
+}
+
+// release takes a connection back after an exchange.
+func (p *pool) release(c *Conn, reusable, active bool) {
+	if !c.lent {
+		panic("cluster: a connection was released twice")
+	}
+	c.lent = false
+	st := &p.group.core.stats
+	st.UpstreamRqActive.Dec()
+	c.hp.ep.stats.RqActive.Dec()
+	if !reusable {
+		p.discard(c, p.peerClosed(c), active)
+		return
+	}
+	h := &p.group.spec.Load().HTTP
+	now := p.group.m.now()
+	switch {
+	case h.MaxRequests != 0 && c.served >= h.MaxRequests:
+		st.UpstreamCxMaxRequests.Inc()
+		p.discard(c, false, false)
+		return
+	case h.MaxConnDuration != 0 && now-c.made >= h.MaxConnDuration:
+		st.UpstreamCxMaxDurationReached.Inc()
+		p.discard(c, false, false)
+		return
+	}
+	p.mu.Lock()
+	kept := p.put(c, now)
+	p.mu.Unlock()
+	if !kept {
+		p.discard(c, false, false)
+	}
+}
+
+// peerClosed reports whether it was the host that ended the connection.
+func (p *pool) peerClosed(c *Conn) bool { return c.sock.PeerClosed() }
+
+// put gives a connection that has become free to who waits for it, or lists it as
+// idle. It returns false if the connection is of no use here. The lock is held.
+func (p *pool) put(c *Conn, now time.Duration) bool {
+	hp, isNew := c.hp, c.served == 0
+	c.lent = false
+	if first := p.needy.first(); !isNew && first != nil && first != hp && first.open == 0 && !p.room() {
+		return false // it would starve: who waits there gets the place
+	}
+	if w := hp.firstWaiter(isNew); w != nil {
+		c.lent = true
+		hp.deliver(w, c, nil)
+		hp.note()
+		p.gauges()
+		return true
+	}
+	if hp.retired || p.drained || p.needy.n > 0 && !p.room() {
+		return false
+	}
+	c.idled = now
+	hp.idle.pushFront(&c.byHost)
+	p.idle.pushFront(&c.byAge)
+	p.expectSweep(now)
+	return true
+}
+
+// discard closes a connection that is in no list and gives its place to who waits.
+func (p *pool) discard(c *Conn, remote, active bool) {
+	_ = c.Close() // nothing can be done about a socket that does not close
+	p.group.ended(c.hp, c.made, c.served, remote, active)
+	p.forget(c.hp)
+}
+
+// forget gives back the place of a connection that is closed.
+func (p *pool) forget(hp *hostPool) {
+	p.mu.Lock()
+	p.drop(hp)
+	p.mu.Unlock()
+}
+
+// drop is forget with the lock held.
+func (p *pool) drop(hp *hostPool) {
+	p.open--
+	hp.open--
+	p.pump()
+}
+
+// note lists a host as needy, or not. The lock is held.
+func (hp *hostPool) note() {
+	switch need := hp.waiters.n > hp.dials; {
+	case need && hp.need.in == nil:
+		hp.pool.needy.pushBack(&hp.need)
+	case !need:
+		hp.need.leave()
+	}
+}
+
+// pump begins dials while there is need and room. To make room it closes the
+// connection that is idle for longest, to another host. The lock is held.
+func (p *pool) pump() {
+	for p.needy.n > 0 {
+		if !p.room() && !p.evict() {
+			break
+		}
+		hp := p.needy.first()
+		hp.need.leave()
+		hp.dials++
+		p.open++
+		hp.open++
+		hp.note()
+		p.group.m.goDial(p, hp, hp.waiters.first().host)
+	}
+	p.gauges()
+}
+
+func (p *pool) evict() bool {
+	c := p.idle.last()
+	if c == nil {
+		return false
+	}
+	c.unlist()
+	if c.watched {
+		c.watched = false
+		p.group.m.watch.remove(c)
+	}
+	_ = c.Close()
+	p.group.ended(c.hp, c.made, c.served, false, false)
+	p.open--
+	c.hp.open--
+	return true
+}
+
+// gauges shows what the circuit breaker looks like. The lock is held.
+func (p *pool) gauges() {
+	l, b := p.limits(), &p.group.core.breakers[p.priority]
+	if full := p.open >= int(l.MaxConnections); full != p.full {
+		p.full = full
+		b.stats.CxOpen.Set(flag(full))
+	}
+	if crowded := p.waiting >= int(l.MaxPending); crowded != p.crowded {
+		p.crowded = crowded
+		b.stats.RqPendingOpen.Set(flag(crowded))
+	}
+	if r := b.remaining.Load(); r != nil {
+		r.Cx.Set(max(int64(l.MaxConnections)-int64(p.open), 0))
+		r.Pending.Set(max(int64(l.MaxPending)-int64(p.waiting), 0))
+	}
+}
+
+// adjust follows new limits.
+func (p *pool) adjust() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pump()
+	if p.idle.n > 0 {
+		p.expectSweep(p.group.m.now()) // the timeouts may be shorter now
+	}
+}
+
+// retire closes what leads to a host that is no member any more, except what is busy.
+func (p *pool) retire(hp *hostPool) {
+	p.mu.Lock()
+	hp.retired = true
+	gone := unlistAll(&hp.idle)
+	p.mu.Unlock()
+	p.discardAll(gone)
+}
+
+// drain closes idle connections; from now on none is kept.
+func (p *pool) drain() {
+	p.mu.Lock()
+	p.drained = true
+	gone := unlistAll(&p.idle)
+	p.mu.Unlock()
+	p.group.m.agenda.cancel(&p.sweep)
+	p.discardAll(gone)
+}
+
+// fail ends the waits of all who cannot be served.
+func (p *pool) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for hp := p.needy.first(); hp != nil; hp = p.needy.first() {
+		hp.deliver(hp.waiters.first(), nil, err)
+		hp.note()
+	}
+	p.gauges()
+}
+
+// reserve takes a place for a raw connection, which does not wait for one.
+func (p *pool) reserve(hp *hostPool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open >= int(p.limits().MaxConnections) {
+		return false
+	}
+	p.open++
+	hp.open++
+	p.gauges()
+	return true
+}
+
+// unlistAll unlists every connection of an idle list. The pool's lock is held.
+func unlistAll(l *list[Conn]) []*Conn {
+	var all []*Conn
+	for c := l.first(); c != nil; c = l.first() {
+		c.unlist()
+		all = append(all, c)
+	}
+	return all
+}
+
+// discardAll closes connections that were just unlisted.
+func (p *pool) discardAll(all []*Conn) {
+	for _, c := range all {
+		if c.watched {
+			c.watched = false
+			p.group.m.watch.remove(c)
+		}
+		p.discard(c, false, false)
+	}
+}

@@ -1,0 +1,179 @@
+package cluster
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// waiter is a request that waits for a connection to a host. The pool's lock guards
+// it until something was sent on ready.
+type waiter struct {
+	host  *Host
+	fresh bool // takes only a connection that was never used
+	conn  *Conn
+	err   error
+	ready chan struct{} // has room for one
+	link  node[waiter]
+}
+
+var waiters = sync.Pool{New: func() any {
+	w := &waiter{ready: make(chan struct{}, 1)}
+	w.link.owner = w
+	return w
+}}
+
+// firstWaiter returns who has waited longest for a connection that is new, or not.
+// The lock is held.
+func (hp *hostPool) firstWaiter(isNew bool) *waiter {
+	for n := hp.waiters.front; n != nil; n = n.next {
+		if isNew || !n.owner.fresh {
+			return n.owner
+		}
+	}
+	return nil
+}
+
+// deliver ends a wait. The lock is held.
+func (hp *hostPool) deliver(w *waiter, c *Conn, err error) {
+	hp.leave(w)
+	w.conn, w.err = c, err
+	w.ready <- struct{}{}
+}
+
+// leave takes a waiter out of the queue. The lock is held.
+func (hp *hostPool) leave(w *waiter) {
+	w.link.leave()
+	hp.pool.waiting--
+	hp.pool.group.core.stats.UpstreamRqPendingActive.Dec()
+}
+
+// wait queues for a connection to h until one comes free or is made.
+func (p *pool) wait(ctx context.Context, h *Host, until time.Time, fresh bool) (*Conn, error) {
+	hp, st := &h.ep.pools[p.priority], &p.group.core.stats
+	w := waiters.Get().(*waiter)
+	w.host, w.fresh = h, fresh
+	p.mu.Lock()
+	if c := hp.idle.first(); c != nil && (!fresh || c.served == 0) { // since we looked
+		c.unlist()
+		c.lent = true
+		p.mu.Unlock()
+		w.put()
+		if c.usable() {
+			return c, nil
+		}
+		p.discard(c, true, false)
+		return p.wait(ctx, h, until, fresh)
+	}
+	if p.waiting >= int(p.limits().MaxPending) {
+		p.mu.Unlock()
+		w.put()
+		st.UpstreamRqPendingOverflow.Inc()
+		return nil, ErrPendingOverflow
+	}
+	st.UpstreamRqPendingTotal.Inc()
+	st.UpstreamRqPendingActive.Inc()
+	p.waiting++
+	hp.waiters.pushBack(&w.link)
+	hp.note()
+	p.pump()
+	if hp.need.in != nil {
+		st.UpstreamCxOverflow.Inc()
+	}
+	p.mu.Unlock()
+
+	err := w.sleep(ctx, until)
+	if err != nil {
+		p.giveUp(hp, w)
+		return nil, err
+	}
+	c, err := w.conn, w.err
+	w.put()
+	return c, err
+}
+
+// sleep waits for the delivery, ctx or until.
+func (w *waiter) sleep(ctx context.Context, until time.Time) error {
+	var expired <-chan time.Time
+	if !until.IsZero() {
+		t := time.NewTimer(time.Until(until))
+		defer t.Stop()
+		expired = t.C
+	}
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-expired:
+		return context.DeadlineExceeded
+	}
+}
+
+// giveUp leaves the queue. What was delivered in the meantime goes to the next one; a
+// dial that is under way goes on.
+func (p *pool) giveUp(hp *hostPool, w *waiter) {
+	p.group.core.stats.UpstreamRqCancelled.Inc()
+	p.mu.Lock()
+	delivered := w.link.in == nil
+	var c *Conn
+	if delivered {
+		<-w.ready
+		if c = w.conn; c != nil && p.put(c, p.group.m.now()) {
+			c = nil
+		}
+	} else {
+		hp.leave(w)
+		hp.note()
+	}
+	p.pump()
+	p.mu.Unlock()
+	if c != nil {
+		p.discard(c, false, false)
+	}
+	w.put()
+}
+
+func (w *waiter) put() {
+	w.host, w.conn, w.err = nil, nil, nil
+	waiters.Put(w)
+}
+
+// dial makes a connection for whoever waits for one to the host first.
+func (p *pool) dial(ctx context.Context, hp *hostPool, h *Host) {
+	g := p.group
+	g.core.stats.UpstreamCxHTTP1Total.Inc()
+	r, made, err := g.connect(ctx, h, hp)
+	if err != nil {
+		p.dialFailed(hp, err)
+		return
+	}
+	c := &Conn{
+		ClientConn: g.m.options.HTTP(r.conn, g.spec.Load()), ID: g.m.connID(), Host: h,
+		hp: hp, sock: r.sock, plain: r.sock == r.conn, made: made,
+	}
+	c.Local = localAddr(r.sock)
+	c.byHost.owner, c.byAge.owner = c, c
+	p.mu.Lock()
+	hp.dials--
+	kept := p.put(c, made)
+	hp.note()
+	p.pump()
+	p.mu.Unlock()
+	if !kept {
+		p.discard(c, false, false)
+	}
+}
+
+// dialFailed tells who has waited longest, if the dials that are left are too few.
+func (p *pool) dialFailed(hp *hostPool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	hp.dials--
+	if w := hp.waiters.first(); w != nil && hp.waiters.n > hp.dials {
+		p.group.core.stats.UpstreamRqPendingFailureEject.Inc()
+		hp.deliver(w, nil, err)
+	}
+	hp.note()
+	p.drop(hp)
+}
