@@ -1,0 +1,156 @@
+package control
+
+import (
+	"fmt"
+	"slices"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+
+	"github.com/mecha-mesh/mecha/xds/ads"
+)
+
+// check looks for references that lead nowhere. These are warnings: the proxy's own
+// bootstrap may hold what is missing here.
+func check(s Set) []string {
+	c := checker{set: s, usedEndpoints: map[string]bool{}, usedRoutes: map[string]bool{}, addresses: map[string]*Resource{}}
+	all := s.sorted()
+	for _, r := range all {
+		c.at = r
+		switch m := r.Message.(type) {
+		case *clusterv3.Cluster:
+			c.cluster(m)
+		case *listenerv3.Listener:
+			c.listener(m)
+		case *routev3.RouteConfiguration:
+			c.routes(m, "")
+		}
+	}
+	for _, r := range all {
+		c.at = r
+		if r.TypeURL == ads.EndpointType && !c.usedEndpoints[r.Name] {
+			c.warn("", "no cluster of type EDS uses them")
+		}
+		if r.TypeURL == ads.RouteType && !c.usedRoutes[r.Name] {
+			c.warn("", "no listener uses them")
+		}
+	}
+	return c.out
+}
+
+type checker struct {
+	set           Set
+	at            *Resource
+	usedEndpoints map[string]bool
+	usedRoutes    map[string]bool
+	addresses     map[string]*Resource
+	out           []string
+}
+
+func (c *checker) warn(path, format string, args ...any) {
+	if path != "" {
+		path = ": " + path
+	}
+	w := fmt.Sprintf("%s: %s%s: %s", c.at.where(), c.at, path, fmt.Sprintf(format, args...))
+	if !slices.Contains(c.out, w) {
+		c.out = append(c.out, w)
+	}
+}
+
+func (c *checker) has(typeURL, name string) bool {
+	_, ok := c.set[key{typeURL, name}]
+	return ok
+}
+
+func (c *checker) cluster(m *clusterv3.Cluster) {
+	if m.GetType() != clusterv3.Cluster_EDS || m.GetClusterType() != nil {
+		return
+	}
+	name := m.GetEdsClusterConfig().GetServiceName()
+	if name == "" {
+		name = m.GetName()
+	}
+	c.usedEndpoints[name] = true
+	if overADS(m.GetEdsClusterConfig().GetEdsConfig()) && !c.has(ads.EndpointType, name) {
+		c.warn("eds_cluster_config", "there are no endpoints %q; the cluster stays without hosts", name)
+	}
+}
+
+func (c *checker) listener(m *listenerv3.Listener) {
+	if a := m.GetAddress().GetSocketAddress(); a.GetPortValue() != 0 && (m.GetBindToPort() == nil || m.GetBindToPort().GetValue()) {
+		where := fmt.Sprintf("%s %s:%d", a.GetProtocol(), a.GetAddress(), a.GetPortValue())
+		if other, taken := c.addresses[where]; taken {
+			c.warn("address", "%s has the address %s:%d already; a proxy refuses the second one", other, a.GetAddress(), a.GetPortValue())
+		}
+		c.addresses[where] = c.at
+	}
+	chains := m.GetFilterChains()
+	for i, fc := range chains {
+		c.filters(fc, fmt.Sprintf("filter_chains[%d]", i))
+	}
+	if fc := m.GetDefaultFilterChain(); fc != nil {
+		c.filters(fc, "default_filter_chain")
+	}
+}
+
+func (c *checker) filters(fc *listenerv3.FilterChain, path string) {
+	for i, f := range fc.GetFilters() {
+		path := fmt.Sprintf("%s.filters[%d]", path, i)
+		var hcm hcmv3.HttpConnectionManager
+		var tcp tcpv3.TcpProxy
+		switch body := f.GetTypedConfig(); {
+		case body.MessageIs(&hcm) && body.UnmarshalTo(&hcm) == nil:
+			c.connectionManager(&hcm, path)
+		case body.MessageIs(&tcp) && body.UnmarshalTo(&tcp) == nil:
+			c.reference(path+".cluster", tcp.GetCluster())
+			for j, w := range tcp.GetWeightedClusters().GetClusters() {
+				c.reference(fmt.Sprintf("%s.weighted_clusters.clusters[%d]", path, j), w.GetName())
+			}
+		}
+	}
+}
+
+func (c *checker) connectionManager(m *hcmv3.HttpConnectionManager, path string) {
+	if rds := m.GetRds(); rds != nil {
+		c.usedRoutes[rds.GetRouteConfigName()] = true
+		if overADS(rds.GetConfigSource()) && !c.has(ads.RouteType, rds.GetRouteConfigName()) {
+			c.warn(path+".rds", "there are no routes %q; the listener waits for them", rds.GetRouteConfigName())
+		}
+	}
+	for _, r := range c.set {
+		if sr, ok := r.Message.(*routev3.ScopedRouteConfiguration); ok && m.GetScopedRoutes() != nil {
+			c.usedRoutes[sr.GetRouteConfigurationName()] = true
+		}
+	}
+	if rc := m.GetRouteConfig(); rc != nil {
+		c.routes(rc, path+".route_config.")
+	}
+}
+
+func (c *checker) routes(m *routev3.RouteConfiguration, path string) {
+	for i, vh := range m.GetVirtualHosts() {
+		for j, r := range vh.GetRoutes() {
+			p := fmt.Sprintf("%svirtual_hosts[%d].routes[%d].route", path, i, j)
+			a := r.GetRoute()
+			c.reference(p+".cluster", a.GetCluster())
+			for k, w := range a.GetWeightedClusters().GetClusters() {
+				c.reference(fmt.Sprintf("%s.weighted_clusters.clusters[%d]", p, k), w.GetName())
+			}
+			for k, mirror := range a.GetRequestMirrorPolicies() {
+				c.reference(fmt.Sprintf("%s.request_mirror_policies[%d]", p, k), mirror.GetCluster())
+			}
+		}
+	}
+}
+
+func (c *checker) reference(path, cluster string) {
+	if cluster != "" && !c.has(ads.ClusterType, cluster) {
+		c.warn(path, "there is no cluster %q here", cluster)
+	}
+}
+
+func overADS(s *corev3.ConfigSource) bool { return s.GetAds() != nil }
