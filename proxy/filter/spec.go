@@ -32,6 +32,17 @@ type Env struct {
 	Routes   func(name string) RouteSource // by RDS name; the subscription is the caller's
 	Log      *slog.Logger
 	Node     Node
+	// Retire takes functions to call when the chain that the filter is built for has
+	// gone with its last connection; see OnRetire. It may be nil.
+	Retire func(f func())
+}
+
+// OnRetire registers f, which gives back what the filter holds beyond its connections,
+// such as its statistics scope.
+func (e Env) OnRetire(f func()) {
+	if e.Retire != nil {
+		e.Retire(f)
+	}
 }
 
 // Node is who this proxy is, for headers and logs.

@@ -1,0 +1,63 @@
+package xds
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/mecha-mesh/mecha/xds/ads"
+)
+
+// Record is one resource in effect, for admin's config_dump: the bytes as they came,
+// and the last refusal if a newer version was refused.
+type Record struct {
+	Name    string
+	Version string
+	Body    *anypb.Any // nil where no version was ever accepted; shared: read only
+	Updated time.Time
+	Static  bool // from the bootstrap
+
+	Refused        error // of the newest version, nil if it is in effect
+	RefusedVersion string
+	RefusedAt      time.Time
+}
+
+// Inventory is everything in effect, by type. It belongs to the manager's lock.
+type Inventory struct {
+	types map[string]map[string]*Record
+}
+
+func (v *Inventory) note(typeURL string, r *ads.Resource, err error) {
+	byName := v.types[typeURL]
+	if byName == nil {
+		byName = map[string]*Record{}
+		v.types[typeURL] = byName
+	}
+	rec := byName[r.Name]
+	if rec == nil {
+		rec = &Record{Name: r.Name}
+		byName[r.Name] = rec
+	}
+	if err != nil {
+		rec.Refused, rec.RefusedVersion, rec.RefusedAt = err, r.Version, time.Now()
+		return
+	}
+	rec.Version, rec.Body, rec.Updated = r.Version, r.Body, time.Now()
+	rec.Refused, rec.RefusedVersion, rec.RefusedAt = nil, "", time.Time{}
+}
+
+func (v *Inventory) forget(typeURL, name string) { delete(v.types[typeURL], name) }
+
+// Records returns copies of the records of a type, sorted by name.
+func (m *Manager) Records(typeURL string) []Record {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]Record, 0, len(m.inUse.types[typeURL]))
+	for _, r := range m.inUse.types[typeURL] {
+		out = append(out, *r)
+	}
+	slices.SortFunc(out, func(a, b Record) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}

@@ -1,0 +1,316 @@
+// Package xds brings configuration to the engine: it subscribes to resources, turns
+// them into specs (xds/translate), hands those to the engine in the order in which they
+// depend on each other, and remembers what is in effect.
+//
+// The protocol is in xds/ads, files are in xds/source, the bootstrap in xds/bootstrap.
+package xds
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
+	"github.com/mecha-mesh/mecha/proxy/l4"
+	"github.com/mecha-mesh/mecha/xds/ads"
+	"github.com/mecha-mesh/mecha/xds/translate"
+)
+
+// Engine is what resources configure. proxy/server implements it. Errors refuse the
+// resource and leave the version before in place.
+type Engine interface {
+	SetCluster(spec *cluster.Spec) error
+	RemoveCluster(name string)
+	SetAssignment(a *cluster.Assignment) error
+	// SetListener adds or replaces a listener. It takes connections once the route
+	// tables that it needs have arrived.
+	SetListener(spec *l4.Spec, routes []string) error
+	RemoveListener(name string)
+	// SetRoutes gives the route table of an RDS name; nil tells that none will come.
+	SetRoutes(name string, table filter.RouteTable)
+	// WhenWarm calls f once, when no cluster waits for its hosts any more.
+	WhenWarm(f func())
+}
+
+// Subscriber asks for resources. *ads.Client implements it.
+type Subscriber interface {
+	Subscribe(typeURL string, fetchTimeout time.Duration, names ...string)
+	Unsubscribe(typeURL string, names ...string)
+}
+
+// Manager is the handler of all sources of resources. It is safe for concurrent use.
+type Manager struct {
+	engine   Engine
+	registry *filter.Registry
+	log      *slog.Logger
+	sources  Sources
+
+	mu        sync.Mutex
+	clusters  map[string]string   // cluster to EDS service name, "" without EDS
+	services  map[string][]string // EDS service to its clusters
+	listeners map[string][]string // listener to the RDS names it uses
+	routes    map[string][]string // RDS name to its listeners
+	begun     bool                // listeners were asked for
+	inUse     Inventory
+}
+
+// Sources says where each type comes from; nil is nowhere.
+type Sources struct {
+	Clusters, Listeners   *Source
+	Endpoints, RouteTable *Source // for what refers to ADS
+}
+
+// Source is one source of a type, with initial_fetch_timeout.
+type Source struct {
+	Subscriber
+	Timeout time.Duration
+}
+
+// NewManager returns a manager that has not asked for anything yet.
+func NewManager(e Engine, r *filter.Registry, log *slog.Logger) *Manager {
+	return &Manager{
+		engine: e, registry: r, log: log,
+		clusters: map[string]string{}, services: map[string][]string{},
+		listeners: map[string][]string{}, routes: map[string][]string{},
+		inUse: Inventory{types: map[string]map[string]*Record{}},
+	}
+}
+
+// Start asks for clusters, and for listeners once the clusters are there; without a
+// source of clusters for listeners at once.
+func (m *Manager) Start(s Sources) {
+	m.mu.Lock()
+	m.sources = s
+	m.mu.Unlock()
+	if s.Clusters != nil {
+		s.Clusters.Subscribe(ads.ClusterType, s.Clusters.Timeout)
+		return
+	}
+	m.begin()
+}
+
+// begin asks for listeners when the clusters that came first are warm: listeners that
+// send to clusters which are not there yet would answer 503.
+func (m *Manager) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.begun {
+		return
+	}
+	m.begun = true
+	m.engine.WhenWarm(func() {
+		if s := m.sources.Listeners; s != nil {
+			s.Subscribe(ads.ListenerType, s.Timeout)
+		}
+	})
+}
+
+// Apply implements ads.Handler.
+func (m *Manager) Apply(u ads.Update) []ads.Refusal {
+	refused := m.apply(u)
+	for _, r := range refused {
+		m.log.Warn("configuration refused", "type", ads.ShortType(u.TypeURL), "name", r.Name, "error", r.Err)
+	}
+	if u.TypeURL == ads.ClusterType {
+		m.begin()
+	}
+	return refused
+}
+
+func (m *Manager) apply(u ads.Update) (refused []ads.Refusal) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	set, remove := m.verbs(u.TypeURL)
+	if set == nil {
+		return nil
+	}
+	for i := range u.Changed {
+		r := &u.Changed[i]
+		err := set(r.Name, r.Body.GetValue())
+		m.inUse.note(u.TypeURL, r, err)
+		if err != nil {
+			refused = append(refused, ads.Refusal{Name: r.Name, Err: err})
+		}
+	}
+	for _, name := range u.Removed {
+		remove(name)
+		m.inUse.forget(u.TypeURL, name)
+	}
+	return refused
+}
+
+// verbs are what to do with a resource of a type.
+func (m *Manager) verbs(typeURL string) (set func(name string, raw []byte) error, remove func(name string)) {
+	switch typeURL {
+	case ads.ClusterType:
+		return m.setCluster, m.removeCluster
+	case ads.EndpointType:
+		return m.setEndpoints, func(string) {} // endpoints go with their cluster
+	case ads.ListenerType:
+		return m.setListener, m.removeListener
+	case ads.RouteType:
+		return m.setRoutes, func(string) {} // route tables go with their listener
+	}
+	return nil, nil
+}
+
+// FetchTimedOut implements ads.Handler.
+func (m *Manager) FetchTimedOut(typeURL, name string) {
+	m.log.Warn("initial_fetch_timeout", "type", ads.ShortType(typeURL), "name", name)
+	switch typeURL {
+	case ads.ClusterType:
+		m.begin()
+	case ads.RouteType:
+		m.engine.SetRoutes(name, nil)
+	case ads.EndpointType:
+		// The cluster's own timer ends its warming.
+	}
+}
+
+func (m *Manager) setCluster(name string, raw []byte) error {
+	spec, warnings, err := translate.Cluster(raw)
+	if err != nil {
+		return err
+	}
+	m.warn("cluster", name, warnings)
+	service := ""
+	if spec.Type == cluster.EDS {
+		service = spec.ServiceName
+	}
+	if err := m.engine.SetCluster(spec); err != nil {
+		return err
+	}
+	m.useService(name, service)
+	return nil
+}
+
+func (m *Manager) removeCluster(name string) {
+	m.engine.RemoveCluster(name)
+	m.useService(name, "")
+	delete(m.clusters, name)
+}
+
+// useService keeps the EDS subscriptions in step with the clusters.
+func (m *Manager) useService(name, service string) {
+	old := m.clusters[name]
+	m.clusters[name] = service
+	if old == service {
+		return
+	}
+	src := m.sources.Endpoints
+	if service != "" {
+		m.services[service] = append(m.services[service], name)
+		if len(m.services[service]) == 1 && src != nil {
+			src.Subscribe(ads.EndpointType, src.Timeout, service)
+		}
+	}
+	if old != "" && drop(m.services, old, name) {
+		m.inUse.forget(ads.EndpointType, old)
+		if src != nil {
+			src.Unsubscribe(ads.EndpointType, old)
+		}
+	}
+}
+
+// drop removes a user of key and reports whether it was the last one.
+func drop(users map[string][]string, key, user string) (last bool) {
+	list := slices.DeleteFunc(users[key], func(u string) bool { return u == user })
+	if len(list) == 0 {
+		delete(users, key)
+		return true
+	}
+	users[key] = list
+	return false
+}
+
+func (m *Manager) setEndpoints(_ string, raw []byte) error {
+	a, err := translate.Assignment(raw)
+	if err != nil {
+		return err
+	}
+	return m.engine.SetAssignment(a)
+}
+
+func (m *Manager) setListener(name string, raw []byte) error {
+	p := m.parser()
+	spec, err := translate.Listener(raw, p)
+	if err != nil {
+		return err
+	}
+	m.warn("listener", name, p.Warnings)
+	slices.Sort(p.RDS)
+	needs := slices.Compact(p.RDS)
+	if err := m.engine.SetListener(spec, needs); err != nil {
+		return err
+	}
+	m.useRoutes(spec.Name, needs)
+	return nil
+}
+
+func (m *Manager) removeListener(name string) {
+	m.engine.RemoveListener(name)
+	m.useRoutes(name, nil)
+	delete(m.listeners, name)
+}
+
+// useRoutes keeps the RDS subscriptions in step with the listeners.
+func (m *Manager) useRoutes(listener string, names []string) {
+	old := m.listeners[listener]
+	m.listeners[listener] = names
+	src := m.sources.RouteTable
+	for _, n := range names {
+		if slices.Contains(old, n) {
+			continue
+		}
+		m.routes[n] = append(m.routes[n], listener)
+		if len(m.routes[n]) == 1 && src != nil {
+			src.Subscribe(ads.RouteType, src.Timeout, n)
+		}
+	}
+	for _, n := range old {
+		if slices.Contains(names, n) || !drop(m.routes, n, listener) {
+			continue
+		}
+		m.inUse.forget(ads.RouteType, n)
+		if src != nil {
+			src.Unsubscribe(ads.RouteType, n)
+		}
+	}
+}
+
+func (m *Manager) setRoutes(name string, raw []byte) error {
+	p := m.parser()
+	table, err := fromproto.Routes(raw, p)
+	if err != nil {
+		return err
+	}
+	m.warn("route configuration", name, p.Warnings)
+	m.engine.SetRoutes(name, table)
+	return nil
+}
+
+func (m *Manager) parser() *filter.Parser {
+	return &filter.Parser{Registry: m.registry, Routes: fromproto.Routes}
+}
+
+func (m *Manager) warn(kind, name string, warnings []string) {
+	for _, w := range warnings {
+		m.log.Debug("configuration without effect", "resource", kind, "name", name, "detail", w)
+	}
+}
+
+// Static applies a resource of the bootstrap. Its error refuses the whole bootstrap.
+func (m *Manager) Static(r ads.Resource) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	set, _ := m.verbs(r.Body.GetTypeUrl())
+	err := set(r.Name, r.Body.GetValue())
+	m.inUse.note(r.Body.GetTypeUrl(), &r, err)
+	if rec := m.inUse.types[r.Body.GetTypeUrl()][r.Name]; rec != nil {
+		rec.Static = true
+	}
+	return err
+}

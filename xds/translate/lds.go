@@ -1,0 +1,267 @@
+package translate
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"net/netip"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
+	"github.com/mecha-mesh/mecha/proxy/l4"
+)
+
+var listenerFields = fromproto.Fields{
+	Used: []string{
+		"name", "address", "additional_addresses", "stat_prefix", "filter_chains", "use_original_dst", "default_filter_chain",
+		"per_connection_buffer_limit_bytes", "listener_filters", "listener_filters_timeout",
+		"continue_on_listener_filters_timeout", "transparent", "freebind", "traffic_direction", "enable_reuse_port",
+		"reuse_port", "access_log", "tcp_backlog_size", "bind_to_port", "ignore_global_conn_limit", "deprecated_v1",
+	},
+	Ignored: []string{
+		"metadata", "drain_type", "connection_balance_config", "bypass_overload_manager", "tcp_keepalive",
+		"max_connections_to_accept_per_socket_event", "tcp_fast_open_queue_length", "enable_mptcp",
+		"per_connection_buffer_high_watermark_timeout", "stats_matcher",
+	},
+}
+
+// Listener translates a Listener. The names of the route configurations that it needs
+// are collected in p.
+func Listener(raw []byte, p *filter.Parser) (*l4.Spec, error) {
+	var pb listenerv3.Listener
+	if err := proto.Unmarshal(raw, &pb); err != nil {
+		return nil, fmt.Errorf("listener: %w", err)
+	}
+	if err := fromproto.Check(&pb, p, listenerFields); err != nil {
+		return nil, err
+	}
+	spec := &l4.Spec{
+		Name: pb.Name, StatPrefix: pb.StatPrefix,
+		Unbound:        pb.BindToPort != nil && !pb.BindToPort.Value || pb.DeprecatedV1.GetBindToPort() != nil && !pb.DeprecatedV1.BindToPort.Value,
+		UseOriginalDst: pb.UseOriginalDst.GetValue(), Transparent: pb.Transparent.GetValue(), Freebind: pb.Freebind.GetValue(),
+		Backlog: int(pb.TcpBacklogSize.GetValue()), Direction: l4.Direction(pb.TrafficDirection),
+		FilterTimeout: 15 * time.Second, ContinueOnTimeout: pb.ContinueOnListenerFiltersTimeout,
+		BufferLimit: 1 << 20, IgnoreGlobalLimit: pb.IgnoreGlobalConnLimit, Hash: hashOf(raw),
+	}
+	if d := pb.ListenerFiltersTimeout; d != nil {
+		spec.FilterTimeout = d.AsDuration()
+	}
+	if v := pb.PerConnectionBufferLimitBytes; v != nil {
+		spec.BufferLimit = int(v.Value)
+	}
+	for _, step := range []func(*listenerv3.Listener, *l4.Spec, *filter.Parser) error{
+		listenerAddresses, listenerFilters, listenerChains, listenerLogs,
+	} {
+		if err := step(&pb, spec, p); err != nil {
+			return nil, err
+		}
+	}
+	return spec, nil
+}
+
+func hashOf(raw []byte) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(raw) // a hash never fails
+	return h.Sum64()
+}
+
+func listenerAddresses(pb *listenerv3.Listener, spec *l4.Spec, _ *filter.Parser) error {
+	first, err := bindAddress(pb.Address)
+	if err != nil {
+		return filter.At("address", err)
+	}
+	spec.Addresses = append(spec.Addresses, first)
+	for i, a := range pb.AdditionalAddresses {
+		more, err := bindAddress(a.Address)
+		if err != nil {
+			return filter.AtIndex("additional_addresses", i, filter.At("address", err))
+		}
+		spec.Addresses = append(spec.Addresses, more)
+	}
+	return nil
+}
+
+func bindAddress(a *corev3.Address) (l4.Address, error) {
+	addr, err := address(a)
+	return l4.Address{
+		Addr: addr, DualStack: a.GetSocketAddress().GetIpv4Compat(), Mode: fs.FileMode(a.GetPipe().GetMode()),
+	}, err
+}
+
+func listenerFilters(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser) error {
+	for i, f := range pb.ListenerFilters {
+		at := func(err error) error { return filter.AtIndex("listener_filters", i, err) }
+		if f.GetConfigDiscovery() != nil {
+			return at(filter.At("config_discovery", errors.New("this build does not support ECDS")))
+		}
+		c, err := fromproto.Any(f.GetTypedConfig())
+		if err != nil {
+			return at(filter.At("typed_config", err))
+		}
+		factory, err := p.Listener(c)
+		if err != nil {
+			return at(filter.At("typed_config", err))
+		}
+		pred, err := predicate(f.FilterDisabled)
+		if err != nil {
+			return at(filter.At("filter_disabled", err))
+		}
+		spec.Filters = append(spec.Filters, l4.ListenerFilter{Name: f.Name, Factory: factory, Disabled: pred})
+	}
+	return nil
+}
+
+// predicate converts a ListenerFilterChainMatchPredicate; nil stays nil.
+func predicate(pb *listenerv3.ListenerFilterChainMatchPredicate) (*l4.Predicate, error) {
+	switch r := pb.GetRule().(type) {
+	case nil:
+		return nil, nil
+	case *listenerv3.ListenerFilterChainMatchPredicate_AnyMatch:
+		return &l4.Predicate{Any: true}, nil
+	case *listenerv3.ListenerFilterChainMatchPredicate_NotMatch:
+		not, err := predicate(r.NotMatch)
+		return &l4.Predicate{Not: not}, err
+	case *listenerv3.ListenerFilterChainMatchPredicate_AndMatch:
+		set, err := predicates(r.AndMatch)
+		return &l4.Predicate{And: set}, err
+	case *listenerv3.ListenerFilterChainMatchPredicate_OrMatch:
+		set, err := predicates(r.OrMatch)
+		return &l4.Predicate{Or: set}, err
+	case *listenerv3.ListenerFilterChainMatchPredicate_DestinationPortRange:
+		return &l4.Predicate{PortFrom: int(r.DestinationPortRange.Start), PortTo: int(r.DestinationPortRange.End)}, nil
+	default:
+		return nil, fmt.Errorf("this build does not support %T", r)
+	}
+}
+
+func predicates(set *listenerv3.ListenerFilterChainMatchPredicate_MatchSet) ([]l4.Predicate, error) {
+	out := []l4.Predicate{}
+	for i, r := range set.Rules {
+		p, err := predicate(r)
+		if err != nil {
+			return nil, filter.AtIndex("rules", i, err)
+		}
+		if p == nil {
+			return nil, filter.AtIndex("rules", i, errors.New("is empty"))
+		}
+		out = append(out, *p)
+	}
+	return out, nil
+}
+
+func listenerChains(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser) error {
+	for i, fc := range pb.FilterChains {
+		c, err := chain(fc, p)
+		if err != nil {
+			return filter.AtIndex("filter_chains", i, err)
+		}
+		spec.Chains = append(spec.Chains, c)
+	}
+	if pb.DefaultFilterChain != nil {
+		c, err := chain(pb.DefaultFilterChain, p)
+		if err != nil {
+			return filter.At("default_filter_chain", err)
+		}
+		spec.Default = c
+	}
+	if len(spec.Chains) == 0 && spec.Default == nil {
+		return filter.At("filter_chains", errors.New("at least one filter chain is required"))
+	}
+	return nil
+}
+
+func chain(pb *listenerv3.FilterChain, p *filter.Parser) (*l4.Chain, error) {
+	err := fromproto.Check(pb, p, fromproto.Fields{
+		Used:    []string{"filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name"},
+		Ignored: []string{"metadata"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := plainSocket(pb.TransportSocket); err != nil {
+		return nil, filter.At("transport_socket", err)
+	}
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(pb)
+	if err != nil {
+		return nil, err
+	}
+	c := &l4.Chain{Name: pb.Name, ConnectTimeout: pb.TransportSocketConnectTimeout.AsDuration(), Hash: hashOf(raw)}
+	if c.Match, err = chainMatch(pb.FilterChainMatch, p); err != nil {
+		return nil, filter.At("filter_chain_match", err)
+	}
+	for i, f := range pb.Filters {
+		at := func(err error) error { return filter.AtIndex("filters", i, err) }
+		if f.GetConfigDiscovery() != nil {
+			return nil, at(filter.At("config_discovery", errors.New("this build does not support ECDS")))
+		}
+		cfg, err := fromproto.Any(f.GetTypedConfig())
+		if err != nil {
+			return nil, at(filter.At("typed_config", err))
+		}
+		factory, err := p.Network(cfg)
+		if err != nil {
+			return nil, at(filter.At("typed_config", err))
+		}
+		c.Filters = append(c.Filters, l4.NetworkFilter{Name: f.Name, Factory: factory})
+	}
+	return c, nil
+}
+
+func chainMatch(pb *listenerv3.FilterChainMatch, p *filter.Parser) (m l4.Match, err error) {
+	if pb == nil {
+		return m, nil
+	}
+	err = fromproto.Check(pb, p, fromproto.Fields{Used: []string{
+		"destination_port", "prefix_ranges", "direct_source_prefix_ranges", "source_type", "source_prefix_ranges",
+		"source_ports", "server_names", "transport_protocol", "application_protocols",
+	}})
+	if err != nil {
+		return m, err
+	}
+	m = l4.Match{
+		DestinationPort: uint16(pb.DestinationPort.GetValue()), ServerNames: pb.ServerNames,
+		TransportProtocol: pb.TransportProtocol, ApplicationProtocols: pb.ApplicationProtocols,
+		SourceType: l4.SourceType(pb.SourceType),
+	}
+	if m.PrefixRanges, err = prefixes(pb.PrefixRanges); err != nil {
+		return m, filter.At("prefix_ranges", err)
+	}
+	if m.DirectSourceRanges, err = prefixes(pb.DirectSourcePrefixRanges); err != nil {
+		return m, filter.At("direct_source_prefix_ranges", err)
+	}
+	if m.SourceRanges, err = prefixes(pb.SourcePrefixRanges); err != nil {
+		return m, filter.At("source_prefix_ranges", err)
+	}
+	for _, port := range pb.SourcePorts {
+		m.SourcePorts = append(m.SourcePorts, uint16(port))
+	}
+	return m, nil
+}
+
+func prefixes(list []*corev3.CidrRange) (out []netip.Prefix, err error) {
+	for i, c := range list {
+		addr, err := netip.ParseAddr(c.AddressPrefix)
+		if err != nil {
+			return nil, filter.At(fmt.Sprintf("[%d].address_prefix", i), err)
+		}
+		prefix, err := addr.Prefix(int(c.PrefixLen.GetValue()))
+		if err != nil {
+			return nil, filter.At(fmt.Sprintf("[%d].prefix_len", i), err)
+		}
+		out = append(out, prefix)
+	}
+	return out, nil
+}
+
+func listenerLogs(pb *listenerv3.Listener, _ *l4.Spec, _ *filter.Parser) error {
+	if len(pb.AccessLog) > 0 {
+		return filter.At("access_log", errors.New("this build does not support access logs of a listener"))
+	}
+	return nil
+}
