@@ -86,8 +86,9 @@ type ConnEngine interface {
 	// Send passes bytes through the write hooks to downstream. It consumes b.
 	Send(b *buffer.Buf, end bool) error
 	// Relay moves bytes both ways between downstream and up until both directions have
-	// ended or one has failed, and closes up. It splices when Plain. A direction that
-	// ends is passed on as a half-close. idle closes both after that much silence; 0 is never.
+	// ended or one has failed. It splices when Plain. A direction that ends is passed on
+	// as a half-close. idle ends both after that much silence; 0 is never. up stays the
+	// caller's to close, with a reset if the result says so.
 	Relay(up *netio.Conn, idle time.Duration) (RelayResult, error)
 	// Draining is closed when the listener drains: finish what is under way.
 	Draining() <-chan struct{}
@@ -106,6 +107,7 @@ type RelayResult struct {
 	// Who ended it: "" orderly, otherwise downstream or upstream failed or was idle.
 	Ended   Source
 	Timeout bool
+	Reset   bool // one side was reset: the other one is to be, too (downstream is, by the engine)
 }
 
 type parked struct{}

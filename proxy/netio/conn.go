@@ -1,6 +1,7 @@
 // Package netio is the proxy's view of sockets: reads that take a slab only when
 // there is something to read, writes of several views in one call, deadlines that
-// are cheap to move, splicing, original destinations, dialling and listening.
+// are cheap to move, splicing, parking of idle connections, original destinations,
+// dialling and listening.
 //
 // Reads and writes go to the descriptor inside syscall.RawConn callbacks on the
 // runtime's poller. What travels on the sockets is not here.
@@ -16,12 +17,14 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // ErrWouldBlock is what TryReadBuf returns when nothing has arrived.
 var ErrWouldBlock = errors.New("netio: would block")
 
-// ErrInterrupted is what a blocked read returns after Interrupt.
+// ErrInterrupted is what a blocked read returns after Interrupt, and a blocked read
+// or write after Cut.
 var ErrInterrupted = errors.New("netio: interrupted")
 
 // Conn is a stream connection. One goroutine may read while another writes. The
@@ -35,14 +38,28 @@ type Conn struct {
 	pending buffer.Buf // read already, by listener filters: the next read returns it
 
 	readBy, readArmed time.Time // deadline wanted; deadline that the poller knows
-	interrupted       atomic.Bool
+	halt              atomic.Uint32
+	parked            atomic.Pointer[place] // where a Parker watches it, nil before the first time
+	ctl               *control
 }
+
+// The states of Conn.halt.
+const (
+	running uint32 = iota
+	interrupted
+	cut
+)
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
 
 // NewConn takes over c. TCP and unix sockets are read and written directly; any
 // other connection through its methods.
 func NewConn(c net.Conn) *Conn {
 	nc := &Conn{Conn: c}
 	switch s := c.(type) {
+	case *Conn:
+		return s
 	case *net.TCPConn:
 		nc.raw, _ = s.SyscallConn()
 	case *net.UnixConn:
@@ -55,6 +72,10 @@ func NewConn(c net.Conn) *Conn {
 
 // Direct reports whether c is a plain socket, so that the kernel can splice it.
 func (c *Conn) Direct() bool { return c.raw != nil }
+
+// CountInto adds every byte that is read from or written to c from now on to the
+// counters; nil counts nothing. It is called before c is used.
+func (c *Conn) CountInto(read, written *stats.Counter) { c.r.total, c.w.total = read, written }
 
 // Unread puts b in front of what the socket still has to give. It consumes b.
 func (c *Conn) Unread(b *buffer.Buf) {
@@ -81,15 +102,18 @@ func (c *Conn) TryReadBuf(b *buffer.Buf) (int, error) { return c.readBuf(b, buff
 const minRead = 2 << 10
 
 func (c *Conn) readBuf(b *buffer.Buf, limit int, try bool) (int, error) {
-	if n := min(c.pending.Len(), limit); n > 0 {
-		b.Move(&c.pending, n)
-		return n, nil
+	if c.halt.Load() != running {
+		return 0, ErrInterrupted
+	}
+	if n := min(c.pending.Len(), limit); n > 0 || limit <= 0 {
+		b.Move(&c.pending, max(n, 0))
+		return max(n, 0), nil
 	}
 	if c.raw == nil {
 		return c.readThrough(b, limit, try)
 	}
 	for {
-		c.r.buf, c.r.limit, c.r.try1 = b, limit, try
+		c.r.buf, c.r.limit, c.r.once = b, limit, try
 		err := c.raw.Read(c.r.fn)
 		c.r.buf = nil
 		switch {
@@ -107,20 +131,30 @@ func (c *Conn) readBuf(b *buffer.Buf, limit int, try bool) (int, error) {
 // rearm is called when the poller's deadline has passed: it tells whether the
 // deadline that was asked for has, too, and otherwise moves the poller's.
 func (c *Conn) rearm() error {
-	if c.interrupted.Load() {
+	if c.halt.Load() != running {
 		return ErrInterrupted
 	}
 	if !c.readBy.IsZero() && !time.Now().Before(c.readBy) {
 		return os.ErrDeadlineExceeded
 	}
-	c.readArmed = c.readBy
-	if err := c.Conn.SetReadDeadline(c.readBy); err != nil {
+	if err := c.arm(c.readBy); err != nil {
 		return err
 	}
-	if c.interrupted.Load() { // between the check above and the new deadline
+	if c.halt.Load() != running {
 		return ErrInterrupted
 	}
 	return nil
+}
+
+// arm tells the poller a deadline. An Interrupt that came just before must not be
+// undone by it: whoever stores second restores the deadline in the past.
+func (c *Conn) arm(t time.Time) error {
+	c.readArmed = t
+	err := c.Conn.SetReadDeadline(t)
+	if c.halt.Load() != running {
+		_ = c.Conn.SetReadDeadline(longAgo) // fails only on a closed socket
+	}
+	return err
 }
 
 // readThrough reads from a connection that is no plain socket.
@@ -133,6 +167,7 @@ func (c *Conn) readThrough(b *buffer.Buf, limit int, try bool) (int, error) {
 		n, err := c.Conn.Read(room[:min(len(room), limit)])
 		b.Commit(n)
 		if n > 0 {
+			c.r.count(n)
 			return n, nil
 		}
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -154,6 +189,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(p)
 		if n > 0 || err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			c.r.count(n)
 			return n, err
 		}
 		if err := c.rearm(); err != nil {
@@ -162,13 +198,24 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
+// Write implements net.Conn.
+func (c *Conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.w.count(n)
+	return n, c.why(err)
+}
+
 // WriteBuf writes all of b, several views in one system call, and releases what
 // was written; on an error it releases the rest, too: it consumes b.
 func (c *Conn) WriteBuf(b *buffer.Buf) error {
+	if b.Len() == 0 {
+		b.Release()
+		return nil
+	}
 	if c.raw == nil {
 		defer b.Release()
 		for p := range b.Views() {
-			if _, err := c.Conn.Write(p); err != nil {
+			if _, err := c.Write(p); err != nil {
 				return err
 			}
 		}
@@ -179,21 +226,37 @@ func (c *Conn) WriteBuf(b *buffer.Buf) error {
 	c.w.buf = nil
 	b.Release()
 	if err == nil {
-		err = c.w.err
+		return c.w.err
+	}
+	return c.why(err)
+}
+
+// why replaces the deadline in the past that Cut sets by what it means.
+func (c *Conn) why(err error) error {
+	if err != nil && c.halt.Load() == cut && errors.Is(err, os.ErrDeadlineExceeded) {
+		return ErrInterrupted
 	}
 	return err
 }
 
 // SetReadDeadline sets when a blocked read gives up; the zero time is never. It is
 // cheap to move into the future: the poller learns of it only when an earlier
-// deadline has passed.
+// deadline has passed. It is called by the goroutine that reads.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.readBy = t
 	if t.IsZero() || (!c.readArmed.IsZero() && !t.Before(c.readArmed)) {
 		return nil
 	}
-	c.readArmed = t
-	return c.Conn.SetReadDeadline(t)
+	return c.arm(t)
+}
+
+// SetWriteDeadline sets when a blocked write gives up; the zero time is never.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	err := c.Conn.SetWriteDeadline(t)
+	if c.halt.Load() == cut {
+		_ = c.Conn.SetWriteDeadline(longAgo) // fails only on a closed socket
+	}
+	return err
 }
 
 // SetDeadline sets the deadlines of both directions.
@@ -201,21 +264,30 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	if err := c.SetReadDeadline(t); err != nil {
 		return err
 	}
-	return c.Conn.SetWriteDeadline(t)
+	return c.SetWriteDeadline(t)
 }
 
 // Interrupt makes a read that is blocked in another goroutine, and every later
-// one, return ErrInterrupted until Resume.
+// one, return ErrInterrupted until Resume. A parked connection is woken.
 func (c *Conn) Interrupt() {
-	c.interrupted.Store(true)
-	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed socket, whose reads end anyway
+	c.halt.CompareAndSwap(running, interrupted)
+	_ = c.Conn.SetReadDeadline(longAgo) // fails only on a closed socket, whose reads end anyway
+	c.unpark()
+}
+
+// Cut is Interrupt for reads and writes, for good: it ends what other goroutines do
+// with the connection without closing it under their hands.
+func (c *Conn) Cut() {
+	c.halt.Store(cut)
+	_ = c.Conn.SetDeadline(longAgo) // as in Interrupt
+	c.unpark()
 }
 
 // Resume ends an interruption. No read may be under way.
 func (c *Conn) Resume() {
-	c.interrupted.Store(false)
-	c.readArmed = c.readBy
-	_ = c.Conn.SetReadDeadline(c.readBy)
+	if c.halt.CompareAndSwap(interrupted, running) {
+		_ = c.arm(c.readBy) // fails only on a closed socket
+	}
 }
 
 // CloseWrite ends the direction towards the peer (FIN).
@@ -227,8 +299,10 @@ func (c *Conn) CloseWrite() error {
 }
 
 // Close closes the connection and releases unread bytes. No read may be under
-// way in another goroutine that still uses unread bytes.
+// way in another goroutine that still uses unread bytes. A parked connection is
+// woken; its reads fail.
 func (c *Conn) Close() error {
+	c.forget()
 	c.pending.Release()
 	return c.Conn.Close()
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // readOp is the state of one read. Its callback is made once per connection, so
@@ -17,28 +18,36 @@ type readOp struct {
 	fn    func(fd uintptr) bool
 	buf   *buffer.Buf
 	limit int
-	try1  bool // don't wait
+	once  bool // don't wait
 	n     int
 	err   error
+	total *stats.Counter
+}
+
+func (o *readOp) count(n int) {
+	if o.total != nil && n > 0 {
+		o.total.Add(uint64(n))
+	}
 }
 
 // try reads once; false means "wait until readable, then call again". The calls are
 // raw ones: the descriptor does not block, so the scheduler need not know.
 func (o *readOp) try(fd uintptr) bool {
-	room := o.buf.Reserve(minRead)
+	room := o.buf.Reserve(min(minRead, o.limit))
 	if len(room) > o.limit {
 		room = room[:o.limit]
 	}
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&room[0])), uintptr(len(room)))
+		n, errno := sysRead(fd, room)
 		switch {
 		case errno == 0 && n > 0:
-			o.buf.Commit(int(n))
-			o.n, o.err = int(n), nil
+			o.buf.Commit(n)
+			o.count(n)
+			o.n, o.err = n, nil
 			return true
 		case errno == syscall.EINTR:
 			continue
-		case errno == syscall.EAGAIN && !o.try1:
+		case errno == syscall.EAGAIN && !o.once:
 			o.buf.Commit(0)
 			return false
 		}
@@ -56,23 +65,36 @@ func (o *readOp) try(fd uintptr) bool {
 	}
 }
 
+func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	return int(n), errno
+}
+
+// maxVecs is how many views leave in one system call.
 const maxVecs = 16
 
 // writeOp is the state of one write.
 type writeOp struct {
-	fn  func(fd uintptr) bool
-	buf *buffer.Buf
-	err error
-	vec [maxVecs]unix.Iovec
+	fn    func(fd uintptr) bool
+	buf   *buffer.Buf
+	err   error
+	total *stats.Counter
+}
+
+func (o *writeOp) count(n int) {
+	if o.total != nil && n > 0 {
+		o.total.Add(uint64(n))
+	}
 }
 
 // try writes until everything is gone (true) or the socket is full (false).
 func (o *writeOp) try(fd uintptr) bool {
 	for o.buf.Len() > 0 {
-		n, errno := o.once(fd)
+		n, errno := writeOnce(fd, o.buf)
 		switch errno {
 		case 0:
-			o.buf.Discard(int(n))
+			o.buf.Discard(n)
+			o.count(n)
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return false
@@ -84,21 +106,53 @@ func (o *writeOp) try(fd uintptr) bool {
 	return true
 }
 
-func (o *writeOp) once(fd uintptr) (uintptr, syscall.Errno) {
-	if o.buf.Segments() == 1 {
-		p := o.buf.First()
+func writeOnce(fd uintptr, b *buffer.Buf) (int, syscall.Errno) {
+	if b.Segments() == 1 {
+		p := b.First()
 		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
-		return n, errno
+		return int(n), errno
 	}
-	k := min(o.buf.Segments(), maxVecs)
+	return writeVec(fd, b)
+}
+
+// writeVec keeps its vector on the stack: idle connections hold none.
+func writeVec(fd uintptr, b *buffer.Buf) (int, syscall.Errno) {
+	var vec [maxVecs]unix.Iovec
+	k := min(b.Segments(), maxVecs)
 	for i := range k {
-		p := o.buf.Segment(i)
-		o.vec[i].Base = &p[0]
-		o.vec[i].SetLen(len(p))
+		p := b.Segment(i)
+		vec[i].Base = unsafe.SliceData(p)
+		vec[i].SetLen(len(p))
 	}
-	n, _, errno := syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&o.vec[0])), uintptr(k))
-	clear(o.vec[:k])
-	return n, errno
+	n, _, errno := syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&vec[0])), uintptr(k))
+	return int(n), errno
+}
+
+// control is what is asked of a descriptor outside reads and writes. It is made on
+// first use.
+type control struct {
+	fn   func(fd uintptr)
+	do   func(fd uintptr, c *Conn) // a plain function, so that setting it allocates nothing
+	conn *Conn
+	poll unix.PollFd
+	err  error
+}
+
+// onFD runs do with the descriptor, which stays open meanwhile.
+func (c *Conn) onFD(do func(fd uintptr, c *Conn)) error {
+	if c.raw == nil {
+		return errNotDirect
+	}
+	if c.ctl == nil {
+		k := &control{conn: c}
+		k.fn = func(fd uintptr) { k.do(fd, k.conn) }
+		c.ctl = k
+	}
+	c.ctl.do, c.ctl.err = do, nil
+	if err := c.raw.Control(c.ctl.fn); err != nil {
+		return err
+	}
+	return c.ctl.err
 }
 
 // pollHangUp is what a socket reports when its peer has closed or reset it.
@@ -106,16 +160,21 @@ const pollHangUp = unix.POLLRDHUP | unix.POLLHUP | unix.POLLERR
 
 // PeerClosed reports, without waiting and without reading, whether the peer has
 // closed or reset the connection. It cannot tell for connections that are no
-// plain sockets and says false.
+// plain sockets and says false. It is called by the goroutine that owns c.
 func (c *Conn) PeerClosed() bool {
 	if c.raw == nil {
 		return false
 	}
-	closed := false
-	err := c.raw.Control(func(fd uintptr) {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-		n, err := unix.Poll(p, 0)
-		closed = err == nil && n > 0 && p[0].Revents&pollHangUp != 0
-	})
-	return closed || err != nil
+	err := c.onFD(pollPeer)
+	return err != nil || c.ctl.poll.Revents&pollHangUp != 0
+}
+
+func pollPeer(fd uintptr, c *Conn) {
+	p := &c.ctl.poll
+	*p = unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
+	var now unix.Timespec
+	_, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(p)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	if errno != 0 && errno != syscall.EINTR {
+		c.ctl.err = os.NewSyscallError("poll", errno)
+	}
 }

@@ -1,0 +1,88 @@
+package l4
+
+import (
+	"slices"
+
+	"github.com/mecha-mesh/mecha/proxy/filter"
+)
+
+// compile makes the runtime of a spec. Chains that have not changed are taken over
+// from the version in use.
+func (l *Listener) compile(spec *Spec) (*config, error) {
+	match, err := newMatcher(spec.Chains, spec.Default != nil)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &config{spec: spec, match: match}
+	if err := l.makeInspectors(cfg); err != nil {
+		cfg.end()
+		return nil, err
+	}
+	before := l.cfg.Load()
+	for i, c := range spec.Chains {
+		cfg.chains = append(cfg.chains, l.chain(before, c, filter.AtIndex("filter_chains", i, errNoChain).(*filter.PathError).Path))
+	}
+	if spec.Default != nil {
+		cfg.chains = append(cfg.chains, l.chain(before, spec.Default, "default_filter_chain"))
+	}
+	if spec.Unbound {
+		return cfg, nil // built when the first connection comes
+	}
+	for _, c := range cfg.chains {
+		if err := c.build(); err != nil {
+			cfg.endExcept(before)
+			return nil, err
+		}
+	}
+	return cfg, nil
+}
+
+// chain returns the runtime of a chain: the one in use if it is the same.
+func (l *Listener) chain(before *config, spec *Chain, path string) *chain {
+	if before != nil && spec.Hash != 0 {
+		for _, c := range before.chains {
+			if c.spec.Hash == spec.Hash {
+				return c
+			}
+		}
+	}
+	return &chain{spec: spec, path: path, env: l.env(), socket: spec.Socket}
+}
+
+func (l *Listener) env() filter.Env {
+	env := l.m.o.Env
+	env.Parent = l.scope
+	return env
+}
+
+func (l *Listener) makeInspectors(cfg *config) error {
+	for i, f := range cfg.spec.Filters {
+		env := l.env()
+		env.Name = f.Name
+		env.Retire = func(f func()) { cfg.retire = append(cfg.retire, f) }
+		in, err := f.Factory(env)
+		if err != nil {
+			return filter.AtIndex("listener_filters", i, err)
+		}
+		if in != nil {
+			cfg.filters = append(cfg.filters, inspector{in, f.Disabled})
+		}
+	}
+	return nil
+}
+
+// end gives back what a version that was never in use holds.
+func (cfg *config) end() { cfg.endExcept(nil) }
+
+// endExcept is end for what other does not use.
+func (cfg *config) endExcept(other *config) {
+	for _, f := range slices.Backward(cfg.retire) {
+		f()
+	}
+	cfg.retire = nil
+	for _, c := range cfg.chains {
+		if other == nil || !slices.Contains(other.chains, c) {
+			c.end()
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package l4
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// gradualSteps is in how many steps a gradual drain reaches all connections.
+const gradualSteps = 100
+
+// Remove stops a listener: it accepts no more, its connections are told to drain and
+// cut after the drain time. It reports whether there was one.
+func (m *Manager) Remove(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.failed, name)
+	l := m.listeners[name]
+	if l == nil {
+		return false
+	}
+	delete(m.listeners, name)
+	m.reroute()
+	m.closeSockets(l)
+	m.stats.Removed.Inc()
+	m.stats.Active.Dec()
+	m.leave(l)
+	return true
+}
+
+func (m *Manager) closeSockets(l *Listener) {
+	for _, a := range l.socks {
+		_ = a.sock.Close() // what was accepted goes on
+	}
+	if len(l.socks) > 0 {
+		m.stats.Stopped.Inc()
+	}
+	l.socks = nil
+}
+
+// leave drains a removed listener until its last connection has gone.
+func (m *Manager) leave(l *Listener) {
+	m.leaving[l] = struct{}{}
+	m.stats.Draining.Inc()
+	cfg := l.cfg.Load()
+	left := len(cfg.chains) + 1
+	gone := func() { // of one chain, or of the connections without one
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if left--; left > 0 {
+			return
+		}
+		delete(m.leaving, l)
+		m.stats.Draining.Dec()
+		cfg.end()
+		l.scope.Close()
+	}
+	l.draining.Store(true)
+	for _, c := range cfg.chains {
+		m.drain(&c.conns)
+	}
+	m.after(m.o.DrainTime, func() { l.each((*conn).cut) })
+	l.young.whenEmpty(func() { go gone() })
+	for _, c := range cfg.chains {
+		c.conns.whenEmpty(func() { go gone() })
+	}
+}
+
+// retire lets go of the chains that the new version of a listener does not have.
+func (l *Listener) retire(before, now *config) {
+	m := l.m
+	for _, f := range slices.Backward(before.retire) {
+		f()
+	}
+	for _, c := range before.chains {
+		if slices.Contains(now.chains, c) {
+			continue
+		}
+		m.stats.ChainDraining.Inc()
+		m.retired[c] = struct{}{}
+		m.drain(&c.conns)
+		m.after(m.o.DrainTime, func() { l.cutUnwanted(c) })
+		c.conns.whenEmpty(func() {
+			go func() {
+				m.mu.Lock()
+				delete(m.retired, c)
+				m.mu.Unlock()
+				m.stats.ChainDraining.Dec()
+				c.end()
+			}()
+		})
+	}
+}
+
+// cutUnwanted ends the connections of a removed chain for which the listener has no
+// chain any more. The others may go on for as long as they live.
+func (l *Listener) cutUnwanted(c *chain) {
+	cfg := l.cfg.Load()
+	c.conns.each(func(x *conn) {
+		if cfg.match.find(&x.meta) == none {
+			x.cut()
+		}
+	})
+}
+
+// each calls f with all connections of l.
+func (l *Listener) each(f func(*conn)) {
+	l.young.each(f)
+	for _, c := range l.cfg.Load().chains {
+		c.conns.each(f)
+	}
+}
+
+// drain gives the signal to drain to connections, at once or spread over the drain time.
+func (m *Manager) drain(l *conns) {
+	if !m.o.Gradual || m.o.DrainTime <= 0 {
+		l.drain()
+		return
+	}
+	m.step(l, 1)
+}
+
+func (m *Manager) step(l *conns, n int) {
+	if n >= gradualSteps {
+		l.drain()
+		return
+	}
+	l.each(func(c *conn) {
+		if c.meta.ID%gradualSteps < uint64(n) {
+			c.drain()
+		}
+	})
+	if l.count() == 0 {
+		l.drain() // those to come
+		return
+	}
+	m.after(m.o.DrainTime/gradualSteps, func() { m.step(l, n+1) })
+}
+
+// after calls f when d has passed, unless the manager is closed before. It is called
+// with or without the lock.
+func (m *Manager) after(d time.Duration, f func()) {
+	time.AfterFunc(d, func() {
+		select {
+		case <-m.done:
+		default:
+			f()
+		}
+	})
+}
+
+// Drain stops the listeners, only those with traffic direction INBOUND if inbound,
+// and calls done, which may be nil, when that has happened. Graceful means that
+// their connections are told to drain first, and that they accept until the drain
+// time is over. Connections are not cut.
+func (m *Manager) Drain(inbound, graceful bool, done func()) {
+	m.mu.Lock()
+	var which []*Listener
+	for _, l := range m.listeners {
+		if !inbound || l.Spec().Direction == Inbound {
+			which = append(which, l)
+		}
+	}
+	m.mu.Unlock()
+	stop := func() {
+		m.mu.Lock()
+		for _, l := range which {
+			m.closeSockets(l)
+		}
+		m.mu.Unlock()
+		if done != nil {
+			done()
+		}
+	}
+	if !graceful {
+		stop()
+		return
+	}
+	for _, l := range which {
+		if !m.o.Gradual {
+			l.draining.Store(true)
+		}
+		for _, c := range l.cfg.Load().chains {
+			m.drain(&c.conns)
+		}
+	}
+	m.after(m.o.DrainTime, stop)
+}
+
+// Close stops everything: it cuts all connections and returns when the last one has
+// ended.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	if m.closing.Swap(true) {
+		m.mu.Unlock()
+		return
+	}
+	close(m.done)
+	all := slices.Collect(maps.Keys(m.leaving))
+	for _, l := range m.listeners {
+		all = append(all, l)
+		m.closeSockets(l)
+	}
+	for c := range m.retired {
+		c.conns.each((*conn).cut)
+	}
+	m.mu.Unlock()
+	for _, l := range all {
+		l.each((*conn).cut)
+	}
+	m.wg.Wait()
+	m.parker.Close()
+	for _, l := range m.listeners {
+		l.cfg.Load().end()
+		l.scope.Close()
+	}
+	m.scope.Close()
+}

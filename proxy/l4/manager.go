@@ -1,0 +1,254 @@
+package l4
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/stats"
+)
+
+// Options is what a Manager is made with.
+type Options struct {
+	// Env is what network and listener filters are built with; Name, Prefix and Retire
+	// are set for each. Stats and Log must be set.
+	Env filter.Env
+	// DrainTime is how long connections of what was removed may go on (--drain-time-s).
+	DrainTime time.Duration
+	// Gradual spreads the signal to drain over DrainTime (--drain-strategy gradual)
+	// instead of giving it to all connections at once.
+	Gradual bool
+	// MaxConnections limits all listeners together; 0 is no limit.
+	MaxConnections int64
+}
+
+// Manager owns the listeners of a process.
+type Manager struct {
+	o       Options
+	parker  *netio.Parker
+	stats   managerStats
+	scope   *stats.Scope
+	nextID  atomic.Uint64
+	active  atomic.Int64
+	routing atomic.Pointer[routing]
+	wg      sync.WaitGroup // accept loops and connections
+	closing atomic.Bool
+	done    chan struct{} // closed by Close
+
+	mu        sync.Mutex
+	listeners map[string]*Listener
+	leaving   map[*Listener]struct{} // removed, with connections
+	started   bool
+	failed    map[string]error    // the last Set of these names failed
+	retired   map[*chain]struct{} // chains of no version in use, with connections
+}
+
+// NewManager returns a manager without listeners. They accept from Start on.
+func NewManager(o Options) *Manager {
+	m := &Manager{
+		o: o, parker: netio.NewParker(), scope: o.Env.Stats.Scope("listener_manager"),
+		listeners: map[string]*Listener{}, leaving: map[*Listener]struct{}{},
+		failed: map[string]error{}, retired: map[*chain]struct{}{}, done: make(chan struct{}),
+	}
+	m.scope.Bind(&m.stats)
+	m.routing.Store(&routing{})
+	return m
+}
+
+// Start makes all listeners accept, those to come included.
+func (m *Manager) Start() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.started || m.closing.Load() {
+		return
+	}
+	m.started = true
+	m.stats.Started.Set(1)
+	for _, l := range m.listeners {
+		m.accept(l.socks)
+	}
+}
+
+func (m *Manager) accept(as []*acceptor) {
+	for _, a := range as {
+		m.wg.Go(a.loop)
+	}
+}
+
+// Ready reports whether Start was called and every listener of the last Sets is in use.
+func (m *Manager) Ready() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.started && len(m.failed) == 0
+}
+
+// Set adds a listener or replaces the one of its name. On an error, which names the
+// listener and the field, the one in use goes on unchanged. A listener is replaced
+// without touching its sockets as far as its addresses and socket options stay;
+// connections of chains with the same hash are not touched, those of other chains
+// are told to drain and cut after the drain time only if the new version has no
+// chain for them.
+func (m *Manager) Set(spec *Spec) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closing.Load() {
+		return errors.New("l4: the listener manager is closed")
+	}
+	old := m.listeners[spec.Name]
+	if old != nil && old.Spec().Hash == spec.Hash && spec.Hash != 0 {
+		return nil
+	}
+	err := m.set(old, spec)
+	if err != nil {
+		m.stats.CreateFailure.Inc()
+		err = fmt.Errorf("listener %q: %w", spec.Name, err)
+		m.failed[spec.Name] = err
+		return err
+	}
+	delete(m.failed, spec.Name)
+	m.stats.CreateSuccess.Inc()
+	return nil
+}
+
+func (m *Manager) set(old *Listener, spec *Spec) error {
+	if err := m.check(old, spec); err != nil {
+		return err
+	}
+	l := old
+	if old == nil {
+		l = &Listener{m: m, name: spec.Name}
+		l.scope = m.o.Env.Stats.Scope("listener").Tag("envoy_listener_address", spec.statPrefix())
+	}
+	cfg, err := l.compile(spec)
+	if err != nil {
+		l.dropScope(old)
+		return err
+	}
+	fresh, kept, err := l.bind(spec)
+	if err != nil {
+		cfg.end()
+		l.dropScope(old)
+		return err
+	}
+	m.swap(l, old, cfg, fresh, kept)
+	return nil
+}
+
+func (l *Listener) dropScope(old *Listener) {
+	if old == nil {
+		l.scope.Close()
+	}
+}
+
+// swap puts the new version in use.
+func (m *Manager) swap(l, old *Listener, cfg *config, fresh, kept []*acceptor) {
+	before := l.cfg.Swap(cfg)
+	gone := slices.DeleteFunc(slices.Clone(l.socks), func(a *acceptor) bool { return slices.Contains(kept, a) })
+	l.socks = append(kept, fresh...)
+	if old == nil {
+		l.scope.Bind(&l.stats)
+		m.listeners[l.name] = l
+		m.stats.Added.Inc()
+		m.stats.Active.Inc()
+	} else {
+		m.stats.Modified.Inc()
+		if len(fresh)+len(gone) == 0 {
+			m.stats.InPlace.Inc()
+		}
+	}
+	m.reroute()
+	if m.started {
+		m.accept(fresh)
+	}
+	for _, a := range gone {
+		_ = a.sock.Close() // what was accepted goes on
+	}
+	if before != nil {
+		l.retire(before, cfg)
+	}
+}
+
+// reroute makes the table of original destinations anew.
+func (m *Manager) reroute() {
+	r := &routing{exact: map[netip.AddrPort]*Listener{}}
+	names := slices.Sorted(maps.Keys(m.listeners))
+	for _, compat := range []bool{false, true} {
+		for _, n := range names {
+			r.add(m.listeners[n], compat)
+		}
+	}
+	m.routing.Store(r)
+}
+
+// check refuses what cannot work beside the other listeners.
+func (m *Manager) check(old *Listener, spec *Spec) error {
+	if spec.Name == "" {
+		return filter.At("name", errors.New("a listener needs a name"))
+	}
+	if len(spec.Addresses) == 0 {
+		return filter.At("address", errors.New("a listener needs an address"))
+	}
+	for i, a := range spec.Addresses {
+		if !a.Addr.Known() {
+			return filter.At(addressPath(i), errors.New("no address"))
+		}
+		if a.Addr.AddrPort.IsValid() && a.Addr.Port() == 0 {
+			continue // the kernel chooses
+		}
+		for _, other := range m.listeners {
+			if other != old && other.Spec().Unbound == spec.Unbound && other.has(a.Addr) {
+				return filter.At(addressPath(i), fmt.Errorf("listener %q has the address %s already", other.name, a.Addr))
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Listener) has(a meta.Addr) bool {
+	return slices.ContainsFunc(l.Spec().Addresses, func(b Address) bool { return b.Addr == a })
+}
+
+func addressPath(i int) string {
+	if i == 0 {
+		return "address"
+	}
+	return fmt.Sprintf("additional_addresses[%d]", i-1)
+}
+
+func (s *Spec) statPrefix() string {
+	if s.StatPrefix != "" {
+		return strings.ReplaceAll(s.StatPrefix, ":", "_")
+	}
+	return statName(s.Addresses[0].Addr)
+}
+
+// Listeners returns the listeners in use, by name.
+func (m *Manager) Listeners() []*Listener {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*Listener, 0, len(m.listeners))
+	for _, n := range slices.Sorted(maps.Keys(m.listeners)) {
+		out = append(out, m.listeners[n])
+	}
+	return out
+}
+
+// Failed returns why the last Set of each listener failed that is not in use in its
+// last version, by name.
+func (m *Manager) Failed() map[string]error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.failed)
+}
+
+// Name returns the listener's name.
+func (l *Listener) Name() string { return l.name }
