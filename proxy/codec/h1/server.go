@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/codec"
@@ -19,10 +20,11 @@ type ServerConn struct {
 	idleBy time.Time
 	stream ServerStream
 
-	mu       sync.Mutex // guards what follows
-	idle     bool       // Accept waits for the first byte of a request
-	woken    bool       // by Drain
-	draining bool
+	draining atomic.Bool
+
+	mu    sync.Mutex // guards what follows
+	idle  bool       // Accept waits for the first byte of a request
+	woken bool       // by Drain
 }
 
 // NewServer takes over c, with what is unread in it.
@@ -68,7 +70,7 @@ func (s *ServerConn) await() error {
 		return err
 	}
 	s.mu.Lock()
-	if s.draining {
+	if s.draining.Load() {
 		s.mu.Unlock()
 		return codec.ErrDraining
 	}
@@ -95,18 +97,16 @@ func (s *ServerConn) await() error {
 func (s *ServerConn) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.draining = true
+	s.draining.Store(true)
 	if s.idle && !s.woken {
 		s.woken = true
 		s.conn.Interrupt()
 	}
 }
 
-func (s *ServerConn) isDraining() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.draining
-}
+// Buffered reports whether bytes of another request are at hand, so that the
+// connection must not be put aside until its socket becomes readable.
+func (s *ServerConn) Buffered() bool { return s.stream.r.in.Len() > 0 || s.conn.Pending() > 0 }
 
 // Close implements codec.ServerConn. The stream must have been released, or be
 // given up by everyone.

@@ -28,6 +28,7 @@ type sink struct {
 	mu     sync.Mutex
 	got    []byte
 	closed bool
+	done   chan []byte // everything, at the end
 }
 
 // collect reads until the end and calls more after each read.
@@ -43,10 +44,13 @@ func (s *sink) collect(more func()) {
 			more()
 		}
 		if err != nil {
+			s.done <- s.got
 			return
 		}
 	}
 }
+
+func newSink(c *memConn) *sink { return &sink{conn: c, done: make(chan []byte, 1)} }
 
 func (s *sink) seen() ([]byte, bool) {
 	s.mu.Lock()
@@ -57,7 +61,7 @@ func (s *sink) seen() ([]byte, bool) {
 func (u *upstream) dial(o ClientOptions, step func(int) int) *ClientConn {
 	a, b := memPair()
 	a.in.step = step
-	s := &sink{conn: b}
+	s := newSink(b)
 	u.mu.Lock()
 	u.conns = append(u.conns, s)
 	u.mu.Unlock()
@@ -114,7 +118,7 @@ func play(t *testing.T, c *verdicts.Case, step func(int) int) (v verdicts.Verdic
 			upgrades: c.With == verdicts.Upgrade,
 			pass100:  c.With == verdicts.Proxy100,
 		}
-		cl := &sink{conn: client}
+		cl := newSink(client)
 		go cl.collect(nil)
 		go p.run()
 		for _, w := range c.Send {

@@ -34,7 +34,6 @@ var (
 type writer struct {
 	conn *netio.Conn
 	out  buffer.Buf // held back
-	none buffer.Buf // always empty
 
 	framing framing
 	headed  bool // the final head is written
@@ -74,15 +73,17 @@ func (w *writer) push() error {
 // writeData implements codec.Stream.WriteData. A nil b is an empty one. Ending a
 // message that has ended already is no error.
 func (w *writer) writeData(b *buffer.Buf, end bool) error {
-	if b == nil {
-		b = &w.none
+	n := 0
+	if b != nil {
+		n = b.Len()
 	}
-	n := b.Len()
 	if n == 0 && w.done {
 		return nil
 	}
 	if err := w.checkData(n, end); err != nil {
-		b.Release()
+		if b != nil {
+			b.Release()
+		}
 		return err
 	}
 	switch {
