@@ -27,7 +27,7 @@ type origin struct {
 	gone  chan struct{} // one for each connection that ended
 }
 
-func newOrigin(t *testing.T) *origin {
+func newOrigin(t testing.TB) *origin {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
