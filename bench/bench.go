@@ -103,6 +103,7 @@ func (b *bench) run(ctx context.Context) (*report, error) {
 		return nil, err
 	}
 	rep := newReport(b)
+	failed := 0
 	for i := range picked {
 		line := rowResult{Name: picked[i].name, About: picked[i].about, Target: picked[i].target, Yard: picked[i].target / picked[i].haproxy, AtLeast: picked[i].atLeast}
 		for _, p := range b.peers {
@@ -113,6 +114,9 @@ func (b *bench) run(ctx context.Context) (*report, error) {
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "bench: %s beside %s: %s\n", picked[i].name, p.name, oneLine(err))
 				line.Failures = append(line.Failures, p.name+": "+oneLine(err))
+				if !errors.Is(err, errAbsent) {
+					failed++
+				}
 				continue
 			}
 			fmt.Fprintf(os.Stderr, "%-11s %s/%s %.2f  (%.1f and %.1f us of CPU a request, %.0f %% busy)\n",
@@ -130,6 +134,9 @@ func (b *bench) run(ctx context.Context) (*report, error) {
 		if err != nil {
 			return rep, err
 		}
+	}
+	if failed > 0 {
+		return rep, fmt.Errorf("%d pairs could not be measured", failed)
 	}
 	return rep, nil
 }

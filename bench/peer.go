@@ -11,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"text/template"
 )
 
@@ -26,6 +28,7 @@ type peer struct {
 	version []string // arguments that print it
 	argv    func(binary, config string, s *setup) []string
 	env     func(s *setup) []string
+	lacks   func(binary, config string) error // why this build cannot do the configuration
 }
 
 // setup is what a template may ask for.
@@ -69,6 +72,7 @@ func peers() []peer {
 			argv: func(binary, config string, s *setup) []string {
 				return []string{binary, "-p", s.Dir, "-e", "stderr", "-c", config}
 			},
+			lacks: nginxLacks,
 		},
 	}
 }
@@ -121,6 +125,11 @@ func (b *bench) launch(ctx context.Context, p peer, config string, workers int) 
 	if err != nil {
 		return nil, err
 	}
+	if p.lacks != nil {
+		if err := p.lacks(binary, config); err != nil {
+			return nil, err
+		}
+	}
 	dir, err := os.MkdirTemp("", "bench-"+p.name+"-")
 	if err != nil {
 		return nil, err
@@ -167,8 +176,19 @@ func render(name string, s *setup) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// nginxModules is where distributions put the stream module; "" if it is not
-// there, which makes nginx refuse the TCP configuration.
+// nginxLacks tells of an nginx without TCP proxying, which is a module.
+func nginxLacks(binary, config string) error {
+	if config != "tcp" || nginxModules() != "" {
+		return nil
+	}
+	built, _ := exec.Command(binary, "-V").CombinedOutput()
+	if slices.Contains(strings.Fields(string(built)), "--with-stream") {
+		return nil
+	}
+	return fmt.Errorf("nginx's stream module: %w", errAbsent)
+}
+
+// nginxModules is where distributions put the stream module; "" if it is not there.
 func nginxModules() string {
 	for _, dir := range []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules"} {
 		if _, err := os.Stat(filepath.Join(dir, "ngx_stream_module.so")); err == nil {
