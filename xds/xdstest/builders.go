@@ -76,7 +76,7 @@ func HTTPListener(tb testing.TB, name, host string, port uint32, routeConfig str
 		},
 		HttpFilters: []*hcmv3.HttpFilter{{
 			Name:       "envoy.filters.http.router",
-			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(tb, &routerv3.Router{})},
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: Pack(tb, &routerv3.Router{})},
 		}},
 	})
 }
@@ -111,12 +111,13 @@ func listener(tb testing.TB, name, host string, port uint32, filter string, conf
 		Name:    name,
 		Address: SocketAddress(host, port),
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
-			Name: filter, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(tb, config)},
+			Name: filter, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: Pack(tb, config)},
 		}}}},
 	}
 }
 
-func pack(tb testing.TB, m proto.Message) *anypb.Any {
+// Pack puts a message into an Any.
+func Pack(tb testing.TB, m proto.Message) *anypb.Any {
 	tb.Helper()
 	a, err := anypb.New(m)
 	if err != nil {

@@ -1,20 +1,19 @@
 package xdstest
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mecha-mesh/mecha/xds/ads"
-	_ "github.com/mecha-mesh/mecha/xds/bootstrap" // links the types that real control planes send
+	"github.com/mecha-mesh/mecha/xds/bootstrap"
 )
 
 // Replay sets everything that a real control plane sent: each *.json file of dir
-// holds one DiscoveryResponse as proto JSON. It returns how many resources of each
+// holds one DiscoveryResponse as proto JSON. A type that isn't linked becomes a
+// TypedStruct that names it. It returns how many resources of each
 // type there are.
 func (s *Server) Replay(dir string) map[string]int {
 	s.tb.Helper()
@@ -39,13 +38,13 @@ func Capture(tb testing.TB, dir string) []*anypb.Any {
 	}
 	var out []*anypb.Any
 	for _, path := range files {
-		data, err := os.ReadFile(path)
+		src, err := bootstrap.ReadSource(path)
 		if err != nil {
 			tb.Fatalf("xdstest: %v", err)
 		}
 		var r discoveryv3.DiscoveryResponse
-		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(data, &r); err != nil {
-			tb.Fatalf("xdstest: %s: %v", path, err)
+		if _, err := bootstrap.Decode(src, &r, bootstrap.Options{AllowUnknownFields: true, KeepUnknownTypes: true}); err != nil {
+			tb.Fatalf("xdstest: %v", err)
 		}
 		out = append(out, r.GetResources()...)
 	}
