@@ -59,7 +59,7 @@ func (f *Filter) safe(s *filter.Stream, err error) bool {
 	var ce *cluster.ConnectError
 	if errors.As(err, &ce) {
 		f.at.AvoidTried, f.at.HostTries = true, 5
-		return f.cluster.HostCount() > len(f.at.Tried)
+		return len(f.cluster.Hosts()) > len(f.at.Tried)
 	}
 	var uf *upstreamFailure
 	if !errors.As(err, &uf) || !uf.reused || !errors.Is(err, codec.ErrClosedBeforeResponse) || f.at.Fresh {

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/codec/h1"
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -193,7 +194,6 @@ func (c *conn) close(err error) error {
 		k.CxDestroyLocal.Inc()
 	case errors.Is(err, io.EOF):
 		k.CxDestroyPeer.Inc()
-		err = nil
 	default:
 		k.CxDestroyPeer.Inc()
 	}
@@ -201,8 +201,13 @@ func (c *conn) close(err error) error {
 	k.CxActive.Dec()
 	k.CxHTTP1Active.Dec()
 	k.CxLength.Record(uint64(time.Since(c.down.Meta.Start).Milliseconds()))
-	c.linger()
+	if err == nil || bad != nil {
+		c.linger()
+	}
 	_ = c.codec.Close() // the connection is over: nobody is left to tell
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
 	return err
 }
 
@@ -213,5 +218,19 @@ func (c *conn) linger() {
 	if sock.CloseWrite() != nil {
 		return
 	}
-	c.drainUntil(time.Now().Add(c.m.spec.DelayedClose))
+	if sock.SetReadDeadline(time.Now().Add(c.m.spec.DelayedClose)) != nil {
+		return
+	}
+	var rest buffer.Buf
+	for left := lingerBytes; left > 0; {
+		n, err := sock.ReadBuf(&rest)
+		rest.Release()
+		if err != nil {
+			return
+		}
+		left -= n
+	}
 }
+
+// lingerBytes is how much of what a client still sends is read and thrown away.
+const lingerBytes = 1 << 20

@@ -4,12 +4,10 @@ import (
 	"errors"
 	"time"
 
-	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
-	"github.com/mecha-mesh/mecha/proxy/netio"
 )
 
 // watchStep is how long a stream waits for upstream before it looks, at growing

@@ -1,0 +1,185 @@
+// Package server builds the running proxy from specs and owns how long its parts live:
+// clusters, route tables, listeners that wait for their routes, draining, shutdown.
+//
+// What comes in: specs, one resource at a time (xds.Engine). Where they come from is in
+// package xds; what connections do is in packages l4 and l7.
+package server
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/codec/h1"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/l4"
+	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/stats"
+)
+
+// Options are what a server is made with. Stats and Log are required.
+type Options struct {
+	Stats *stats.Store
+	// Log returns the logger of a component ("main", "http", "upstream" ...).
+	Log func(component string) *slog.Logger
+	// Node is who this proxy is.
+	Node filter.Node
+	// DrainTime is how long connections of a removed listener may go on (--drain-time-s).
+	DrainTime time.Duration
+	// Gradual is --drain-strategy gradual.
+	Gradual bool
+	// MaxConnections limits all listeners together; 0 is no limit.
+	MaxConnections int64
+	// Env is the part of what filters are built with that only the process knows.
+	Env filter.Env
+}
+
+// Server is the running proxy.
+type Server struct {
+	log       *slog.Logger
+	Clusters  *cluster.Manager
+	Listeners *l4.Manager
+	start     time.Time
+
+	mu      sync.Mutex
+	routes  map[string]*routeSource
+	waiting map[string]*waiting // listeners that wait for route tables, by name
+	warm    []func()            // called when no cluster warms any more
+}
+
+// New returns a server without clusters and listeners. It accepts nothing before Start.
+func New(o Options) *Server {
+	s := &Server{
+		log: o.Log("main"), start: time.Now(),
+		routes: map[string]*routeSource{}, waiting: map[string]*waiting{},
+	}
+	s.Clusters = cluster.NewManager(cluster.Options{
+		Stats: o.Stats, Log: o.Log("upstream"), HTTP: newHTTP, Ready: s.clusterReady,
+	})
+	env := o.Env
+	env.Stats, env.Log, env.Node = o.Stats, o.Log("filter"), o.Node
+	env.Clusters, env.Routes = s.Clusters, s.routeSource
+	s.Listeners = l4.NewManager(l4.Options{
+		Env: env, DrainTime: o.DrainTime, Gradual: o.Gradual, MaxConnections: o.MaxConnections,
+	})
+	return s
+}
+
+// newHTTP begins HTTP on a connection to a host.
+func newHTTP(c *netio.Conn, spec *cluster.Spec) codec.ClientConn {
+	return h1.NewClient(c, h1.ClientOptions{Options: h1.Options{
+		MaxHeadersKB:    int(spec.HTTP.MaxHeadersKB),
+		MaxHeadersCount: int(spec.HTTP.MaxHeadersCount),
+		EnableTrailers:  spec.HTTP.EnableTrailers,
+		ProperCase:      spec.HTTP.ProperCase,
+	}})
+}
+
+// Start lets the listeners accept connections.
+func (s *Server) Start() { s.Listeners.Start() }
+
+// Uptime is how long ago the server was made.
+func (s *Server) Uptime() time.Duration { return time.Since(s.start) }
+
+// SetCluster implements xds.Engine.
+func (s *Server) SetCluster(spec *cluster.Spec) error { return s.Clusters.Set(spec) }
+
+// RemoveCluster implements xds.Engine.
+func (s *Server) RemoveCluster(name string) {
+	s.Clusters.Remove(name)
+	s.clusterReady(name) // one less to wait for
+}
+
+// SetAssignment implements xds.Engine.
+func (s *Server) SetAssignment(a *cluster.Assignment) error { return s.Clusters.SetAssignment(a) }
+
+// WhenWarm implements xds.Engine.
+func (s *Server) WhenWarm(f func()) {
+	s.mu.Lock()
+	s.warm = append(s.warm, f)
+	s.mu.Unlock()
+	s.clusterReady("")
+}
+
+// clusterReady runs what waits for all clusters.
+func (s *Server) clusterReady(string) {
+	if _, warming := s.Clusters.All(); len(warming) > 0 {
+		return
+	}
+	s.mu.Lock()
+	todo := s.warm
+	s.warm = nil
+	s.mu.Unlock()
+	for _, f := range todo {
+		f()
+	}
+}
+
+// SetListener implements xds.Engine.
+func (s *Server) SetListener(spec *l4.Spec, routes []string) error {
+	s.mu.Lock()
+	w := &waiting{spec: spec}
+	for _, name := range routes {
+		src := s.routeSourceLocked(name)
+		if !src.answered {
+			w.missing = append(w.missing, name)
+		}
+	}
+	s.forgetWaiting(spec.Name)
+	if len(w.missing) > 0 {
+		s.waiting[spec.Name] = w
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.Unlock()
+	return s.Listeners.Set(spec)
+}
+
+// RemoveListener implements xds.Engine.
+func (s *Server) RemoveListener(name string) {
+	s.mu.Lock()
+	s.forgetWaiting(name)
+	s.mu.Unlock()
+	s.Listeners.Remove(name)
+}
+
+func (s *Server) forgetWaiting(name string) { delete(s.waiting, name) }
+
+// SetRoutes implements xds.Engine.
+func (s *Server) SetRoutes(name string, table filter.RouteTable) {
+	s.mu.Lock()
+	src := s.routeSourceLocked(name)
+	src.answered = true
+	if table != nil {
+		src.set(table)
+	}
+	var ready []*l4.Spec
+	for n, w := range s.waiting {
+		w.missing = slices.DeleteFunc(w.missing, func(m string) bool { return m == name })
+		if len(w.missing) == 0 {
+			ready = append(ready, w.spec)
+			delete(s.waiting, n)
+		}
+	}
+	s.mu.Unlock()
+	for _, spec := range ready {
+		if err := s.Listeners.Set(spec); err != nil {
+			s.log.Error("listener cannot be used", "name", spec.Name, "error", err)
+		}
+	}
+}
+
+// waiting is a listener whose route tables have not all arrived.
+type waiting struct {
+	spec    *l4.Spec
+	missing []string
+}
+
+// Close ends everything at once.
+func (s *Server) Close() {
+	s.Listeners.Close()
+	s.Clusters.Close()
+}
