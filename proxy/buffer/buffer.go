@@ -104,9 +104,35 @@ func (b *Buf) gather(n int) {
 
 func (b *Buf) popFront() {
 	b.views[0].s.unref()
-	copy(b.views, b.views[1:])
-	b.views[len(b.views)-1] = view{}
-	b.views = b.views[:len(b.views)-1]
+	b.forget(1)
+}
+
+// keepViews is for how many views a Buf keeps the memory once it is empty: few
+// Bufs ever hold more, and those that did once need not carry it for good.
+const keepViews = 64
+
+// forget drops the first k views without releasing them.
+func (b *Buf) forget(k int) {
+	left := copy(b.views, b.views[k:])
+	clear(b.views[left:])
+	b.views = b.views[:left]
+	if left == 0 && cap(b.views) > keepViews {
+		b.views = nil
+	}
+}
+
+// whole returns how many views the first n bytes fill, and how many bytes of n lie
+// in the view after them.
+func (b *Buf) whole(n int) (views, rest int) {
+	for n > 0 {
+		v := &b.views[views]
+		if v.end-v.off > n {
+			break
+		}
+		n -= v.end - v.off
+		views++
+	}
+	return views, n
 }
 
 func (b *Buf) prepend(v view) {
@@ -175,25 +201,22 @@ func (b *Buf) Commit(n int) {
 // them. It moves all of src if n exceeds its length.
 func (b *Buf) Move(src *Buf, n int) {
 	n = min(n, src.n)
-	for n > 0 {
-		v := src.views[0]
-		size := v.end - v.off
-		if size > n {
-			v.s.ref()
-			b.push(view{v.s, v.off, v.off + n})
-			src.views[0].off += n
-			src.n -= n
-			b.n += n
-			return
+	k, rest := src.whole(n)
+	if k > 0 {
+		if b.views == nil {
+			b.views = b.inline[:0]
 		}
-		b.push(v)
-		copy(src.views, src.views[1:])
-		src.views[len(src.views)-1] = view{}
-		src.views = src.views[:len(src.views)-1]
-		src.n -= size
-		b.n += size
-		n -= size
+		b.views = append(b.views, src.views[:k]...)
+		src.forget(k)
 	}
+	if rest > 0 {
+		v := &src.views[0]
+		v.s.ref()
+		b.push(view{v.s, v.off, v.off + rest})
+		v.off += rest
+	}
+	src.n -= n
+	b.n += n
 }
 
 // MoveAll transfers everything in src to the end of b.
@@ -216,18 +239,17 @@ func (b *Buf) Share(dst *Buf, n int) {
 // Discard drops the first n bytes, or everything if b is shorter.
 func (b *Buf) Discard(n int) {
 	n = min(n, b.n)
-	for n > 0 {
-		v := &b.views[0]
-		size := v.end - v.off
-		if size > n {
-			v.off += n
-			b.n -= n
-			return
-		}
-		b.popFront()
-		b.n -= size
-		n -= size
+	k, rest := b.whole(n)
+	for i := range k {
+		b.views[i].s.unref()
 	}
+	if k > 0 {
+		b.forget(k)
+	}
+	if rest > 0 {
+		b.views[0].off += rest
+	}
+	b.n -= n
 }
 
 // Truncate keeps the first n bytes and drops the rest.
@@ -252,9 +274,8 @@ func (b *Buf) Truncate(n int) {
 func (b *Buf) Release() {
 	for i := range b.views {
 		b.views[i].s.unref()
-		b.views[i] = view{}
 	}
-	b.views = b.views[:0]
+	b.forget(len(b.views))
 	b.n = 0
 }
 

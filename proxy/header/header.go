@@ -124,7 +124,7 @@ func (m *Map) Count(name string) int {
 	return n
 }
 
-// Add appends a field.
+// Add appends a field. One without a name is no field: it is left out.
 func (m *Map) Add(name, value string) { m.add(Lookup(name), name, value) }
 
 // AddID appends a field with a well-known name.
@@ -139,6 +139,9 @@ func (m *Map) AddKnown(id ID, name, value string) {
 }
 
 func (m *Map) add(id ID, name, value string) {
+	if name == "" {
+		return
+	}
 	m.fields = append(m.fields, Field{name, value, id})
 	if id != Other && m.first[id] == 0 {
 		m.first[id] = uint16(len(m.fields))
