@@ -31,6 +31,7 @@ type Store struct {
 	fixed   []Label
 	keep    func(name string) bool
 	flush   sync.Mutex
+	shared  sharedBlocks
 }
 
 // NewStore returns an empty store.
