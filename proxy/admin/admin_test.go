@@ -575,3 +575,8 @@ func TestUnixSocket(t *testing.T) {
 		t.Error("a file was replaced by a socket")
 	}
 }
+
+// downstream is bound as an HTTP connection manager binds its counters by listener.
+type downstream struct {
+	Responses stats.ClassCounters `stat:"downstream_rq" help:"Responses."`
+}
