@@ -194,10 +194,14 @@ func (s *Server) load(h *hub) {
 func (s *Server) report(state State) {
 	old := s.last
 	reported := map[string]bool{}
+	consequence := "mistake in the folder; what was good before stays served"
+	if old.Sets == nil {
+		consequence = "mistake in the folder; started without it"
+	}
 	for _, err := range state.Problems {
 		reported[err.Error()] = true
 		if !s.reported[err.Error()] {
-			s.log.Error("broken file; its last good content stays served", "error", err)
+			s.log.Error(consequence, "error", err)
 		}
 	}
 	for _, w := range state.Warnings {

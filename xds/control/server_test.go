@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -24,14 +23,32 @@ import (
 
 // logBuffer collects log lines.
 type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu   sync.Mutex
+	b    bytes.Buffer
+	more chan struct{}
 }
 
 func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	select {
+	case l.more <- struct{}{}:
+	default:
+	}
 	return l.b.Write(p)
+}
+
+// await waits until the log says text.
+func (l *logBuffer) await(t *testing.T, text string) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for !strings.Contains(l.String(), text) {
+		select {
+		case <-l.more:
+		case <-deadline:
+			t.Fatalf("the log doesn't say %q", text)
+		}
+	}
 }
 
 func (l *logBuffer) String() string {
@@ -46,9 +63,9 @@ func serveFolder(t *testing.T, dir string, listen ...string) (*Server, *logBuffe
 	if len(listen) == 0 {
 		listen = []string{"127.0.0.1:0"}
 	}
-	log := &logBuffer{}
+	log := &logBuffer{more: make(chan struct{}, 1)}
 	s, err := New(Options{
-		Dir: dir, Listen: listen, Debounce: 10 * time.Millisecond, Grace: 20 * time.Millisecond,
+		Dir: dir, Listen: listen, Debounce: 10 * time.Millisecond, Grace: 20 * time.Millisecond, AckTimeout: 100 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
@@ -327,13 +344,7 @@ func TestRefusalIsLogged(t *testing.T) {
 	p.mu.Unlock()
 	write(t, dir, map[string]string{"c.yaml": staticCluster("c") + "alt_stat_name: x\n", "d.yaml": staticCluster("d")})
 	p.until("d", func() bool { return strings.Contains(p.names(ads.ClusterType), "cluster d") })
-	deadline := time.Now().Add(10 * time.Second)
-	for !strings.Contains(log.String(), "c: alt_stat_name: not today") {
-		if time.Now().After(deadline) {
-			t.Fatal("a refusal isn't logged")
-		}
-		runtime.Gosched()
-	}
+	log.await(t, "c: alt_stat_name: not today")
 }
 
 func TestStartIsRefusedForBrokenFilesUnlessSkipped(t *testing.T) {
