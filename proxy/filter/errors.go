@@ -15,6 +15,9 @@ type Reply struct {
 	Body    string         // text/plain unless Header says otherwise
 	Details string         // response_code_details
 	Flags   meta.Flag
+	// Modify, if not nil, completes the response head in s.Response before the response
+	// hooks see it.
+	Modify func(s *Stream)
 }
 
 func (r *Reply) Error() string { return fmt.Sprintf("local reply %d (%s)", r.Code, r.Details) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
@@ -69,6 +70,11 @@ type Conn struct {
 	Log    meta.Stream // of the connection as a whole, for access logs
 	State  State       // what filters tell each other
 	Engine ConnEngine
+}
+
+// LogEntry describes the connection to access logs.
+func (c *Conn) LogEntry() *accesslog.Entry {
+	return &accesslog.Entry{Conn: c.Meta, Stream: &c.Log, Type: accesslog.TCPConnectionEnd}
 }
 
 // ConnEngine is what the proxy does for a connection. Package l4 implements it.

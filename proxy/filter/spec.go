@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
@@ -30,6 +31,7 @@ type Env struct {
 	Parent   *stats.Scope // of the enclosing connection manager or listener: "http.ingress"
 	Clusters cluster.Source
 	Routes   func(name string) RouteSource // by RDS name; the subscription is the caller's
+	Logs     *accesslog.Files              // where access logs are opened; nil: nowhere
 	Log      *slog.Logger
 	Node     Node
 	// Retire takes functions to call when the chain that the filter is built for has

@@ -2,8 +2,10 @@ package filter
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/header"
@@ -22,7 +24,33 @@ type Stream struct {
 	Engine           Engine
 	ReplyBody        string // body of a local reply, for %LOCAL_REPLY_BODY%
 	State            State  // what filters tell each other and the access log
+
+	random uint64 // see Random
+	entry  accesslog.Entry
 }
+
+// LogEntry describes the stream to access logs and to formatted header values. The
+// result is lent until the next call.
+func (s *Stream) LogEntry() *accesslog.Entry {
+	s.entry = accesslog.Entry{
+		Conn: s.Conn, Stream: &s.Meta, Request: &s.Request, Response: &s.Response, Trailers: &s.ResponseTrailers,
+		LocalReplyBody: s.ReplyBody,
+	}
+	return &s.entry
+}
+
+// Random is a number that stays the same for the life of the stream, so that what is
+// decided by chance, such as a weighted cluster, stays decided when the route is
+// looked up again.
+func (s *Stream) Random() uint64 {
+	for s.random == 0 {
+		s.random = rand.Uint64()
+	}
+	return s.random
+}
+
+// SetRandom makes Random return n, which is not 0: for tests.
+func (s *Stream) SetRandom(n uint64) { s.random = n }
 
 // Engine is what the proxy does for a stream. Package l7 implements it; filtertest
 // has one that runs in memory.
@@ -162,4 +190,6 @@ func (s *Stream) Reset() {
 	s.Route = nil
 	s.ReplyBody = ""
 	s.State.Reset()
+	s.random = 0
+	s.entry = accesslog.Entry{}
 }
