@@ -137,22 +137,14 @@ func TestOracleValues(t *testing.T) {
 		return done
 	})
 	values := strings.Split(record, "\x01")
-	sec, frac, _ := strings.Cut(values[0], ".")
-	s, err := strconv.ParseInt(sec, 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ns, err := strconv.ParseInt(frac, 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	at := parseStart(t, values[0])
 	var request header.Map
 	for _, kv := range [][2]string{{":method", "PUT"}, {":path", target}, {":authority", host}, {"x-a", "va lue"}, {"x-request-id", values[1]}} {
 		request.Add(kv[0], kv[1])
 	}
 	e := &Entry{
 		Conn:    &meta.Conn{Local: addr(host), Remote: addr("127.0.0.1:1"), FilterChain: "fc"},
-		Stream:  &meta.Stream{Start: time.Unix(s, ns), Protocol: meta.HTTP11, Code: 204, Details: "direct_response", RouteName: "r"},
+		Stream:  &meta.Stream{Start: at, Protocol: meta.HTTP11, Code: 204, Details: "direct_response", RouteName: "r"},
 		Request: &request, Type: DownstreamEnd,
 	}
 	for i, format := range formats {
@@ -164,6 +156,21 @@ func TestOracleValues(t *testing.T) {
 			t.Errorf("%s: %q, Envoy prints %q", format, got, values[i+2])
 		}
 	}
+}
+
+// parseStart reads seconds and nanoseconds since 1970.
+func parseStart(t *testing.T, text string) time.Time {
+	t.Helper()
+	sec, frac, _ := strings.Cut(text, ".")
+	s, err := strconv.ParseInt(sec, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := strconv.ParseInt(frac, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Unix(s, ns)
 }
 
 func freePort(t *testing.T) int {
