@@ -267,3 +267,14 @@ removed cluster gone`
 		t.Errorf("nothing changed: %v", again)
 	}
 }
+
+// An extension that the data plane doesn't run is served as the type it is.
+func TestEveryExtensionIsKnown(t *testing.T) {
+	_, warnings, err := readFile(bootstrap.Source{Name: "x.yaml", Data: []byte(`
+name: geo
+typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC, rules: {action: DENY}}
+`)})
+	if err != nil || len(warnings) != 0 {
+		t.Errorf("%v, warnings %v", err, warnings)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mecha-mesh/mecha/xds/bootstrap"
+	_ "github.com/mecha-mesh/mecha/xds/control/linked" // every type a file may name
 )
 
 // readFile decodes every resource of one file. Warnings are worth showing even
