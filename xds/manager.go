@@ -54,6 +54,7 @@ type Manager struct {
 	listeners map[string][]string // listener to the RDS names it uses
 	routes    map[string][]string // RDS name to its listeners
 	begun     bool                // listeners were asked for
+	answered  bool                // listeners came, or the wait for them is over
 	inUse     Inventory
 }
 
@@ -114,10 +115,28 @@ func (m *Manager) Apply(u ads.Update) []ads.Refusal {
 	for _, r := range refused {
 		m.log.Warn("configuration refused", "type", ads.ShortType(u.TypeURL), "name", r.Name, "error", r.Err)
 	}
-	if u.TypeURL == ads.ClusterType {
+	switch u.TypeURL {
+	case ads.ClusterType:
 		m.begin()
+	case ads.ListenerType:
+		m.finish()
 	}
 	return refused
+}
+
+// finish notes that the listeners of the first configuration have come.
+func (m *Manager) finish() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.answered = true
+}
+
+// Initialized reports whether the first configuration is complete: listeners have
+// come, or will not.
+func (m *Manager) Initialized() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.answered || m.begun && m.sources.Listeners == nil
 }
 
 func (m *Manager) apply(u ads.Update) (refused []ads.Refusal) {
@@ -163,6 +182,8 @@ func (m *Manager) FetchTimedOut(typeURL, name string) {
 	switch typeURL {
 	case ads.ClusterType:
 		m.begin()
+	case ads.ListenerType:
+		m.finish()
 	case ads.RouteType:
 		m.engine.SetRoutes(name, nil)
 	case ads.EndpointType:
@@ -313,4 +334,12 @@ func (m *Manager) Static(r ads.Resource) error {
 		rec.Static = true
 	}
 	return err
+}
+
+// IsStatic reports whether a cluster comes from the bootstrap.
+func (m *Manager) IsStatic(clusterName string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.inUse.types[ads.ClusterType][clusterName]
+	return r != nil && r.Static
 }

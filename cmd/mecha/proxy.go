@@ -2,19 +2,26 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 
 	"github.com/mecha-mesh/mecha/filters"
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/admin"
+	"github.com/mecha-mesh/mecha/proxy/applog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/server"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/xds"
 )
 
-// runProxy is the data plane from the bootstrap to the last connection.
+// runProxy is the data plane from the bootstrap to the last connection. It returns
+// nil after SIGTERM, SIGINT or /quitquitquit.
 func runProxy(ctx context.Context, o Options) error {
 	b, report, err := loadBootstrap(o)
 	if err != nil {
@@ -32,31 +39,32 @@ func runProxy(ctx context.Context, o Options) error {
 	}
 	logStart(log, o, report)
 	tuneRuntime(o)
-	main := log.Logger("main")
-	ctx, stop := watchSignals(ctx, main, log.Reopen)
-	defer stop()
 
 	p, err := newProxy(b, o, log.Logger)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.ConfigPath, err)
 	}
-	defer p.server.Close()
-	p.server.Start()
-	main.Info("started")
-	if err := p.dynamic.Run(ctx); err != nil {
-		return err
+	defer p.close()
+	if o.Mode == ModeInitOnly {
+		return nil
 	}
-	<-ctx.Done()
-	main.Info("exiting")
-	return nil
+	reopen := func() error {
+		p.logs.Reopen()
+		return log.Reopen()
+	}
+	ctx, stop := watchSignals(ctx, log.Logger("main"), reopen)
+	defer stop()
+	return p.serve(ctx, b, o, log, reopen)
 }
 
 // proxy is the engine and what configures it.
 type proxy struct {
 	stats   *stats.Store
+	logs    *accesslog.Files
 	server  *server.Server
 	manager *xds.Manager
 	dynamic *xds.Dynamic
+	process processStats
 }
 
 // newProxy builds everything that a bootstrap describes. Listeners are bound and
@@ -67,15 +75,74 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 		return nil, err
 	}
 	st := stats.NewStore()
-	p := &proxy{stats: st, server: server.New(server.Options{
+	p := &proxy{stats: st}
+	p.logs = accesslog.NewFiles(accesslog.FileOptions{
+		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10,
+	}, st.Scope("filesystem"))
+	p.server = server.New(server.Options{
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: filter.Node{ID: b.GetNode().GetId(), Cluster: b.GetNode().GetCluster(), Zone: b.GetNode().GetLocality().GetZone()},
-	})}
+		Env:  filter.Env{Logs: p.logs},
+	})
 	p.manager = xds.NewManager(p.server, registry, log("config"))
 	if p.dynamic, err = p.manager.Load(b); err != nil {
-		p.server.Close()
+		p.close()
 		return nil, err
 	}
 	return p, nil
 }
 
+// flushLogs is how long the last lines of access logs may take at the end.
+const flushLogs = 2 * time.Second
+
+func (p *proxy) close() {
+	p.server.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), flushLogs)
+	defer cancel()
+	if err := p.logs.Close(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "mecha: access logs:", err)
+	}
+}
+
+// serve accepts connections and follows the configuration until ctx ends or someone
+// asks to quit.
+func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, log *applog.Log, reopen func() error) error {
+	main := log.Logger("main")
+	ctx, quit := context.WithCancel(ctx)
+	defer quit()
+	c := &console{p: p, bootstrap: b, options: o, start: time.Now(), quit: quit, reopen: reopen}
+	p.dynamic.Export(p.stats)
+	p.process.export(p.stats, c)
+	if err := c.serveAdmin(ctx, admin.Config{Stats: p.stats, Levels: log}, log.Logger("admin")); err != nil {
+		return err
+	}
+	go p.flushStats(ctx, b.GetStatsFlushInterval().AsDuration())
+	p.server.Start()
+	main.Info("started", "listeners", len(p.server.Listeners.Listeners()), "clusters", len(p.server.Clusters.Names()))
+	err := p.dynamic.Run(ctx)
+	if ctx.Err() == nil && err == nil {
+		<-ctx.Done()
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	main.Info("exiting")
+	return nil
+}
+
+// flushStats ends the intervals of histograms (stats_flush_interval, 5 s unless set).
+func (p *proxy) flushStats(ctx context.Context, every time.Duration) {
+	if every <= 0 {
+		every = 5 * time.Second
+	}
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			p.stats.Flush()
+		}
+	}
+}

@@ -20,18 +20,19 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/applog"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // Config is what a Server is made of.
 type Config struct {
-	Stats   *stats.Store
-	Source  Source
-	Loggers map[string]*slog.LevelVar // levels that /logging shows and sets, by logger name
-	Access  []*accesslog.Logger       // admin.access_log; may be empty
-	Log     *slog.Logger              // errors of the HTTP server; nil discards them
-	Extra   []Endpoint                // further endpoints, such as /tap
+	Stats  *stats.Store
+	Source Source
+	Levels *applog.Log         // whose levels /logging shows and sets; nil has none
+	Access []*accesslog.Logger // admin.access_log; may be empty
+	Log    *slog.Logger        // errors of the HTTP server; nil discards them
+	Extra  []Endpoint          // further endpoints, such as /tap
 }
 
 // Endpoint is one path.

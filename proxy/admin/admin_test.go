@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/applog"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
@@ -124,7 +125,7 @@ func start(t *testing.T, change func(*Config)) *rig {
 	r := &rig{t: t, proc: &process{state: Live, quit: make(chan struct{})}, store: stats.NewStore()}
 	cfg := Config{
 		Stats: r.store, Source: r.proc,
-		Loggers: map[string]*slog.LevelVar{"http": new(slog.LevelVar), "admin": new(slog.LevelVar)},
+		Levels: testLog(),
 	}
 	if change != nil {
 		change(&cfg)
@@ -443,7 +444,11 @@ func TestConfigDump(t *testing.T) {
 func TestLogging(t *testing.T) {
 	r := start(t, nil)
 	list := func(admin, http string) string {
-		return "active loggers:\n  admin: " + admin + "\n  http: " + http + "\n"
+		all := http // of "main", which every log has
+		if http != "info" {
+			all = "debug"
+		}
+		return "active loggers:\n  admin: " + admin + "\n  http: " + http + "\n  main: " + all + "\n"
 	}
 	r.want("GET", "/logging?level=debug", 405, "Method GET not allowed, POST required.\n")
 	r.want("POST", "/logging", 200, list("info", "info"))
@@ -579,4 +584,12 @@ func TestUnixSocket(t *testing.T) {
 // downstream is bound as an HTTP connection manager binds its counters by listener.
 type downstream struct {
 	Responses stats.ClassCounters `stat:"downstream_rq" help:"Responses."`
+}
+
+// testLog is a log with two components.
+func testLog() *applog.Log {
+	l := applog.New(io.Discard)
+	l.Logger("http")
+	l.Logger("admin")
+	return l
 }

@@ -2,11 +2,11 @@ package admin
 
 import (
 	"fmt"
-	"log/slog"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/mecha-mesh/mecha/proxy/applog"
 )
 
 // serveLogging sets levels and lists them: ?level=L for all, ?NAME=L for one,
@@ -17,45 +17,53 @@ func (s *Server) serveLogging(w http.ResponseWriter, r *http.Request) {
 		s.loggingUsage(w, "invalid number of parameters")
 		return
 	}
-	var names []string
-	var values []string
-	if len(ps) == 1 && ps[0].Value != "" {
-		switch p := ps[0]; p.Key {
-		case "level":
-			for name := range s.cfg.Loggers {
-				names, values = append(names, name), append(values, p.Value)
-			}
-			if len(names) == 0 {
-				names, values = append(names, ""), append(values, p.Value)
-			}
-		case "paths":
-			for part := range strings.SplitSeq(p.Value, ",") {
-				name, level, _ := strings.Cut(part, ":")
-				names, values = append(names, name), append(values, level)
-			}
-		default:
-			names, values = []string{p.Key}, []string{p.Value}
-		}
+	if len(ps) == 0 || ps[0].Value == "" {
+		s.writeLoggers(w)
+		return
 	}
-	levels := make([]slog.Level, len(names))
-	for i, name := range names {
-		l, known := ParseLevel(values[i])
+	if ps[0].Key == "level" {
+		level, known := ParseLevel(ps[0].Value)
 		if !known {
 			s.loggingUsage(w, "unknown logger level")
 			return
 		}
-		levels[i] = l
-		if s.cfg.Loggers[name] == nil && name != "" {
-			s.loggingUsage(w, "unknown logger name")
-			return
+		if s.cfg.Levels != nil {
+			s.cfg.Levels.SetLevel(level)
 		}
+		s.writeLoggers(w)
+		return
 	}
-	for i, name := range names {
-		if v := s.cfg.Loggers[name]; v != nil {
-			v.Set(levels[i])
-		}
+	list := ps[0].Key + ":" + ps[0].Value
+	if ps[0].Key == "paths" {
+		list = ps[0].Value
+	}
+	if why := s.setLevels(list); why != "" {
+		s.loggingUsage(w, why)
+		return
 	}
 	s.writeLoggers(w)
+}
+
+// setLevels obeys "name:level,name:level", all of it or, with the reason, nothing.
+func (s *Server) setLevels(list string) (why string) {
+	var set []applog.ComponentLevel
+	for part := range strings.SplitSeq(list, ",") {
+		name, text, _ := strings.Cut(part, ":")
+		level, known := ParseLevel(text)
+		if !known {
+			return "unknown logger level"
+		}
+		if !s.hasLogger(name) {
+			return "unknown logger name"
+		}
+		set = append(set, applog.ComponentLevel{Component: name, Level: level})
+	}
+	s.cfg.Levels.Configure(set)
+	return ""
+}
+
+func (s *Server) hasLogger(name string) bool {
+	return s.cfg.Levels != nil && slices.ContainsFunc(s.cfg.Levels.Levels(), func(c applog.ComponentLevel) bool { return c.Component == name })
 }
 
 func (s *Server) loggingUsage(w http.ResponseWriter, why string) {
@@ -70,7 +78,10 @@ func (s *Server) loggingUsage(w http.ResponseWriter, why string) {
 
 func (s *Server) writeLoggers(w http.ResponseWriter) {
 	fmt.Fprintln(w, "active loggers:")
-	for _, name := range slices.Sorted(maps.Keys(s.cfg.Loggers)) {
-		fmt.Fprintf(w, "  %s: %s\n", name, LevelName(s.cfg.Loggers[name].Level()))
+	if s.cfg.Levels == nil {
+		return
+	}
+	for _, c := range s.cfg.Levels.Levels() {
+		fmt.Fprintf(w, "  %s: %s\n", c.Component, LevelName(c.Level))
 	}
 }

@@ -32,6 +32,7 @@ type Store struct {
 	keep    func(name string) bool
 	flush   sync.Mutex
 	shared  sharedBlocks
+	before  []func() // see BeforeRead
 }
 
 // NewStore returns an empty store.
@@ -60,10 +61,24 @@ func (st *Store) SetMatcher(keep func(name string) bool) {
 	st.keep = keep
 }
 
+// BeforeRead registers f to be called each time before metrics are read: it brings
+// up to date what is counted elsewhere. f must not read the store.
+func (st *Store) BeforeRead(f func()) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.before = append(st.before, f)
+}
+
 // Each calls f with every metric that is not hidden, in no particular order. Several
 // may have one name: two structs bound under it, as when a cluster is replaced while
 // the old one drains. What is written out is their sum.
 func (st *Store) Each(f func(Metric)) {
+	st.mu.RLock()
+	before := st.before
+	st.mu.RUnlock()
+	for _, f := range before {
+		f()
+	}
 	st.mu.RLock()
 	scopes, keep := st.root.tree(nil), st.keep
 	st.mu.RUnlock()

@@ -197,3 +197,6 @@ func itemName(item bootstrap.Document) string {
 	}
 	return item.Path()
 }
+
+// TypeURL is the type that the file feeds.
+func (f *File) TypeURL() string { return f.cfg.TypeURL }

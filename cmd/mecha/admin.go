@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/mecha-mesh/mecha/proxy/admin"
+	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/xds"
+)
+
+// console is what admin shows and steers: the whole process, seen through admin.Source.
+type console struct {
+	p         *proxy
+	bootstrap *bootstrapv3.Bootstrap
+	options   Options
+	start     time.Time
+	quit      func()
+	reopen    func() error
+	unhealthy atomic.Bool
+	draining  atomic.Bool
+}
+
+var _ admin.Source = (*console)(nil)
+
+// State implements admin.Source.
+func (c *console) State() admin.State {
+	switch {
+	case c.unhealthy.Load() || c.draining.Load():
+		return admin.Draining
+	case !c.p.manager.Initialized():
+		return admin.Initializing
+	}
+	return admin.Live
+}
+
+// ServerInfo implements admin.Source.
+func (c *console) ServerInfo() admin.ServerInfo {
+	node, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(c.bootstrap.GetNode())
+	if err != nil {
+		node = nil // a node that cannot be shown is left out
+	}
+	return admin.ServerInfo{
+		Version: buildVersion(), Start: c.start, HotRestartVersion: "disabled",
+		CommandLine: c.options.commandLine(), Node: json.RawMessage(node),
+	}
+}
+
+// Clusters implements admin.Source.
+func (c *console) Clusters() []admin.ClusterView {
+	active, _ := c.p.server.Clusters.All()
+	out := make([]admin.ClusterView, 0, len(active))
+	for _, cl := range active {
+		spec := cl.Spec()
+		v := admin.ClusterView{
+			Name: spec.Name, AddedViaAPI: !c.p.manager.IsStatic(spec.Name),
+			Default: thresholds(spec.Breakers[cluster.Default]), High: thresholds(spec.Breakers[cluster.High]),
+		}
+		if spec.StatName != spec.Name {
+			v.Observability = spec.StatName
+		}
+		if spec.Type == cluster.EDS {
+			v.EDSServiceName = spec.ServiceName
+		}
+		for _, h := range cl.Hosts() {
+			v.Hosts = append(v.Hosts, hostView(h))
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func thresholds(t cluster.Thresholds) admin.Thresholds {
+	return admin.Thresholds{
+		MaxConnections: t.MaxConnections, MaxPendingRequests: t.MaxPending,
+		MaxRequests: t.MaxRequests, MaxRetries: t.MaxRetries,
+	}
+}
+
+func hostView(h *cluster.Host) admin.HostView {
+	st := h.Stats()
+	v := admin.HostView{
+		Address: h.Addr, Hostname: h.Hostname, Weight: h.Weight, Priority: h.Priority,
+		Region: h.Region, Zone: h.Zone, SubZone: h.SubZone,
+		CxActive: uint64(st.CxActive.Value()), CxConnectFail: st.CxConnectFail.Value(), CxTotal: st.CxTotal.Value(),
+		RqActive: uint64(st.RqActive.Value()), RqError: st.RqError.Value(), RqSuccess: st.RqSuccess.Value(),
+		RqTimeout: st.RqTimeout.Value(), RqTotal: st.RqTotal.Value(),
+		SuccessRate: -1, LocalOriginSuccessRate: -1,
+	}
+	switch h.Health {
+	case cluster.Degraded:
+		v.EDSHealth, v.Health = "DEGRADED", admin.DegradedEDSHealth
+	case cluster.Unhealthy:
+		v.EDSHealth, v.Health = "UNHEALTHY", admin.FailedEDSHealth
+	case cluster.DrainingHost:
+		v.EDSHealth, v.Health = "DRAINING", admin.FailedEDSHealth|admin.EDSStatusDraining
+	case cluster.TimedOutHost:
+		v.EDSHealth, v.Health = "TIMEOUT", admin.FailedEDSHealth
+	}
+	return v
+}
+
+// Listeners implements admin.Source.
+func (c *console) Listeners() []admin.ListenerView {
+	var out []admin.ListenerView
+	for _, l := range c.p.server.Listeners.Listeners() {
+		addrs := l.Bound()
+		if len(addrs) == 0 {
+			for _, a := range l.Spec().Addresses {
+				addrs = append(addrs, a.Addr)
+			}
+		}
+		out = append(out, admin.ListenerView{Name: l.Name(), Address: addrs[0], Additional: addrs[1:]})
+	}
+	return out
+}
+
+// Runtime implements admin.Source.
+func (c *console) Runtime() admin.RuntimeView {
+	return admin.RuntimeView{Entries: map[string]admin.RuntimeEntry{}}
+}
+
+// ConfigDump implements admin.Source.
+func (c *console) ConfigDump(o admin.DumpOptions) ([]byte, error) {
+	if o.Mask != "" {
+		return nil, &admin.Error{Code: 501, Text: "this build does not support the parameter mask; use resource or name_regex"}
+	}
+	out, err := c.p.manager.Dump(c.bootstrap, xds.DumpOptions{Resource: o.Resource, NameRegex: o.NameRegex, IncludeEDS: o.IncludeEDS})
+	if err != nil {
+		return nil, &admin.Error{Code: 400, Text: err.Error()}
+	}
+	return out, nil
+}
+
+// Drain implements admin.Source.
+func (c *console) Drain(o admin.DrainOptions) {
+	if !o.InboundOnly {
+		c.draining.Store(true)
+	}
+	c.p.server.Listeners.Drain(o.InboundOnly, o.Graceful, nil)
+}
+
+// SetHealthy implements admin.Source.
+func (c *console) SetHealthy(ok bool) { c.unhealthy.Store(!ok) }
+
+// ReopenLogs implements admin.Source.
+func (c *console) ReopenLogs() error { return c.reopen() }
+
+// Quit implements admin.Source.
+func (c *console) Quit() { c.quit() }
+
+// serveAdmin listens on the admin address of the bootstrap, if it has one. The
+// server is closed when ctx ends.
+func (c *console) serveAdmin(ctx context.Context, cfg admin.Config, log *slog.Logger) error {
+	a := c.bootstrap.GetAdmin().GetAddress()
+	if a == nil {
+		return nil
+	}
+	addr, err := adminAddress(a)
+	if err != nil {
+		return fmt.Errorf("admin.address: %w", err)
+	}
+	l, err := admin.Listen(addr)
+	if err != nil {
+		return err
+	}
+	if err := c.writeAdminAddress(l.Addr()); err != nil {
+		l.Close()
+		return err
+	}
+	cfg.Source, cfg.Log = c, log
+	s := admin.New(cfg)
+	context.AfterFunc(ctx, func() { _ = s.Close() }) // the process ends: nobody is left to tell
+	go func() {
+		if err := s.Serve(l); err != nil {
+			log.Error("admin has stopped", "error", err)
+		}
+	}()
+	log.Info("admin address", "address", l.Addr().String())
+	return nil
+}
+
+func adminAddress(a *corev3.Address) (meta.Addr, error) {
+	if p := a.GetPipe(); p != nil {
+		return meta.Addr{Path: p.Path}, nil
+	}
+	s := a.GetSocketAddress()
+	ip, err := netip.ParseAddr(s.GetAddress())
+	if err != nil {
+		return meta.Addr{}, fmt.Errorf("socket_address.address: %w", err)
+	}
+	if s.GetPortValue() > 65535 {
+		return meta.Addr{}, errors.New("socket_address.port_value: is not a port number")
+	}
+	return meta.Addr{AddrPort: netip.AddrPortFrom(ip, uint16(s.GetPortValue()))}, nil
+}
+
+// writeAdminAddress obeys --admin-address-path.
+func (c *console) writeAdminAddress(a net.Addr) error {
+	if c.options.AdminAddressPath == "" {
+		return nil
+	}
+	return os.WriteFile(c.options.AdminAddressPath, []byte(a.String()), 0o644)
+}
