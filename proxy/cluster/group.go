@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"os"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -185,17 +187,30 @@ func (g *group) connect(ctx context.Context, h *Host, hp *hostPool) (raw, time.D
 		st.UpstreamCxConnectMs.Record(uint64((made - begun).Milliseconds()))
 		return r, made, nil
 	}
-	timeout := within.Err() != nil && ctx.Err() == nil
+	given := givenUp(ctx)
+	timeout := given == nil && (within.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded))
 	st.UpstreamCxConnectFail.Inc()
 	hs.CxConnectFail.Inc()
 	if timeout {
 		st.UpstreamCxConnectTimeout.Inc()
 	}
-	g.closed(hp, !timeout && ctx.Err() == nil, false)
-	if ctx.Err() != nil {
-		return raw{}, 0, context.Cause(ctx)
+	g.closed(hp, !timeout && given == nil, false)
+	if given != nil {
+		return raw{}, 0, given
 	}
 	return raw{}, 0, &ConnectError{Timeout: timeout, Host: h.Addr, Err: err}
+}
+
+// givenUp returns why ctx is over, nil if it is not. A deadline may be known to the
+// socket a moment before it is to ctx.
+func givenUp(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 func (g *group) open(ctx context.Context, s *Spec, h *Host) (raw, error) {

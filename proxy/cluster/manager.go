@@ -44,6 +44,7 @@ type Manager struct {
 	stats   managerStats
 	agenda  agenda
 	watch   watcher
+	waiters waiters
 	lastID  atomic.Uint64
 
 	resolver Resolver

@@ -319,6 +319,9 @@ func TestIdleConnectionsAreWatched(t *testing.T) {
 	c := mustSet(t, newTestManager(t, Options{}), staticSpec(o.host()))
 	h := mustPick(t, c)
 	conn := mustAcquire(t, c, h)
+	if ok, err := exchange(conn); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
 	c.Release(conn, true)
 	p := conn.hp.pool
 	idle(p)

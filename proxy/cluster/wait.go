@@ -17,11 +17,23 @@ type waiter struct {
 	link  node[waiter]
 }
 
-var waiters = sync.Pool{New: func() any {
-	w := &waiter{ready: make(chan struct{}, 1)}
-	w.link.owner = w
+// waiters gives waiters that wait for nothing.
+type waiters struct{ pool sync.Pool }
+
+func (ws *waiters) get(h *Host, fresh bool) *waiter {
+	w, ok := ws.pool.Get().(*waiter)
+	if !ok {
+		w = &waiter{ready: make(chan struct{}, 1)}
+		w.link.owner = w
+	}
+	w.host, w.fresh = h, fresh
 	return w
-}}
+}
+
+func (ws *waiters) put(w *waiter) {
+	w.host, w.conn, w.err = nil, nil, nil
+	ws.pool.Put(w)
+}
 
 // firstWaiter returns who has waited longest for a connection that is new, or not.
 // The lock is held.
@@ -51,14 +63,14 @@ func (hp *hostPool) leave(w *waiter) {
 // wait queues for a connection to h until one comes free or is made.
 func (p *pool) wait(ctx context.Context, h *Host, until time.Time, fresh bool) (*Conn, error) {
 	hp, st := &h.ep.pools[p.priority], &p.group.core.stats
-	w := waiters.Get().(*waiter)
-	w.host, w.fresh = h, fresh
+	ws := &p.group.m.waiters
+	w := ws.get(h, fresh)
 	p.mu.Lock()
 	if c := hp.idle.first(); c != nil && (!fresh || c.served == 0) { // since we looked
 		c.unlist()
 		c.lent = true
 		p.mu.Unlock()
-		w.put()
+		ws.put(w)
 		if c.usable() {
 			return c, nil
 		}
@@ -67,7 +79,7 @@ func (p *pool) wait(ctx context.Context, h *Host, until time.Time, fresh bool) (
 	}
 	if p.waiting >= int(p.limits().MaxPending) {
 		p.mu.Unlock()
-		w.put()
+		ws.put(w)
 		st.UpstreamRqPendingOverflow.Inc()
 		return nil, ErrPendingOverflow
 	}
@@ -88,7 +100,7 @@ func (p *pool) wait(ctx context.Context, h *Host, until time.Time, fresh bool) (
 		return nil, err
 	}
 	c, err := w.conn, w.err
-	w.put()
+	ws.put(w)
 	return c, err
 }
 
@@ -131,12 +143,7 @@ func (p *pool) giveUp(hp *hostPool, w *waiter) {
 	if c != nil {
 		p.discard(c, false, false)
 	}
-	w.put()
-}
-
-func (w *waiter) put() {
-	w.host, w.conn, w.err = nil, nil, nil
-	waiters.Put(w)
+	p.group.m.waiters.put(w)
 }
 
 // dial makes a connection for whoever waits for one to the host first.
