@@ -3,7 +3,11 @@ package filters
 
 import (
 	"github.com/mecha-mesh/mecha/filters/hcm"
+	"github.com/mecha-mesh/mecha/filters/httpinspector"
+	"github.com/mecha-mesh/mecha/filters/originaldst"
 	"github.com/mecha-mesh/mecha/filters/router"
+	"github.com/mecha-mesh/mecha/filters/tcpproxy"
+	"github.com/mecha-mesh/mecha/filters/tlsinspector"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 )
 
@@ -11,9 +15,13 @@ import (
 func All() []filter.Descriptor {
 	return []filter.Descriptor{
 		// listener filters
+		httpinspector.Spec,
+		originaldst.Spec,
+		tlsinspector.Spec,
 
 		// network filters
 		hcm.Spec,
+		tcpproxy.Spec,
 
 		// HTTP filters
 		router.Spec,

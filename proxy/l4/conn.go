@@ -123,6 +123,9 @@ func (c *conn) finish(why error) {
 		c.cancel()
 	}
 	c.mu.Unlock()
+	if c.fc.Log.End == 0 {
+		c.fc.Log.End = time.Since(c.meta.Start)
+	}
 	if c.set != nil {
 		_ = c.guard(func() error { // the connection has ended anyway
 			for _, h := range c.set.close {
@@ -136,9 +139,6 @@ func (c *conn) finish(why error) {
 		_ = c.sock.Abort() // nobody is left to tell
 	} else {
 		_ = c.sock.Close()
-	}
-	if c.fc.Log.End == 0 {
-		c.fc.Log.End = time.Since(c.meta.Start)
 	}
 	c.l.ended(c)
 	if c.set != nil {

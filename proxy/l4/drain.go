@@ -53,7 +53,7 @@ func (m *Manager) leave(l *Listener) {
 		delete(m.leaving, l)
 		m.stats.Draining.Dec()
 		cfg.end()
-		l.scope.Close()
+		l.closeScope()
 	}
 	l.draining.Store(true)
 	for _, c := range cfg.chains {
@@ -212,7 +212,7 @@ func (m *Manager) Close() {
 	m.parker.Close()
 	for _, l := range m.listeners {
 		l.cfg.Load().end()
-		l.scope.Close()
+		l.closeScope()
 	}
 	m.scope.Close()
 }

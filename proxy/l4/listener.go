@@ -22,8 +22,9 @@ type Listener struct {
 	m      *Manager
 	name   string
 	cfg    atomic.Pointer[config]
-	stats  listenerStats
-	scope  *stats.Scope
+	stats  *listenerStats
+	scope  *stats.Scope // parent of what the filters count
+	unbind func()       // gives stats back
 	active atomic.Int64 // connections, those that listener filters look at included
 	young  conns        // connections that have no chain yet
 	// draining tells connections to come, too, to finish what is under way.

@@ -127,6 +127,7 @@ func (m *Manager) set(old *Listener, spec *Spec) error {
 	if old == nil {
 		l = &Listener{m: m, name: spec.Name}
 		l.scope = m.o.Env.Stats.Scope("listener").Tag("envoy_listener_address", spec.statPrefix())
+		l.stats, l.unbind = stats.Shared[listenerStats](m.o.Env.Stats, "listener", "envoy_listener_address", spec.statPrefix())
 	}
 	cfg, err := l.compile(spec)
 	if err != nil {
@@ -143,10 +144,16 @@ func (m *Manager) set(old *Listener, spec *Spec) error {
 	return nil
 }
 
+// dropScope gives back the statistics of a listener that has come to nothing.
 func (l *Listener) dropScope(old *Listener) {
 	if old == nil {
-		l.scope.Close()
+		l.closeScope()
 	}
+}
+
+func (l *Listener) closeScope() {
+	l.scope.Close()
+	l.unbind()
 }
 
 // swap puts the new version in use.
@@ -155,7 +162,6 @@ func (m *Manager) swap(l, old *Listener, cfg *config, fresh, kept []*acceptor) {
 	gone := slices.DeleteFunc(slices.Clone(l.socks), func(a *acceptor) bool { return slices.Contains(kept, a) })
 	l.socks = append(kept, fresh...)
 	if old == nil {
-		l.scope.Bind(&l.stats)
 		m.listeners[l.name] = l
 		m.stats.Added.Inc()
 		m.stats.Active.Inc()

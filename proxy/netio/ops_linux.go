@@ -169,6 +169,16 @@ func (c *Conn) PeerClosed() bool {
 	return err != nil || c.ctl.poll.Revents&pollHangUp != 0
 }
 
+// PeerReset is PeerClosed for connections in error only: a peer that has ended its
+// own direction may still be waiting for an answer.
+func (c *Conn) PeerReset() bool {
+	if c.raw == nil {
+		return false
+	}
+	err := c.onFD(pollPeer)
+	return err != nil || c.ctl.poll.Revents&(unix.POLLHUP|unix.POLLERR) != 0
+}
+
 func pollPeer(fd uintptr, c *Conn) {
 	p := &c.ctl.poll
 	*p = unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
