@@ -85,11 +85,11 @@ func isUpgrade(m *header.Map) bool {
 	return false
 }
 
-// expectsBody reports whether a request of that method without a body says so
+// expectsBody reports whether, as in Envoy, a request of that method without a body says so
 // with a Content-Length of 0 (RFC 9110 8.6).
 func expectsBody(method string) bool {
 	switch method {
-	case "GET", "HEAD", "DELETE", "OPTIONS", "TRACE", "CONNECT":
+	case "GET", "HEAD", "DELETE", "TRACE", "CONNECT":
 		return false
 	}
 	return true
