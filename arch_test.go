@@ -1,0 +1,258 @@
+package mecha_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/mecha-mesh/mecha/"
+
+// layer says what the packages under a folder may import of this repository, and why.
+type layer struct {
+	folder string // the longest matching folder decides
+	may    []string
+	why    string
+}
+
+var leaves = []string{"proxy/buffer", "proxy/header", "proxy/stats", "proxy/meta", "proxy/netio"}
+
+// layers is the import table of DESIGN section 3. A folder may always import what lies
+// under itself.
+var layers = []layer{
+	{"proxy/buffer", nil, "a leaf: everything else stands on it"},
+	{"proxy/header", nil, "a leaf: everything else stands on it"},
+	{"proxy/stats", nil, "a leaf: whoever counts must be able to import it"},
+	{"proxy/meta", nil, "plain data: transport, filter and access logs meet here without a cycle"},
+	{"proxy/applog", nil, "the log knows nothing of what it logs"},
+	{"proxy/netio", []string{"proxy/buffer", "proxy/meta", "proxy/stats"}, "sockets carry bytes, they don't know what they mean"},
+	{"proxy/match", leaves, "matchers decide on headers and addresses alone"},
+	{"proxy/accesslog", append([]string{"proxy/match"}, leaves...), "formats describe streams by plain data"},
+	{"proxy/mutate", append([]string{"proxy/match", "proxy/accesslog"}, leaves...), "header mutations are values that formats compute"},
+	{"proxy/codec", leaves, "wire formats know neither routes nor clusters"},
+	{"proxy/transport", leaves, "a transport socket sees a connection, not what uses it"},
+	{"proxy/cluster", append([]string{"proxy/match", "proxy/codec", "proxy/transport"}, leaves...), "upstream doesn't know who asks"},
+	{"proxy/filter", append([]string{"proxy/match", "proxy/accesslog", "proxy/codec", "proxy/cluster", "proxy/transport"}, leaves...), "the contract is below the engine that implements it and the filters that use it"},
+	{"proxy/filter/fromproto", append([]string{"proxy/filter", "proxy/match", "proxy/accesslog", "proxy/mutate", "proxy/route", "proxy/cluster", "proxy/l4", "proxy/l7"}, leaves...), "turns shared messages into plain values"},
+	{"proxy/filter/filtertest", []string{"proxy", "filters", "xds"}, "a test kit may drive everything; production code must not import it"},
+	{"proxy/route", append([]string{"proxy/filter", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/cluster"}, leaves...), "routes decide, they don't send"},
+	{"proxy/l4", append([]string{"proxy/filter", "proxy/match", "proxy/transport", "proxy/accesslog"}, leaves...), "connections don't know HTTP"},
+	{"proxy/l7", append([]string{"proxy/filter", "proxy/match", "proxy/accesslog", "proxy/codec"}, leaves...), "the HTTP engine knows neither routes nor hosts"},
+	{"proxy/config", append([]string{"proxy/filter", "proxy/cluster", "proxy/l4", "proxy/route"}, leaves...), "plain data"},
+	{"proxy/server", append([]string{"proxy/filter", "proxy/cluster", "proxy/codec", "proxy/l4", "proxy/l7", "proxy/route", "proxy/config", "proxy/accesslog"}, leaves...), "builds the runtime from specs, wherever they come from"},
+	{"proxy/admin", append([]string{"proxy/accesslog", "proxy/applog"}, leaves...), "shows what a Source tells it"},
+	{"filters", append([]string{"proxy/filter", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/codec", "proxy/cluster", "proxy/transport"}, leaves...), "a filter sees the contract and the leaves: never xds, server or another filter"},
+	{"filters/hcm", append([]string{"proxy/filter", "proxy/l7"}, leaves...), "hands connections to the HTTP engine"},
+	{"filters/router", append([]string{"proxy/filter", "proxy/route", "proxy/codec", "proxy/cluster"}, leaves...), "acts on routes"},
+	{"xds/ads", nil, "a protocol client: it knows no listener"},
+	{"xds/bootstrap", []string{"proxy/applog"}, "reads files into messages"},
+	{"xds/source", []string{"xds/ads", "xds/bootstrap"}, "files for the same handlers as ADS"},
+	{"xds/translate", []string{"xds/bootstrap", "proxy"}, "messages to specs"},
+	{"xds/control", []string{"xds/ads", "xds/bootstrap", "xds/source"}, "the server shares nothing with the data path"},
+	{"xds/xdstest", []string{"xds/ads", "xds/bootstrap"}, "a control plane for tests, independent of ours"},
+	{"xds", []string{"proxy", "xds"}, "subscriptions to engine"},
+	{"iptables", nil, "rules don't know the proxy"},
+	{"cmd", []string{"proxy", "xds", "filters", "iptables", "examples"}, "the only place that wires everything"},
+	{"bench", []string{"proxy", "xds"}, "drives binaries from outside"},
+	{"examples", nil, "programs without mesh code in them"},
+	{"oracle", []string{"proxy", "xds", "filters", "cmd"}, "compares whole programs"},
+}
+
+// protobufHomes are the places that may see protobuf: "protobuf stops at the door".
+func protobufHome(dir, file string) bool {
+	return under(dir, "xds") || under(dir, "proxy/filter/fromproto") || under(dir, "cmd") || under(dir, "oracle") ||
+		under(dir, "proxy/filter/filtertest") ||
+		under(dir, "filters") && (strings.HasPrefix(filepath.Base(file), "config") || strings.HasSuffix(file, "_test.go"))
+}
+
+func under(dir, folder string) bool { return dir == folder || strings.HasPrefix(dir, folder+"/") }
+
+func TestImports(t *testing.T) {
+	walk(t, func(dir, file string, f *ast.File) {
+		if strings.HasSuffix(file, "_test.go") {
+			return
+		}
+		l := layerOf(dir)
+		if l == nil {
+			t.Errorf("%s: the folder %s is not in the import table of arch_test.go; DESIGN section 3 says which folders there are", file, dir)
+			return
+		}
+		for _, imp := range f.Imports {
+			path := strings.Trim(imp.Path.Value, `"`)
+			own, ours := strings.CutPrefix(path, module)
+			if !ours || under(own, l.folder) {
+				continue
+			}
+			if strings.HasSuffix(own, "test") && under(own, "proxy/filter/filtertest") {
+				t.Errorf("%s imports %s: a test kit", file, own)
+			}
+			if !slices.ContainsFunc(l.may, func(m string) bool { return under(own, m) }) {
+				t.Errorf("%s imports %s, which %s may not: %s", file, own, l.folder, l.why)
+			}
+		}
+	})
+}
+
+func layerOf(dir string) *layer {
+	var best *layer
+	for i := range layers {
+		if under(dir, layers[i].folder) && (best == nil || len(layers[i].folder) > len(best.folder)) {
+			best = &layers[i]
+		}
+	}
+	return best
+}
+
+func TestProtobufStopsAtTheDoor(t *testing.T) {
+	walk(t, func(dir, file string, f *ast.File) {
+		if protobufHome(dir, file) || strings.HasSuffix(file, "_test.go") {
+			return
+		}
+		for _, imp := range f.Imports {
+			path := strings.Trim(imp.Path.Value, `"`)
+			if strings.HasPrefix(path, "google.golang.org/protobuf") || strings.HasPrefix(path, "github.com/envoyproxy/") || strings.HasPrefix(path, "github.com/cncf/xds") {
+				t.Errorf("%s imports %s: only xds/, proxy/filter/fromproto and a filter's config.go see protobuf; everything else works on plain specs", file, path)
+			}
+		}
+	})
+}
+
+// TestNothingRegistersItself: one list names everything, so that a reader can find it.
+func TestNothingRegistersItself(t *testing.T) {
+	walk(t, func(dir, file string, f *ast.File) {
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+				t.Errorf("%s has func init(): put it where it is called", file)
+			}
+		}
+	})
+}
+
+// The most lines of a file and of a function, tests and tables aside. Beyond 600 lines
+// there is usually a second concept in a file, beyond 70 in a function.
+const (
+	maxFile     = 600
+	maxFunction = 70
+)
+
+func TestSizes(t *testing.T) {
+	fset := token.NewFileSet()
+	walkSet(t, fset, func(dir, file string, f *ast.File) {
+		if strings.HasSuffix(file, "_test.go") {
+			return
+		}
+		if n := fset.File(f.Pos()).LineCount(); n > maxFile {
+			t.Errorf("%s has %d lines, more than %d", file, n, maxFile)
+		}
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || isTable(fn) {
+				continue
+			}
+			if n := fset.Position(fn.End()).Line - fset.Position(fn.Pos()).Line + 1; n > maxFunction {
+				t.Errorf("%s: %s has %d lines, more than %d", file, fn.Name.Name, n, maxFunction)
+			}
+		}
+	})
+}
+
+// isTable recognises functions that are one switch over names or one literal: their
+// length is that of the list.
+func isTable(fn *ast.FuncDecl) bool {
+	if fn.Body == nil || len(fn.Body.List) == 0 || len(fn.Body.List) > 2 {
+		return false
+	}
+	switch s := fn.Body.List[0].(type) {
+	case *ast.SwitchStmt:
+		return true
+	case *ast.ReturnStmt:
+		return len(s.Results) == 1
+	}
+	return false
+}
+
+func TestPackageComments(t *testing.T) {
+	documented := map[string]bool{}
+	walk(t, func(dir, file string, f *ast.File) {
+		if strings.HasSuffix(file, "_test.go") {
+			return
+		}
+		documented[dir] = documented[dir] || f.Doc != nil
+	})
+	for dir, ok := range documented {
+		if !ok {
+			t.Errorf("%s has no package comment", dir)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	walk(t, func(dir, file string, f *ast.File) {
+		switch filepath.Base(dir) {
+		case "util", "utils", "common", "types", "helpers", "misc":
+			t.Errorf("%s: a package is named after what it has, not after what it lacks", dir)
+		}
+	})
+}
+
+// TestNoSleepInTests: a test that sleeps is slow on a quiet machine and wrong on a
+// busy one. Wait for what happens, or use testing/synctest.
+func TestNoSleepInTests(t *testing.T) {
+	walk(t, func(dir, file string, f *ast.File) {
+		if !strings.HasSuffix(file, "_test.go") || usesSynctest(f) {
+			return
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if ok && sel.Sel.Name == "Sleep" {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" {
+					t.Errorf("%s calls time.Sleep", file)
+				}
+			}
+			return true
+		})
+	})
+}
+
+func usesSynctest(f *ast.File) bool {
+	return slices.ContainsFunc(f.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"testing/synctest"` })
+}
+
+func walk(t *testing.T, visit func(dir, file string, f *ast.File)) {
+	t.Helper()
+	walkSet(t, token.NewFileSet(), visit)
+}
+
+func walkSet(t *testing.T, fset *token.FileSet, visit func(dir, file string, f *ast.File)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "bin"):
+			return filepath.SkipDir
+		case d.IsDir() || !strings.HasSuffix(path, ".go") || filepath.Dir(path) == ".":
+			return nil
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		f, err := parser.ParseFile(fset, path, src, parser.ParseComments)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		visit(filepath.ToSlash(filepath.Dir(path)), path, f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
