@@ -159,7 +159,7 @@ func (r *reader) readChunks(b *buffer.Buf) (codec.Next, error) {
 			return codec.Data, err
 		case r.chunks.state == chunkData && r.in.Len() > 0:
 			n := int(min(r.chunks.left, int64(r.in.Len())))
-			r.chunkData(b, n)
+			r.chunkData(b, n, got > 0)
 			got += n
 		case ok && r.section > 0:
 			return r.endChunks()
@@ -173,9 +173,10 @@ func (r *reader) readChunks(b *buffer.Buf) (codec.Next, error) {
 	}
 }
 
-// chunkData hands on n bytes of the data of a chunk.
-func (r *reader) chunkData(b *buffer.Buf, n int) {
-	if first := r.in.First(); n <= copyChunk && len(first) > n {
+// chunkData hands on n bytes of the data of a chunk, which is not the first one to
+// go into b if more says so.
+func (r *reader) chunkData(b *buffer.Buf, n int, more bool) {
+	if first := r.in.First(); more && n <= copyChunk && len(first) > n {
 		b.Append(first[:n])
 		r.in.Discard(n)
 	} else {

