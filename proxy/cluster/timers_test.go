@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -21,6 +22,7 @@ func dialPipe(_ context.Context, _ *Spec, _ meta.Addr) (*netio.Conn, error) {
 // onFakeTime runs f with a manager whose clock stands still while f runs.
 func onFakeTime(t *testing.T, o Options, f func(t *testing.T, m *Manager)) {
 	synctest.Test(t, func(t *testing.T) {
+		o.Log = slog.New(slog.DiscardHandler)
 		m := NewManager(o)
 		defer m.Close()
 		m.dial = dialPipe
