@@ -303,7 +303,9 @@ func (c *Conn) CloseWrite() error {
 // woken; its reads fail.
 func (c *Conn) Close() error {
 	c.forget()
-	c.pending.Release()
+	if c.pending.Len() > 0 { // without any, a read in another goroutine does not mind
+		c.pending.Release()
+	}
 	return c.Conn.Close()
 }
 
