@@ -1,0 +1,196 @@
+package dialogue
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// site is where one case takes place: its listener, upstream servers and log.
+type site struct {
+	c       *Case
+	address string // of the listener
+	logFile string
+	servers map[string]*upstream // by cluster: "up", "other"
+	tcp     bool               // the chain ends in tcp_proxy
+}
+
+// Names that configurations may use: $up and $other are clusters of recording upstream
+// servers, $closed refuses connections, $empty has no host; $name is the case's.
+func (s *site) vars(text string) string {
+	return strings.NewReplacer("$name", s.c.Name, "$up", s.cluster("up"), "$other", s.cluster("other"),
+		"$closed", s.cluster("closed"), "$empty", s.cluster("empty"), "$port", s.port()).Replace(text)
+}
+
+func (s *site) cluster(name string) string { return s.c.Name + "-" + name }
+
+func (s *site) port() string {
+	_, port, _ := net.SplitHostPort(s.address)
+	return port
+}
+
+// settings is what the configuration of a case may say.
+type settings struct {
+	HCM          map[string]any `yaml:"hcm"`           // merged over the connection manager
+	Routes       []any          `yaml:"routes"`        // of the only virtual host
+	VirtualHosts []any          `yaml:"virtual_hosts"` // in place of it
+	RouteConfig  map[string]any `yaml:"route_config"`  // merged over the route configuration
+	HTTPFilters  []any          `yaml:"http_filters"`  // before the router
+	Router       map[string]any `yaml:"router"`        // merged over the router's configuration
+	TCP          map[string]any `yaml:"tcp"`           // merged over a tcp_proxy, which takes the connection manager's place
+	Listener     map[string]any `yaml:"listener"`      // merged over the listener
+	Up           map[string]any `yaml:"up"`            // merged over the cluster $up
+	Other        map[string]any `yaml:"other"`
+	Hosts        int            `yaml:"hosts"` // of $up; 1 unless given
+}
+
+func (c *Case) settings(vars func(string) string) (settings, error) {
+	s := settings{Hosts: 1}
+	d := yaml.NewDecoder(strings.NewReader(vars(c.Config)))
+	d.KnownFields(true)
+	if strings.TrimSpace(c.Config) == "" {
+		return s, nil
+	}
+	if err := d.Decode(&s); err != nil {
+		return s, fmt.Errorf("%s:%d: config: %w", c.File, c.Line, err)
+	}
+	return s, nil
+}
+
+// merge puts over into base: maps key by key, everything else as a whole.
+func merge(base, over map[string]any) map[string]any {
+	for k, v := range over {
+		b, isMap := base[k].(map[string]any)
+		o, alsoMap := v.(map[string]any)
+		if isMap && alsoMap {
+			base[k] = merge(b, o)
+		} else {
+			base[k] = v
+		}
+	}
+	return base
+}
+
+type object = map[string]any
+
+func typed(name string, fields object) object {
+	fields["@type"] = "type.googleapis.com/" + name
+	return fields
+}
+
+func socket(address string) object {
+	host, port, _ := net.SplitHostPort(address)
+	return object{"socket_address": object{"address": host, "port_value": json.Number(port)}}
+}
+
+// logFormat shows what a client cannot see. The log of a tcp_proxy has no codes.
+func (s *site) accessLog() []any {
+	format := "%RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %RESPONSE_FLAGS%\n"
+	if s.tcp {
+		format = "%RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT%\n"
+	}
+	return []any{object{"name": "file", "typed_config": typed("envoy.extensions.access_loggers.file.v3.FileAccessLog", object{
+		"path": s.logFile, "log_format": object{"text_format_source": object{"inline_string": format}},
+	})}}
+}
+
+// listener is the configuration of the case's listener.
+func (s *site) listener(set *settings) object {
+	chain := s.manager(set)
+	if s.tcp {
+		chain = object{"name": "tcp", "typed_config": merge(typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", object{
+			"stat_prefix": s.c.Name, "cluster": s.cluster("up"), "access_log": s.accessLog(),
+		}), set.TCP)}
+	}
+	return merge(object{
+		"name": s.c.Name, "address": socket(s.address),
+		"filter_chains": []any{object{"filters": []any{chain}}},
+	}, set.Listener)
+}
+
+func (s *site) manager(set *settings) object {
+	hosts := set.VirtualHosts
+	if hosts == nil {
+		routes := set.Routes
+		if routes == nil {
+			routes = []any{object{"match": object{"prefix": "/"}, "route": object{"cluster": s.cluster("up")}}}
+		}
+		hosts = []any{object{"name": "all", "domains": []any{"*"}, "routes": routes}}
+	}
+	filters := append(set.HTTPFilters[:len(set.HTTPFilters):len(set.HTTPFilters)], object{
+		"name":         "envoy.filters.http.router",
+		"typed_config": merge(typed("envoy.extensions.filters.http.router.v3.Router", object{}), set.Router),
+	})
+	return object{"name": "hcm", "typed_config": merge(
+		typed("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", object{
+			"stat_prefix": s.c.Name, "delayed_close_timeout": "0.1s", "access_log": s.accessLog(),
+			"route_config": merge(object{"name": s.c.Name, "virtual_hosts": hosts}, set.RouteConfig), "http_filters": filters,
+		}), set.HCM)}
+}
+
+// clusters are the configurations of the case's clusters.
+func (s *site) clusters(set *settings) []any {
+	ip, _, _ := net.SplitHostPort(s.address)
+	out := []any{
+		s.clusterOf("closed", nil, ip+":1"), // nothing listens on port 1 of an address that is this run's alone
+		s.clusterOf("empty", nil),
+	}
+	over := map[string]object{"up": set.Up, "other": set.Other}
+	for name, srv := range s.servers {
+		out = append(out, s.clusterOf(name, over[name], srv.addresses()...))
+	}
+	return out
+}
+
+func (s *site) clusterOf(name string, over object, addresses ...string) object {
+	hosts := []any{}
+	for _, a := range addresses {
+		hosts = append(hosts, object{"endpoint": object{"address": socket(a)}})
+	}
+	c := object{
+		"name": s.cluster(name), "type": "STATIC", "connect_timeout": "2s",
+		"load_assignment": object{"cluster_name": s.cluster(name), "endpoints": []any{object{"lb_endpoints": hosts}}},
+	}
+	return merge(c, over)
+}
+
+// newSite opens what a case needs. ip is the address of this run's listeners.
+func newSite(c *Case, address, dir string) (*site, *settings, error) {
+	s := &site{c: c, address: address, logFile: filepath.Join(dir, c.Name+".log"), servers: map[string]*upstream{}}
+	set, err := c.settings(s.vars)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.tcp = set.TCP != nil
+	for name, n := range map[string]int{"up": set.Hosts, "other": 1} {
+		if s.servers[name], err = newUpstream(n); err != nil {
+			s.close()
+			return nil, nil, err
+		}
+	}
+	return s, &set, nil
+}
+
+func (s *site) close() {
+	for _, srv := range s.servers {
+		srv.close()
+	}
+}
+
+// bootstrapOf is the configuration of a proxy that serves all sites.
+func bootstrapOf(sites []*site, sets []*settings, admin string) ([]byte, error) {
+	listeners, clusters := []any{}, []any{}
+	for i, s := range sites {
+		listeners = append(listeners, s.listener(sets[i]))
+		clusters = append(clusters, s.clusters(sets[i])...)
+	}
+	return json.MarshalIndent(object{
+		"node":             object{"id": "dialogue", "cluster": "dialogues"},
+		"admin":            object{"address": socket(admin)},
+		"static_resources": object{"listeners": listeners, "clusters": clusters},
+	}, "", " ")
+}

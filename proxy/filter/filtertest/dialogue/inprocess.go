@@ -1,0 +1,87 @@
+package dialogue
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mecha-mesh/mecha/filters"
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/server"
+	"github.com/mecha-mesh/mecha/proxy/stats"
+	"github.com/mecha-mesh/mecha/xds"
+	"github.com/mecha-mesh/mecha/xds/bootstrap"
+)
+
+// engine is mecha in this process, from the bootstrap to the sockets; only the
+// command line and the admin endpoint are not there.
+type engine struct {
+	stats  *stats.Store
+	server *server.Server
+	files  *accesslog.Files
+}
+
+func startEngine(config []byte, log *slog.Logger) (*engine, error) {
+	b, _, err := bootstrap.Load(bootstrap.LoadOptions{YAML: string(config)})
+	if err != nil {
+		return nil, err
+	}
+	registry, err := filter.NewRegistry(filters.All()...)
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{stats: stats.NewStore()}
+	e.files = accesslog.NewFiles(accesslog.FileOptions{FlushInterval: 5 * time.Millisecond}, nil)
+	logger := func(string) *slog.Logger { return log }
+	e.server = server.New(server.Options{
+		Stats: e.stats, Log: logger, DrainTime: time.Second,
+		Node: filter.Node{ID: b.GetNode().GetId(), Cluster: b.GetNode().GetCluster()},
+		Env:  filter.Env{Logs: e.files},
+	})
+	if _, err := xds.NewManager(e.server, registry, log).Load(b); err != nil {
+		e.close()
+		return nil, err
+	}
+	e.server.Start()
+	return e, nil
+}
+
+func (e *engine) close() {
+	e.server.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = e.files.Close(ctx) // the logs are in a folder that the test removes
+}
+
+func (e *engine) stat(name string) string {
+	sum, found := int64(0), false
+	e.stats.Each(func(m stats.Metric) {
+		switch {
+		case m.Name != name:
+		case m.Counter != nil:
+			sum, found = sum+int64(m.Counter.Value()), true
+		case m.Gauge != nil:
+			sum, found = sum+int64(m.Gauge.Value()), true
+		}
+	})
+	if !found {
+		return ""
+	}
+	return strconv.FormatInt(sum, 10)
+}
+
+func (e *engine) post(path string) error {
+	name, query, _ := strings.Cut(path, "?")
+	if name != "/drain_listeners" {
+		return fmt.Errorf("in this process there is only /drain_listeners, not %s", path)
+	}
+	e.server.Listeners.Drain(strings.Contains(query, "inboundonly"), strings.Contains(query, "graceful"), func() {})
+	return nil
+}
+
+// logs is false until the connection manager opens its access logs.
+func (e *engine) logs() bool { return false }

@@ -1,0 +1,254 @@
+package dialogue
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// patience is how long a step waits for what it expects.
+const patience = 5 * time.Second
+
+// Proxy is a running proxy whose listeners are those of the cases.
+type proxy interface {
+	// stat returns the value of a counter or gauge, "" if there is none.
+	stat(name string) string
+	// post posts to the admin endpoint.
+	post(path string) error
+	// logs reports whether the proxy writes access logs.
+	logs() bool
+}
+
+// wire is one connection with a script at its end.
+type wire struct {
+	c net.Conn
+	r *bufio.Reader
+}
+
+// player plays one case.
+type player struct {
+	s       *site
+	p       proxy
+	rnd     *rand.Rand // nil: each step is one write
+	wires   map[string]*wire
+	replace *strings.Replacer
+	logged  int // log lines consumed
+}
+
+// play runs a case and returns its steps with what was seen in place of what was
+// expected.
+func play(s *site, p proxy, rnd *rand.Rand) ([]Step, error) {
+	pl := &player{s: s, p: p, rnd: rnd, wires: map[string]*wire{}, replace: s.words()}
+	defer pl.close()
+	got := slices.Clone(s.c.Steps)
+	for i := range got {
+		st := &got[i]
+		if st.Op == Log || st.Op == Stat {
+			pl.hangUp()
+		}
+		if err := pl.step(st); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", s.c.File, st.Line, err)
+		}
+	}
+	pl.hangUp()
+	return got, pl.leftover()
+}
+
+// words are what normalised lines say in place of this run's addresses.
+func (s *site) words() *strings.Replacer {
+	ip, _, _ := net.SplitHostPort(s.address)
+	pairs := []string{s.address, "LISTENER", ip, "LISTENER-IP"}
+	for name, srv := range s.servers {
+		for _, a := range srv.addresses() {
+			pairs = append(pairs, a, strings.ToUpper(name))
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+func (pl *player) step(st *Step) error {
+	switch st.Op {
+	case Admin:
+		return pl.p.post(st.Arg)
+	case Log:
+		if pl.p.logs() {
+			st.Arg = pl.logLine()
+		}
+		return nil
+	case Stat:
+		name, want, _ := strings.Cut(st.Arg, " ")
+		st.Arg = name + " " + pl.statValue(pl.s.vars(name), want)
+		return nil
+	}
+	w, err := pl.wire(st.Who)
+	if err != nil {
+		if st.reads() && !client(st.Who) {
+			st.Lines = []string{nothing}
+			return nil
+		}
+		return fmt.Errorf("%s: %w", st.Who, err)
+	}
+	switch st.Op {
+	case Send:
+		pl.send(w, st.Data)
+	case Act:
+		return w.act(st.Arg)
+	default:
+		st.Lines = normalise(w.read(st), pl.replace)
+	}
+	return nil
+}
+
+// wire returns a connection by name, a new one on the first use of the name.
+func (pl *player) wire(who string) (*wire, error) {
+	if w := pl.wires[who]; w != nil {
+		return w, nil
+	}
+	var c net.Conn
+	var err error
+	switch who[0] {
+	case 'c':
+		c, err = net.DialTimeout("tcp", pl.s.address, patience)
+	case 'u':
+		c, err = pl.s.servers["up"].next(patience)
+	default:
+		c, err = pl.s.servers["other"].next(patience)
+	}
+	if err != nil {
+		return nil, err
+	}
+	w := &wire{c, bufio.NewReader(c)}
+	pl.wires[who] = w
+	return w, nil
+}
+
+// send writes in one piece or, to show that this changes nothing, in many. What the
+// peer does not take any more is not an error: the script tells what it sees.
+func (pl *player) send(w *wire, b []byte) {
+	w.c.SetWriteDeadline(time.Now().Add(patience))
+	if pl.rnd == nil {
+		_, _ = w.c.Write(b)
+		return
+	}
+	most := 3
+	if len(b) > 4<<10 {
+		most = 2000
+	}
+	for len(b) > 0 {
+		n := min(1+pl.rnd.IntN(most), len(b))
+		if _, err := w.c.Write(b[:n]); err != nil {
+			return
+		}
+		b = b[n:]
+	}
+}
+
+func (w *wire) act(what string) error {
+	t := w.c.(*net.TCPConn)
+	switch what {
+	case "shut":
+		return t.CloseWrite()
+	case "reset":
+		if err := t.SetLinger(0); err != nil {
+			return err
+		}
+	}
+	return t.Close()
+}
+
+// read reads what a step asks for.
+func (w *wire) read(st *Step) []string {
+	w.c.SetReadDeadline(time.Now().Add(patience))
+	switch st.Op {
+	case Read:
+		return readMessage(w.r)
+	case ReadHead:
+		h, err := readHead(w.r)
+		if err != nil {
+			if h.first == "" {
+				return []string{ending(err, false)}
+			}
+			return append(h.lines(), ending(err, true))
+		}
+		return h.lines()
+	case ReadN:
+		b := make([]byte, st.N)
+		n, err := io.ReadFull(w.r, b)
+		out := bodyLines(b[:n])
+		if err != nil {
+			out = append(out, ending(err, n > 0))
+		}
+		return out
+	default:
+		return drain(w.r)
+	}
+}
+
+// hangUp closes the clients, so that what is logged at their end is logged.
+func (pl *player) hangUp() {
+	for who, w := range pl.wires {
+		if client(who) {
+			w.c.Close()
+		}
+	}
+}
+
+func (pl *player) close() {
+	for _, w := range pl.wires {
+		w.c.Close()
+	}
+}
+
+// leftover finds a connection of the proxy that the script does not know of.
+func (pl *player) leftover() error {
+	for name, srv := range pl.s.servers {
+		c, err := srv.next(0)
+		if err != nil {
+			continue
+		}
+		c.SetReadDeadline(time.Now().Add(patience / 10))
+		b := make([]byte, 4096)
+		n, _ := c.Read(b) // what there is to show
+		c.Close()
+		return fmt.Errorf("%s:%d: a connection to $%s that the script does not know of: %q", pl.s.c.File, pl.s.c.Line, name, b[:n])
+	}
+	return nil
+}
+
+// logLine waits for the next line of the access log.
+func (pl *player) logLine() string {
+	for end := time.Now().Add(patience); ; pause() {
+		text, err := os.ReadFile(pl.s.logFile)
+		lines := strings.SplitAfter(string(text), "\n")
+		if err == nil && len(lines) > pl.logged && strings.HasSuffix(lines[pl.logged], "\n") {
+			line := strings.TrimSuffix(lines[pl.logged], "\n")
+			pl.logged++
+			return normalise([]string{line}, pl.replace)[0]
+		}
+		if time.Now().After(end) {
+			return nothing
+		}
+	}
+}
+
+// statValue waits for a statistic to have the value, and returns the last one.
+func (pl *player) statValue(name, want string) string {
+	for end := time.Now().Add(patience / 5); ; pause() {
+		got := pl.p.stat(name)
+		if got == "" {
+			got = "0"
+		}
+		if got == want || time.Now().After(end) {
+			return got
+		}
+	}
+}
+
+// pause is the time between two looks at a file or a statistic.
+func pause() { <-time.After(5 * time.Millisecond) }

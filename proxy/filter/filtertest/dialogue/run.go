@@ -1,0 +1,218 @@
+package dialogue
+
+import (
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Flags of the test binary.
+var (
+	rewrite = flag.Bool("rewrite", false, "write what the proxy did into the dialogues")
+	only    = flag.String("case", "", "play only the dialogues whose names contain this")
+	atOnce  = flag.Int("at-once", 16, "dialogues under way at once")
+	seed    = flag.Uint64("seed", 0, "of the random pieces; 0 is random")
+)
+
+// Mecha plays the dialogues of the files that the patterns name against mecha in this
+// process, in whole messages and in random pieces. The result must be the same.
+func Mecha(t *testing.T, patterns ...string) {
+	cases := load(t, patterns)
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	start := func(dir, admin string, config []byte) (running, error) { return startEngine(config, log) }
+	t.Run("whole", func(t *testing.T) {
+		run(t, cases, start, nil, *rewrite, func(c *Case) bool { return false })
+	})
+	if *rewrite {
+		return
+	}
+	t.Run("pieces", func(t *testing.T) {
+		s := *seed
+		if s == 0 {
+			s = rand.Uint64()
+		}
+		t.Logf("-seed %d", s)
+		run(t, cases, start, rand.New(rand.NewPCG(s, 0)), false, func(c *Case) bool { return false })
+	})
+}
+
+// Binary plays the dialogues against a proxy with Envoy's command line. Where a case
+// says that it differs from Envoy, it must.
+func Binary(t *testing.T, binary string, patterns ...string) {
+	start := func(dir, admin string, config []byte) (running, error) {
+		return startProcess(binary, dir, admin, config)
+	}
+	run(t, load(t, patterns), start, nil, *rewrite, func(c *Case) bool { return c.Differs != "" })
+}
+
+// running is a proxy that can be ended.
+type running interface {
+	proxy
+	close()
+}
+
+type starter func(dir, admin string, config []byte) (running, error)
+
+func load(t *testing.T, patterns []string) []*Case {
+	t.Helper()
+	cases, err := Load(patterns...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cases) == 0 {
+		t.Fatalf("no dialogue in %s", strings.Join(patterns, " "))
+	}
+	return cases
+}
+
+// result is what playing a case gave.
+type result struct {
+	steps []Step
+	err   error
+}
+
+// run plays all cases, many at once since most of their time is waiting, and then
+// reports each as a subtest.
+func run(t *testing.T, cases []*Case, start starter, rnd *rand.Rand, write bool, differs func(*Case) bool) {
+	picked := slices.DeleteFunc(slices.Clone(cases), func(c *Case) bool { return !strings.Contains(c.Name, *only) })
+	results := make([]result, len(picked))
+	var shared []int
+	for i, c := range picked {
+		if !c.alone() {
+			shared = append(shared, i)
+			continue
+		}
+		playAll(t, picked, []int{i}, start, rnd, results)
+	}
+	if len(shared) > 0 {
+		playAll(t, picked, shared, start, rnd, results)
+	}
+	for i, c := range picked {
+		if write && results[i].err == nil && !differs(c) {
+			c.Steps = results[i].steps
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) { check(t, c, results[i], differs(c)) })
+	}
+	if write {
+		rewriteFiles(t, cases)
+	}
+}
+
+// alone reports whether a case needs a proxy for itself.
+func (c *Case) alone() bool {
+	return slices.ContainsFunc(c.Steps, func(s Step) bool { return s.Op == Admin })
+}
+
+func playAll(t *testing.T, cases []*Case, which []int, start starter, rnd *rand.Rand, results []result) {
+	t.Helper()
+	dir, ip := t.TempDir(), randomIP()
+	sites, sets := make([]*site, len(which)), make([]*settings, len(which))
+	for k, i := range which {
+		var err error
+		if sites[k], sets[k], err = newSite(cases[i], fmt.Sprintf("%s:%d", ip, 10001+k), dir); err != nil {
+			t.Fatal(err)
+		}
+		defer sites[k].close()
+	}
+	admin := ip + ":10000"
+	config, err := bootstrapOf(sites, sets, admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := start(dir, admin, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, *atOnce)
+	for k, i := range which {
+		var own *rand.Rand
+		if rnd != nil {
+			own = rand.New(rand.NewPCG(rnd.Uint64(), 0))
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			results[i].steps, results[i].err = play(sites[k], p, own)
+		})
+	}
+	wg.Wait()
+}
+
+// randomIP is a loopback address of this run alone, so that its ports are free.
+func randomIP() string {
+	return net.IPv4(127, byte(1+rand.IntN(250)), byte(rand.IntN(256)), byte(1+rand.IntN(254))).String()
+}
+
+// check compares what was seen with what is expected.
+func check(t *testing.T, c *Case, r result, differs bool) {
+	if r.err != nil {
+		if differs {
+			t.Logf("differs as expected (%s): %v", c.Differs, r.err)
+			return
+		}
+		t.Fatal(r.err)
+	}
+	var bad []string
+	for i, want := range c.Steps {
+		got := r.steps[i]
+		switch {
+		case want.reads() && !slices.Equal(trimmed(want.Lines), trimmed(got.Lines)):
+			bad = append(bad, fmt.Sprintf("%s:%d: %s\n--- got\n%s\n--- want\n%s", c.File, want.Line, want.prefix(),
+				strings.Join(got.Lines, "\n"), strings.Join(want.Lines, "\n")))
+		case (want.Op == Log || want.Op == Stat) && want.Arg != got.Arg:
+			bad = append(bad, fmt.Sprintf("%s:%d: got %q, want %q", c.File, want.Line, got.Arg, want.Arg))
+		}
+	}
+	switch {
+	case differs && len(bad) == 0:
+		t.Errorf("%s:%d: this case is said to differ, and does not: remove the mark (%s)", c.File, c.Line, c.Differs)
+	case differs:
+		t.Logf("differs as expected (%s):\n%s", c.Differs, strings.Join(bad, "\n"))
+	case len(bad) > 0:
+		t.Error(strings.Join(bad, "\n"))
+	}
+}
+
+func trimmed(lines []string) []string {
+	out := slices.Clone(lines)
+	for len(out) > 0 && out[len(out)-1] == "" {
+		out = out[:len(out)-1]
+	}
+	return out
+}
+
+func rewriteFiles(t *testing.T, cases []*Case) {
+	byFile := map[string][]*Case{}
+	for _, c := range cases {
+		byFile[c.File] = append(byFile[c.File], c)
+	}
+	for file, list := range byFile {
+		old, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(Format(Intro(string(old)), list)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Oracle is Binary for the proxy that the environment names in MECHA_ENVOY, which is
+// meant to be Envoy. Without one there is nothing to do.
+func Oracle(t *testing.T, patterns ...string) {
+	binary := os.Getenv("MECHA_ENVOY")
+	if binary == "" {
+		t.Skip("MECHA_ENVOY names no proxy binary")
+	}
+	Binary(t, binary, patterns...)
+}
