@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 )
 
 // Backend is the way rules reach the kernel.
@@ -44,7 +45,7 @@ func Apply(rs *Ruleset, with Backend) (Applied, error) {
 	if diff, on, err := verify(rs, with); err == nil && len(diff) == 0 {
 		return Applied{Backend: on}, nil
 	}
-	if err := applyRouting(rs); err != nil {
+	if err := errors.Join(applyPassthrough(rs), applyRouting(rs)); err != nil {
 		return Applied{}, privilege(err)
 	}
 	var nftErr error
@@ -65,11 +66,12 @@ func Apply(rs *Ruleset, with Backend) (Applied, error) {
 	return Applied{IPTables, true}, nil
 }
 
-// withdraw takes back the routing that Apply added before its rules failed.
+// withdraw takes back what Apply added before its rules failed, unless an
+// earlier rule set is in place that needs it.
 func withdraw(rs *Ruleset, err error) error {
-	if rs.Routing != nil {
-		_, found, _ := verifyNFT(rs)
-		if !found {
+	if _, found, _ := verifyNFT(rs); !found {
+		err = errors.Join(err, undoPassthrough())
+		if rs.Routing != nil {
 			err = errors.Join(err, undoRouting(*rs.Routing))
 		}
 	}
@@ -109,7 +111,11 @@ func verify(rs *Ruleset, with Backend) (diff []string, on Backend, err error) {
 	if err != nil {
 		return nil, on, privilege(err)
 	}
-	return append(diff, routing...), on, nil
+	address, err := verifyPassthrough(rs)
+	if err != nil {
+		return nil, on, privilege(err)
+	}
+	return slices.Concat(diff, routing, address), on, nil
 }
 
 // Undo removes every rule, chain, table and route of ours. routing names the
@@ -127,7 +133,7 @@ func Undo(routing Routing) error {
 		return privilege(errors.Join(nftErr, err))
 	}
 	// A kernel without nftables cannot hold rules of it, so nftErr is no failure.
-	return privilege(undoRouting(routing))
+	return privilege(errors.Join(undoRouting(routing), undoPassthrough()))
 }
 
 // privilege adds ErrPrivilege to permission errors.

@@ -138,6 +138,7 @@ func testCapture(t *testing.T, l *lab, sidecar identity) {
 		{"sidecar to IPv6", l.pod, sidecar, "[2001:db8::7]:9090", nil, 9090},
 		{"sidecar to the program", l.pod, sidecar, "127.0.0.1:8080", nil, 8080},
 		{"sidecar to the program from 127.0.0.6", l.pod, sidecar, "10.7.0.2:8080", bindTo("127.0.0.6"), 8080},
+		{"sidecar to the program from ::6", l.pod, sidecar, "[fd07::2]:8080", bindTo("::6"), 8080},
 		{"sidecar to its own pod", l.pod, sidecar, "10.7.0.2:8080", nil, 15006},
 		{"sidecar to its own pod IPv6", l.pod, sidecar, "[fd07::2]:8080", nil, 15006},
 		{"world to the program", l.world, program, "10.7.0.2:8080", nil, 15006},

@@ -112,6 +112,7 @@ func TestVerifyNamesWhatWasChanged(t *testing.T) {
 		{"nftables", "nft insert rule inet mecha outbound meta skuid 1000 return", "outbound: rule 1 was changed"},
 		{"nftables", "nft add chain inet mecha mine", "mine: chain is not in the plan"},
 		{"nftables", "nft flush ruleset", "no capture rules"},
+		{"nftables", "ip -6 addr del ::6/128 dev lo", "lo has no ::6"},
 		{"iptables", "iptables -t nat -D MECHA_OUTBOUND 1", "IPv4 rule was changed"},
 		{"iptables", "iptables -t nat -D OUTPUT 1", "IPv4 OUTPUT: jump to MECHA_NAT_OUTPUT missing"},
 		{"iptables", "ip6tables -t nat -A MECHA_OUTBOUND -j RETURN", "IPv6 rule is not in the plan"},

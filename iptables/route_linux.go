@@ -55,9 +55,9 @@ func applyRouting(rs *Ruleset) error {
 	if rs.Routing == nil {
 		return nil
 	}
-	lo, err := netlink.LinkByName("lo")
+	lo, err := loopback()
 	if err != nil {
-		return fmt.Errorf("iptables: policy routing: find lo: %w", err)
+		return err
 	}
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("iptables: policy routing: set lo up: %w", err)

@@ -35,19 +35,19 @@ type Rule struct {
 
 // Match is a conjunction; a zero field matches everything.
 type Match struct {
-	Family     uint8  // 4 or 6
-	TCP        bool   // implied by Ports
-	In, Out    string // interface; a trailing * matches any ending
-	Src, Dst   netip.Prefix
-	NotDst     bool // Dst must not match
-	Ports      PortRange
-	NotPorts   bool // Ports must not match
-	UID, GID   *IDRange
-	NotGIDs    []IDRange
-	Mark       uint32 // SO_MARK of the sending socket, or the mark set by a rule
-	NotMark    bool   // Mark must not match
-	CTMark     uint32 // mark remembered with the connection
-	ConnState  string // "", "new", "established" (or related to one) or "invalid"
+	Family    uint8  // 4 or 6
+	TCP       bool   // implied by Ports
+	In, Out   string // interface; a trailing * matches any ending
+	Src, Dst  netip.Prefix
+	NotDst    bool // Dst must not match
+	Ports     PortRange
+	NotPorts  bool // Ports must not match
+	UID, GID  *IDRange
+	NotGIDs   []IDRange
+	Mark      uint32 // SO_MARK of the sending socket, or the mark set by a rule
+	NotMark   bool   // Mark must not match
+	CTMark    uint32 // mark remembered with the connection
+	ConnState string // "", "new", "established" (or related to one) or "invalid"
 }
 
 // Verb is what a rule does.

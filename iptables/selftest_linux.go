@@ -374,7 +374,7 @@ func ownAddress(v6 bool) (netip.Addr, bool) {
 		}
 		ip, _ := netip.AddrFromSlice(n.IP)
 		ip = ip.Unmap()
-		if ip.Is6() == v6 && ip.IsGlobalUnicast() {
+		if ip.Is6() == v6 && ip.IsGlobalUnicast() && !n.IP.Equal(passthroughAddr().IP) {
 			return ip, true
 		}
 	}
