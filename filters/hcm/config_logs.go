@@ -4,7 +4,19 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/proxy/l7"
 )
 
-func parseLogs(_ *hcmv3.HttpConnectionManager, _ *l7.Spec, _ *filter.Parser) error { return nil }
+// parseLogs converts access_log. A log line is written when a stream ends, and only
+// then: options that ask for more are refused.
+func parseLogs(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) (err error) {
+	if o := pb.AccessLogOptions; o != nil {
+		err := fromproto.Check(o, p, fromproto.Fields{Ignored: []string{"access_log_flush_interval", "flush_access_log_on_new_request", "flush_log_on_tunnel_successfully_established"}})
+		if err != nil {
+			return filter.At("access_log_options", err)
+		}
+	}
+	spec.Logs, err = fromproto.AccessLogs(pb.AccessLog)
+	return err
+}

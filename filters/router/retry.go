@@ -156,12 +156,5 @@ func (f *Filter) worthRetrying(s *filter.Stream, code int) bool {
 			}
 		}
 	}
-	if p.On&route.OnRetriableHeaders != 0 {
-		for _, m := range p.RetriableHeaders {
-			if m(s.Response.Find) {
-				return true
-			}
-		}
-	}
-	return false
+	return p.On&route.OnRetriableHeaders != 0 && p.RetriableHeaders.Any(&s.Response)
 }

@@ -196,7 +196,7 @@ func (f *Filter) attempt(s *filter.Stream, r *route.Route) error {
 		s.Request.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
 	}
 	if f.action.AutoHostRewrite && f.conn.Host.Hostname != "" {
-		s.Request.SetID(header.Authority, f.conn.Host.Hostname)
+		r.RewriteHost(s, f.conn.Host.Hostname)
 	}
 	next, err := f.exchange(s)
 	if err != nil {

@@ -47,6 +47,9 @@ func millis(s *filter.Stream, id header.ID) (time.Duration, bool) {
 func (f *Filter) policy(s *filter.Stream) *route.RetryPolicy {
 	m := &s.Request
 	p := f.action.Retry
+	if p != nil && len(p.RequestHeaders) > 0 && !p.RequestHeaders.Any(m) {
+		p = nil
+	}
 	if !m.Has(header.XEnvoyRetryOn) && !m.Has(header.XEnvoyRetryGrpcOn) && !m.Has(header.XEnvoyMaxRetries) &&
 		!m.Has(header.XEnvoyRetriableStatusCodes) {
 		return p

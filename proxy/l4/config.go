@@ -3,6 +3,7 @@ package l4
 import (
 	"slices"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 )
 
@@ -18,6 +19,13 @@ func (l *Listener) compile(spec *Spec) (*config, error) {
 		cfg.end()
 		return nil, err
 	}
+	logs, err := accesslog.OpenSet(spec.Logs, l.m.o.Env.Logs)
+	if err != nil {
+		cfg.end()
+		return nil, err
+	}
+	cfg.logs = logs
+	cfg.retire = append(cfg.retire, logs.Close)
 	before := l.cfg.Load()
 	for i, c := range spec.Chains {
 		cfg.chains = append(cfg.chains, l.chain(before, c, filter.AtIndex("filter_chains", i, errNoChain).(*filter.PathError).Path))

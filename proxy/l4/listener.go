@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
@@ -38,8 +39,9 @@ type config struct {
 	spec    *Spec
 	match   *matcher
 	filters []inspector
-	chains  []*chain // with the default chain last, if there is one
-	retire  []func() // of the listener filters
+	chains  []*chain       // with the default chain last, if there is one
+	logs    *accesslog.Set // nil: none
+	retire  []func()       // of the listener filters, and the logs
 }
 
 type inspector struct {
@@ -264,14 +266,14 @@ func (c *conn) refuse(cfg *config, err error) {
 	}
 	_ = c.sock.Close() // nobody is left to tell
 	c.fc.Log.End = time.Since(c.meta.Start)
-	c.emit(cfg.spec)
+	c.emit(cfg)
 	c.l.young.remove(&c.young)
 	c.l.release()
 }
 
-func (c *conn) emit(spec *Spec) {
-	for _, f := range spec.Logs {
-		f(&c.fc)
+func (c *conn) emit(cfg *config) {
+	if cfg.logs != nil {
+		cfg.logs.Log(c.fc.LogEntry())
 	}
 }
 
@@ -349,5 +351,5 @@ func (l *Listener) ended(c *conn) {
 	l.stats.Active.Dec()
 	l.stats.Destroy.Inc()
 	l.stats.Length.Record(uint64(c.fc.Log.End.Milliseconds()))
-	c.emit(l.cfg.Load().spec)
+	c.emit(l.cfg.Load())
 }

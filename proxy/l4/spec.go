@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/transport"
@@ -48,8 +49,8 @@ type Spec struct {
 	MaxConnections int64
 	// IgnoreGlobalLimit is ignore_global_conn_limit.
 	IgnoreGlobalLimit bool
-	// Logs are called when a connection has ended, those that matched no chain included.
-	Logs []func(*filter.Conn)
+	// Logs are written when a connection has ended, those that matched no chain included.
+	Logs []accesslog.Spec
 	Hash uint64 // of the serialised resource: equal means unchanged
 }
 

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/codec/h1"
@@ -35,6 +36,7 @@ type Manager struct {
 	scope    *stats.Scope
 	streams  sync.Pool
 	via      string
+	logs     *accesslog.Set // nil: none
 }
 
 // New builds a connection manager.
@@ -56,6 +58,10 @@ func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manag
 	if m.factory, err = newFactory(spec.Filters, inner, slot); err != nil {
 		return nil, err
 	}
+	if m.logs, err = accesslog.OpenSet(spec.Logs, env.Logs); err != nil {
+		return nil, err
+	}
+	env.OnRetire(m.logs.Close)
 	m.h1 = h1.ServerOptions{
 		Options: h1.Options{
 			MaxHeadersKB:       int(spec.MaxHeadersKB),

@@ -52,6 +52,9 @@ func (st *stream) reply(r *filter.Reply) {
 		m.Set(f.Name, f.Value)
 	}
 	st.ReplyBody = body
+	if r.Modify != nil {
+		r.Modify(&st.Stream)
+	}
 	if st.head {
 		body = ""
 	}

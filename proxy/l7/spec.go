@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 )
 
@@ -52,7 +53,7 @@ type Spec struct {
 	MaxHeadersCount uint32 // 100 unless set
 	Upgrades        []Upgrade
 	HTTP1           HTTP1
-	Logs            []AccessLog
+	Logs            []accesslog.Spec
 }
 
 // Filter is one entry of the HTTP filter chain.
@@ -61,9 +62,6 @@ type Filter struct {
 	Factory  filter.HTTPFactory
 	Disabled bool // unless a route switches it on
 }
-
-// AccessLog writes one line when a stream has ended. The stream is lent.
-type AccessLog func(s *filter.Stream)
 
 // ServerHeader is server_header_transformation.
 type ServerHeader uint8

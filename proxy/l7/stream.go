@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -145,8 +146,10 @@ func (st *stream) finish() (reusable bool) {
 			h.f.OnDone(&st.Stream)
 		}
 	}
-	for _, log := range st.m.spec.Logs {
-		log(&st.Stream)
+	if st.m.logs != nil {
+		e := st.LogEntry()
+		e.Type = accesslog.DownstreamEnd
+		st.m.logs.Log(e)
 	}
 	reusable = st.down.Release() && !st.broken && st.ended
 	st.chain.reset()

@@ -2,89 +2,80 @@ package route
 
 import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/match"
 )
 
-// Mutations are the header changes of one level.
-type Mutations struct{}
-
-type override struct {
-	slot  filter.Slot
-	value any
-}
-
-type slotFlag struct {
-	slot     filter.Slot
-	disabled bool
-}
-
-// WeightedClusters is a choice by weight.
-type WeightedClusters struct{}
-
-// Name implements filter.Route.
-func (r *Route) Name() string { return r.RouteName }
-
-// Override implements filter.Route.
-func (r *Route) Override(s filter.Slot) any {
-	for i := len(r.overrides) - 1; i >= 0; i-- {
-		if r.overrides[i].slot == s {
-			return r.overrides[i].value
+// FinalizeRequest makes of the request head what upstream is to see: first the header
+// mutations of all levels, then host and path. It is called once for each request.
+func (r *Route) FinalizeRequest(s *filter.Stream) error {
+	for _, h := range r.RequestMutations {
+		h.Apply(&s.Request, s)
+	}
+	a, m := r.Forward, &s.Request
+	switch {
+	case a.HostRewrite != "":
+		r.RewriteHost(s, a.HostRewrite)
+	case a.HostRewriteHeader != "":
+		if v := m.Get(a.HostRewriteHeader); v != "" {
+			r.RewriteHost(s, v)
 		}
+	case a.HostRewritePath != nil:
+		path := match.WithoutQuery(m.Value(header.Path))
+		r.RewriteHost(s, m.Format(func(dst []byte) []byte { return a.HostRewritePath.Append(dst, path) }))
+	}
+	r.rewritePath(m)
+	return nil
+}
+
+// FinalizeResponse applies the response mutations of all levels.
+func (r *Route) FinalizeResponse(s *filter.Stream) error {
+	for _, h := range r.ResponseMutations {
+		h.Apply(&s.Response, s)
 	}
 	return nil
 }
 
-// Overrides implements filter.Route.
-func (r *Route) Overrides(s filter.Slot, yield func(any) bool) {
-	for _, o := range r.overrides {
-		if o.slot == s && !yield(o.value) {
-			return
-		}
+// RewriteHost sets the host that upstream sees, and notes the one before as the
+// configuration asks. host is lent as long as the request head is.
+func (r *Route) RewriteHost(s *filter.Stream, host string) {
+	m := &s.Request
+	old := m.Value(header.Authority)
+	if r.Forward.AppendXFH {
+		appendForwardedHost(m, old)
+	}
+	if !m.Has(header.XEnvoyOriginalHost) {
+		m.SetID(header.XEnvoyOriginalHost, old)
+	}
+	m.SetID(header.Authority, host)
+}
+
+// appendForwardedHost adds host to x-forwarded-host unless it is the last one there.
+func appendForwardedHost(m *header.Map, host string) {
+	old := m.Value(header.XForwardedHost)
+	switch {
+	case host == "":
+	case old == "":
+		m.SetID(header.XForwardedHost, host)
+	case old != host && !(len(old) > len(host) && old[len(old)-len(host):] == host && old[len(old)-len(host)-1] == ','):
+		m.SetID(header.XForwardedHost, m.Concat(old, ",", host))
 	}
 }
 
-// Disabled implements filter.Route.
-func (r *Route) Disabled(s filter.Slot) (disabled, set bool) {
-	for _, f := range r.disabled {
-		if f.slot == s {
-			disabled, set = f.disabled, true
-		}
+// rewritePath replaces the path, and keeps the one before in x-envoy-original-path.
+func (r *Route) rewritePath(m *header.Map) {
+	a := r.Forward
+	if a.PrefixRewrite == "" && a.RegexRewrite == nil || !m.Has(header.Path) {
+		return
 	}
-	return disabled, set
-}
-
-// Upgrade says whether the route has a say in that type of upgrade.
-func (r *Route) Upgrade(typ string) (enabled, set bool) {
-	if r.Forward == nil {
-		return false, false
+	full := m.Value(header.Path)
+	path := match.WithoutQuery(full)
+	rest := full[len(path):]
+	m.SetID(header.XEnvoyOriginalPath, full)
+	if a.RegexRewrite != nil {
+		m.SetID(header.Path, m.Format(func(dst []byte) []byte { return append(a.RegexRewrite.Append(dst, path), rest...) }))
+		return
 	}
-	for _, u := range r.Forward.Upgrades {
-		if u.Type == typ {
-			return u.Enabled, true
-		}
-	}
-	return false, false
+	tail := path[min(r.path.Covers(path), len(path)):]
+	m.SetID(header.Path, m.Concat(a.PrefixRewrite, tail, rest))
 }
-
-// ClusterName chooses the cluster for a request.
-func (r *Route) ClusterName(s *filter.Stream) string { return r.Forward.Cluster }
-
-// RedirectReply is the answer of a Redirect route.
-func (r *Route) RedirectReply(s *filter.Stream) *filter.Reply {
-	return &filter.Reply{Code: r.Redirect.Code}
-}
-
-// DirectReply is the answer of a Direct route.
-func (r *Route) DirectReply(s *filter.Stream) *filter.Reply { return &r.Direct.Reply }
-
-// FinalizeRequest makes of the request head what upstream is to see: rewrites and
-// header mutations of route, virtual host and table.
-func (r *Route) FinalizeRequest(s *filter.Stream) error { return nil }
-
-// FinalizeResponse applies the response mutations.
-func (r *Route) FinalizeResponse(s *filter.Stream) error { return nil }
-
-// ParseRetryOn reads a comma-separated list of retry conditions; unknown ones are ignored.
-func ParseRetryOn(list string) RetryOn { return 0 }
-
-// ParseCodes reads a comma-separated list of status codes; what is none is ignored.
-func ParseCodes(list string) []int { return nil }

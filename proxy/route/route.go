@@ -5,6 +5,9 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/match"
+	"github.com/mecha-mesh/mecha/proxy/mutate"
 )
 
 // Kind is what a route does.
@@ -18,26 +21,37 @@ const (
 )
 
 // Route is one route of a virtual host, compiled: immutable, shared by all streams.
-// It implements filter.Route.
+// It implements filter.Route. A route with weighted clusters is a Route for each
+// cluster; which one is decided when the route is matched.
 type Route struct {
 	RouteName   string
 	VirtualHost *VirtualHost
 	Kind        Kind
-	Forward     *ForwardAction
-	Redirect    *RedirectAction
-	Direct      *DirectAction
+	Forward     *ForwardAction  // of a Forward
+	Redirect    *RedirectAction // of a Redirect
+	Direct      *DirectAction   // of a Direct
 	StatPrefix  string
 
-	RequestMutations, ResponseMutations []*Mutations // in the order in which they apply
-	overrides                           []override
-	disabled                            []slotFlag
+	// RequestMutations and ResponseMutations are in the order in which they apply.
+	RequestMutations, ResponseMutations []*mutate.Headers
+	// Overrides are the per-filter configurations, those of less specific levels first.
+	PerFilter []PerFilter
+
+	path  match.Path // what of the path a prefix rewrite replaces
+	reply filter.Reply
+}
+
+// PerFilter is what one level says about one filter (typed_per_filter_config).
+type PerFilter struct {
+	Slot     filter.Slot
+	Config   any  // as filter.Parser.Override returned it; nil: none
+	Disabled bool // false switches on a filter that is off in its chain
 }
 
 // ForwardAction sends the request to a cluster (RouteAction).
 type ForwardAction struct {
-	Cluster       string // one of these three is set
+	Cluster       string // one of these two is set
 	ClusterHeader string // lower case
-	Weighted      *WeightedClusters
 
 	NotFoundCode int // cluster_not_found_response_code: 503 unless set
 	Priority     cluster.Priority
@@ -48,12 +62,13 @@ type ForwardAction struct {
 	MaxStreamDuration time.Duration // 0 is never
 	Retry             *RetryPolicy  // nil is none
 
-	HostRewrite       string // host_rewrite_literal
-	HostRewriteHeader string
-	AutoHostRewrite   bool
-	AppendXFH         bool // append_x_forwarded_host
+	HostRewrite       string              // host_rewrite_literal
+	HostRewriteHeader string              // host_rewrite_header, lower case
+	HostRewritePath   *match.Substitution // host_rewrite_path_regex, on the path
+	AutoHostRewrite   bool                // auto_host_rewrite: the router calls RewriteHost
+	AppendXFH         bool                // append_x_forwarded_host
 	PrefixRewrite     string
-	matchedPrefix     int // bytes of the path that PrefixRewrite replaces; -1: all of it
+	RegexRewrite      *match.Substitution
 
 	Upgrades []Upgrade
 	// ConnectTerminate answers CONNECT itself and sends the payload as raw TCP (connect_config).
@@ -71,51 +86,100 @@ type Upgrade struct {
 
 // RedirectAction answers with another location (RedirectAction).
 type RedirectAction struct {
-	Code          int
-	Scheme, Host  string
-	HTTPS         bool
-	Port          uint32
-	Path, Prefix  string
-	StripQuery    bool
-	matchedPrefix int
+	Code         int    // 301 unless set
+	Scheme       string // scheme_redirect, "https" for https_redirect; "": the request's
+	Host         string // host_redirect; "": the request's
+	Port         uint32 // port_redirect; 0: that of the host
+	Path         string // path_redirect, maybe with a query
+	Prefix       string // prefix_rewrite
+	RegexRewrite *match.Substitution
+	StripQuery   bool
 }
 
 // DirectAction answers by itself (DirectResponseAction).
 type DirectAction struct {
-	Reply filter.Reply
+	Code int
+	Body string
 }
 
-// RetryPolicy says when a request is tried again (RetryPolicy).
-type RetryPolicy struct {
-	On                 RetryOn
-	Retries            uint32 // num_retries, 1 unless set
-	PerTry, PerTryIdle time.Duration
-	Base, Max          time.Duration // back-off: 25 ms and ten times Base unless set
-	Codes              []int         // retriable_status_codes
-	PreviousHosts      bool          // retry_host_predicate
-	HostAttempts       int           // host_selection_retry_max_attempts, 1 unless set
-	RetriableHeaders   []func(get func(name string) (string, bool)) bool
+// Name implements filter.Route.
+func (r *Route) Name() string { return r.RouteName }
+
+// Override implements filter.Route.
+func (r *Route) Override(s filter.Slot) any {
+	for i := len(r.PerFilter) - 1; i >= 0; i-- {
+		if p := &r.PerFilter[i]; p.Slot == s && p.Config != nil {
+			return p.Config
+		}
+	}
+	return nil
 }
 
-// RetryOn is a set of retry conditions.
-type RetryOn uint32
+// Overrides implements filter.Route.
+func (r *Route) Overrides(s filter.Slot, yield func(any) bool) {
+	for i := range r.PerFilter {
+		if p := &r.PerFilter[i]; p.Slot == s && p.Config != nil && !yield(p.Config) {
+			return
+		}
+	}
+}
 
-// The conditions.
-const (
-	On5xx RetryOn = 1 << iota
-	OnGatewayError
-	OnReset
-	OnResetBeforeRequest
-	OnConnectFailure
-	OnEnvoyRatelimited
-	OnRetriable4xx
-	OnRefusedStream
-	OnRetriableStatusCodes
-	OnRetriableHeaders
-	OnHTTP3PostConnectFailure
-	OnCancelled
-	OnDeadlineExceeded
-	OnInternal
-	OnResourceExhausted
-	OnUnavailable
-)
+// Disabled implements filter.Route.
+func (r *Route) Disabled(s filter.Slot) (disabled, set bool) {
+	for i := len(r.PerFilter) - 1; i >= 0; i-- {
+		if r.PerFilter[i].Slot == s {
+			return r.PerFilter[i].Disabled, true
+		}
+	}
+	return false, false
+}
+
+// Upgrade says whether the route has a say in that type of upgrade.
+func (r *Route) Upgrade(typ string) (enabled, set bool) {
+	if r.Forward == nil {
+		return false, false
+	}
+	for _, u := range r.Forward.Upgrades {
+		if u.Type == typ {
+			return u.Enabled, true
+		}
+	}
+	return false, false
+}
+
+// ClusterName returns the cluster for a request, "" if the request does not name one.
+// The string is lent as long as the request head is.
+func (r *Route) ClusterName(s *filter.Stream) string {
+	if h := r.Forward.ClusterHeader; h != "" {
+		return s.Request.Get(h)
+	}
+	return r.Forward.Cluster
+}
+
+// DirectReply is the answer of a Direct route. It is shared and not to be changed.
+func (r *Route) DirectReply(*filter.Stream) *filter.Reply { return &r.reply }
+
+// RedirectReply is the answer of a Redirect route. It is shared and not to be changed.
+func (r *Route) RedirectReply(*filter.Stream) *filter.Reply { return &r.reply }
+
+// complete makes what of the route does not depend on the request.
+func (r *Route) complete() {
+	switch r.Kind {
+	case Direct:
+		r.reply = filter.Reply{Code: r.Direct.Code, Body: r.Direct.Body, Details: "direct_response"}
+	case Redirect:
+		r.reply = filter.Reply{Code: r.Redirect.Code, Details: "direct_response"}
+	default:
+		return
+	}
+	r.reply.Modify = r.modifyReply
+}
+
+func (r *Route) modifyReply(s *filter.Stream) {
+	if r.Kind == Redirect {
+		s.Response.SetID(header.Location, r.location(s))
+	}
+	for _, h := range r.ResponseMutations {
+		h.Apply(&s.Response, s)
+	}
+}

@@ -259,9 +259,7 @@ func prefixes(list []*corev3.CidrRange) (out []netip.Prefix, err error) {
 	return out, nil
 }
 
-func listenerLogs(pb *listenerv3.Listener, _ *l4.Spec, _ *filter.Parser) error {
-	if len(pb.AccessLog) > 0 {
-		return filter.At("access_log", errors.New("this build does not support access logs of a listener"))
-	}
-	return nil
+func listenerLogs(pb *listenerv3.Listener, spec *l4.Spec, _ *filter.Parser) (err error) {
+	spec.Logs, err = fromproto.AccessLogs(pb.AccessLog)
+	return err
 }

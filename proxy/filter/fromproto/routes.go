@@ -3,60 +3,258 @@ package fromproto
 import (
 	"errors"
 	"fmt"
-	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/mutate"
 	"github.com/mecha-mesh/mecha/proxy/route"
 )
+
+// tableFields is what of RouteConfiguration this build obeys. What is ignored is
+// about statistics and shadow traffic, or checks that xDS makes elsewhere: requests
+// take the same way without it.
+func tableFields() Fields {
+	return Fields{
+		Used: []string{
+			"name", "virtual_hosts", "response_headers_to_add", "response_headers_to_remove", "request_headers_to_add",
+			"request_headers_to_remove", "most_specific_header_mutations_wins", "validate_clusters",
+			"max_direct_response_body_size_bytes", "ignore_port_in_host_matching", "typed_per_filter_config", "metadata",
+		},
+		Ignored: []string{"request_mirror_policies"},
+	}
+}
+
+// hostFields is tableFields for VirtualHost.
+func hostFields() Fields {
+	return Fields{
+		Used: []string{
+			"name", "domains", "routes", "require_tls", "request_headers_to_add", "request_headers_to_remove",
+			"response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config",
+			"include_request_attempt_count", "include_attempt_count_in_response", "retry_policy",
+			"per_request_buffer_limit_bytes", "request_body_buffer_limit", "metadata",
+		},
+		Ignored: []string{"virtual_clusters", "rate_limits", "cors", "request_mirror_policies", "include_is_timeout_retry_header"},
+	}
+}
+
+// maxDirectBody is how long the body of a direct response may be unless
+// max_direct_response_body_size_bytes says otherwise.
+const maxDirectBody = 4096
+
+// tableBuilder converts one RouteConfiguration.
+type tableBuilder struct {
+	p            *filter.Parser
+	bodyLimit    int
+	specificWins bool // most_specific_header_mutations_wins
+	table        level
+}
+
+// hostBuilder converts one virtual host.
+type hostBuilder struct {
+	*tableBuilder
+	pb    *routev3.VirtualHost
+	host  level
+	retry *route.RetryPolicy
+}
+
+// level is what table, virtual host, route and weighted cluster each may have.
+type level struct {
+	request, response *mutate.Headers
+	perFilter         []route.PerFilter
+}
+
+// leveled is any of the four messages.
+type leveled interface {
+	GetRequestHeadersToAdd() []*corev3.HeaderValueOption
+	GetRequestHeadersToRemove() []string
+	GetResponseHeadersToAdd() []*corev3.HeaderValueOption
+	GetResponseHeadersToRemove() []string
+	GetTypedPerFilterConfig() map[string]*anypb.Any
+}
+
+func (b *tableBuilder) level(pb leveled) (l level, err error) {
+	if l.request, err = Mutations(requestFields, pb.GetRequestHeadersToAdd(), pb.GetRequestHeadersToRemove()); err != nil {
+		return l, err
+	}
+	if l.response, err = Mutations(responseFields, pb.GetResponseHeadersToAdd(), pb.GetResponseHeadersToRemove()); err != nil {
+		return l, err
+	}
+	l.perFilter, err = perFilter(pb.GetTypedPerFilterConfig(), b.p)
+	return l, err
+}
 
 // Routes compiles a RouteConfiguration. It is what Parser.Routes is set to.
 func Routes(raw []byte, p *filter.Parser) (filter.RouteTable, error) {
 	var pb routev3.RouteConfiguration
-	if err := proto.Unmarshal(raw, &pb); err != nil {
-		return nil, fmt.Errorf("route_config: %w", err)
+	if err := Unmarshal(raw, &pb); err != nil {
+		return nil, err
+	}
+	t, err := routes(&pb, p)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func routes(pb *routev3.RouteConfiguration, p *filter.Parser) (*route.Table, error) {
+	if err := Check(pb, p, tableFields()); err != nil {
+		return nil, err
+	}
+	b := &tableBuilder{p: p, bodyLimit: maxDirectBody, specificWins: pb.MostSpecificHeaderMutationsWins}
+	if v := pb.MaxDirectResponseBodySizeBytes; v != nil {
+		b.bodyLimit = int(v.Value)
+	}
+	var err error
+	if b.table, err = b.level(pb); err != nil {
+		return nil, err
 	}
 	var hosts []*route.VirtualHost
 	for i, v := range pb.VirtualHosts {
-		vh := &route.VirtualHost{Name: v.Name, Domains: v.Domains}
-		for j, r := range v.Routes {
-			e, err := routeEntry(r)
-			if err != nil {
-				return nil, filter.AtIndex("virtual_hosts", i, filter.AtIndex("routes", j, err))
-			}
-			vh.Routes = append(vh.Routes, e)
+		vh, err := b.virtualHost(v)
+		if err != nil {
+			return nil, filter.AtIndex("virtual_hosts", i, err)
 		}
 		hosts = append(hosts, vh)
 	}
-	return route.NewTable(pb.Name, hosts), nil
+	return route.NewTable(pb.Name, hosts, route.Options{IgnorePort: pb.IgnorePortInHostMatching})
 }
 
-func routeEntry(pb *routev3.Route) (e route.Entry, err error) {
-	switch m := pb.GetMatch().GetPathSpecifier().(type) {
-	case *routev3.RouteMatch_Prefix:
-		e.Match.Prefix = m.Prefix
-	case *routev3.RouteMatch_Path:
-		e.Match.Path = m.Path
-	default:
-		return e, filter.At("match", fmt.Errorf("this build does not support %T", m))
+func (b *tableBuilder) virtualHost(pb *routev3.VirtualHost) (*route.VirtualHost, error) {
+	if err := Check(pb, b.p, hostFields()); err != nil {
+		return nil, err
 	}
-	r := &route.Route{RouteName: pb.Name}
-	e.Route = r
+	h := &hostBuilder{tableBuilder: b, pb: pb}
+	var err error
+	if h.host, err = b.level(pb); err != nil {
+		return nil, err
+	}
+	if h.retry, err = retryPolicy(pb.RetryPolicy, b.p); err != nil {
+		return nil, filter.At("retry_policy", err)
+	}
+	vh := &route.VirtualHost{Name: pb.Name, Domains: pb.Domains, RequireTLS: route.RequireTLS(pb.RequireTls)}
+	for i, r := range pb.Routes {
+		e, err := h.entry(r)
+		if err != nil {
+			return nil, filter.AtIndex("routes", i, err)
+		}
+		vh.Routes = append(vh.Routes, e)
+	}
+	return vh, nil
+}
+
+func routeFields() Fields {
+	return Fields{
+		Used: []string{
+			"name", "match", "route", "redirect", "direct_response", "metadata", "typed_per_filter_config",
+			"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
+			"per_request_buffer_limit_bytes", "request_body_buffer_limit", "stat_prefix",
+		},
+		Ignored: []string{"decorator", "tracing"},
+	}
+}
+
+// entry converts a Route.
+func (b *hostBuilder) entry(pb *routev3.Route) (e route.Entry, err error) {
+	if err := Check(pb, b.p, routeFields()); err != nil {
+		return e, err
+	}
+	if e.Match, err = routeMatch(pb.GetMatch(), b.p); err != nil {
+		return e, filter.At("match", err)
+	}
+	own, err := b.level(pb)
+	if err != nil {
+		return e, err
+	}
+	r := &route.Route{RouteName: pb.Name, StatPrefix: pb.StatPrefix}
+	b.assemble(r, own)
 	switch a := pb.Action.(type) {
 	case *routev3.Route_Route:
-		r.Forward = &route.ForwardAction{Cluster: a.Route.GetCluster(), Timeout: 15 * time.Second}
-		if d := a.Route.Timeout; d != nil {
-			r.Forward.Timeout = d.AsDuration()
+		if r.Forward, err = b.forward(a.Route, pb); err != nil {
+			return e, filter.At("route", err)
+		}
+		if w := a.Route.GetWeightedClusters(); w != nil {
+			e.Weighted, err = b.weighted(w, r, own)
+			return e, filter.At("route.weighted_clusters", err)
+		}
+	case *routev3.Route_Redirect:
+		r.Kind = route.Redirect
+		if r.Redirect, err = redirect(a.Redirect, b.p); err != nil {
+			return e, filter.At("redirect", err)
 		}
 	case *routev3.Route_DirectResponse:
 		r.Kind = route.Direct
-		r.Direct = &route.DirectAction{Reply: filter.Reply{
-			Code: int(a.DirectResponse.Status), Body: a.DirectResponse.GetBody().GetInlineString(), Details: "direct_response",
-		}}
+		if r.Direct, err = b.direct(a.DirectResponse); err != nil {
+			return e, filter.At("direct_response", err)
+		}
+	case nil:
+		return e, errors.New("one of route, redirect, direct_response must be set")
 	default:
-		return e, errors.New("an action is required")
+		return e, fmt.Errorf("this build does not support the action %T", a)
 	}
+	e.Route = r
 	return e, nil
+}
+
+// assemble gives r what the levels above it and its own ones say.
+func (b *hostBuilder) assemble(r *route.Route, own ...level) {
+	levels := append([]level{b.table, b.host}, own...)
+	r.RequestMutations, r.ResponseMutations, r.PerFilter = nil, nil, nil
+	for _, l := range levels {
+		r.PerFilter = append(r.PerFilter, l.perFilter...)
+	}
+	for i := range levels {
+		l := levels[i]
+		if !b.specificWins {
+			l = levels[len(levels)-1-i] // the least specific level has the last word
+		}
+		if l.request != nil {
+			r.RequestMutations = append(r.RequestMutations, l.request)
+		}
+		if l.response != nil {
+			r.ResponseMutations = append(r.ResponseMutations, l.response)
+		}
+	}
+}
+
+func (b *hostBuilder) direct(pb *routev3.DirectResponseAction) (*route.DirectAction, error) {
+	if err := Check(pb, b.p, Fields{Used: []string{"status", "body"}}); err != nil {
+		return nil, err
+	}
+	d := &route.DirectAction{Code: int(pb.Status)}
+	if pb.Body == nil {
+		return d, nil
+	}
+	var err error
+	d.Body, err = Bytes(pb.Body, b.bodyLimit)
+	return d, filter.At("body", err)
+}
+
+// redirectCodes are those of RedirectResponseCode, in the order of the enum.
+var redirectCodes = [...]int{301, 302, 303, 307, 308}
+
+func redirect(pb *routev3.RedirectAction, p *filter.Parser) (*route.RedirectAction, error) {
+	err := Check(pb, p, Fields{Used: []string{
+		"https_redirect", "scheme_redirect", "host_redirect", "port_redirect", "path_redirect", "prefix_rewrite",
+		"regex_rewrite", "response_code", "strip_query",
+	}})
+	if err != nil {
+		return nil, err
+	}
+	if c := pb.ResponseCode; c < 0 || int(c) >= len(redirectCodes) {
+		return nil, filter.At("response_code", fmt.Errorf("this build does not know %d", c))
+	}
+	r := &route.RedirectAction{
+		Code: redirectCodes[pb.ResponseCode], Scheme: pb.GetSchemeRedirect(), Host: pb.HostRedirect, Port: pb.PortRedirect,
+		Path: pb.GetPathRedirect(), Prefix: pb.GetPrefixRewrite(), StripQuery: pb.StripQuery,
+	}
+	if pb.GetHttpsRedirect() {
+		r.Scheme = "https"
+	}
+	if re := pb.GetRegexRewrite(); re != nil {
+		r.RegexRewrite, err = Substitution(re)
+	}
+	return r, filter.At("regex_rewrite", err)
 }

@@ -1,0 +1,107 @@
+package fromproto
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+)
+
+// Bytes reads a DataSource of at most limit bytes: inline, from a file, or from the
+// environment. Files are read now; a watched_directory is refused.
+func Bytes(pb *corev3.DataSource, limit int) (string, error) {
+	if pb.GetWatchedDirectory() != nil {
+		return "", filter.At("watched_directory", errors.New("this build does not watch data sources"))
+	}
+	var text, at string
+	switch s := pb.GetSpecifier().(type) {
+	case *corev3.DataSource_InlineString:
+		text, at = s.InlineString, "inline_string"
+	case *corev3.DataSource_InlineBytes:
+		text, at = string(s.InlineBytes), "inline_bytes"
+	case *corev3.DataSource_Filename:
+		return readFile(s.Filename, limit)
+	case *corev3.DataSource_EnvironmentVariable:
+		v, ok := os.LookupEnv(s.EnvironmentVariable)
+		if !ok {
+			return "", filter.At("environment_variable", fmt.Errorf("%s is not set", s.EnvironmentVariable))
+		}
+		text, at = v, "environment_variable"
+	case nil:
+		return "", errors.New("one of filename, inline_bytes, inline_string, environment_variable must be set")
+	default:
+		return "", fmt.Errorf("this build does not support %T", s)
+	}
+	if len(text) > limit {
+		return "", filter.At(at, tooLarge(int64(len(text)), limit))
+	}
+	return text, nil
+}
+
+func tooLarge(n int64, limit int) error {
+	return fmt.Errorf("has %d bytes, more than the %d that are allowed", n, limit)
+}
+
+func readFile(path string, limit int) (string, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > int64(limit) {
+		err = tooLarge(info.Size(), limit)
+	}
+	if err != nil {
+		return "", filter.At("filename", err)
+	}
+	b, err := os.ReadFile(path)
+	if err == nil && len(b) > limit { // it has grown, or is no regular file
+		err = tooLarge(int64(len(b)), limit)
+	}
+	return string(b), filter.At("filename", err)
+}
+
+// maxFormat is how long a format from a data source may be.
+const maxFormat = 1 << 20
+
+// Format converts a SubstitutionFormatString.
+func Format(pb *corev3.SubstitutionFormatString) (*accesslog.Format, error) {
+	for i, f := range pb.GetFormatters() {
+		c, err := Any(f.GetTypedConfig())
+		if err != nil {
+			return nil, filter.AtIndex("formatters", i, filter.At("typed_config", err))
+		}
+		if !knownFormatter(c.Type) {
+			return nil, filter.AtIndex("formatters", i, filter.At("typed_config", fmt.Errorf("this build does not support the formatter %q", c.Type)))
+		}
+	}
+	o := accesslog.Options{OmitEmpty: pb.GetOmitEmptyValues()}
+	switch f := pb.GetFormat().(type) {
+	case *corev3.SubstitutionFormatString_TextFormat:
+		out, err := accesslog.CompileText(f.TextFormat, o)
+		return out, filter.At("text_format", err)
+	case *corev3.SubstitutionFormatString_TextFormatSource:
+		text, err := Bytes(f.TextFormatSource, maxFormat)
+		if err != nil {
+			return nil, filter.At("text_format_source", err)
+		}
+		out, err := accesslog.CompileText(text, o)
+		return out, filter.At("text_format_source", err)
+	case *corev3.SubstitutionFormatString_JsonFormat:
+		return accesslog.CompileJSON(f.JsonFormat.AsMap(), o)
+	case nil:
+		return nil, errors.New("one of text_format, json_format, text_format_source must be set")
+	default:
+		return nil, fmt.Errorf("this build does not support %T", f)
+	}
+}
+
+// knownFormatter names the formatter extensions whose operators are always there.
+func knownFormatter(typ string) bool {
+	switch typ {
+	case "envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery",
+		"envoy.extensions.formatter.metadata.v3.Metadata":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,222 @@
+package fromproto
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/match"
+	"github.com/mecha-mesh/mecha/proxy/route"
+)
+
+// actionFields is what of RouteAction this build obeys. What is ignored are shadow
+// traffic, rate limits and CORS without their filters, gRPC's own time limits, early
+// data of TLS, and hashes and metadata for load balancers that are refused by name.
+func actionFields() Fields {
+	return Fields{
+		Used: []string{
+			"cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite",
+			"regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "host_rewrite_path_regex",
+			"append_x_forwarded_host", "timeout", "idle_timeout", "retry_policy", "priority", "upgrade_configs",
+			"max_stream_duration",
+		},
+		Ignored: []string{
+			"metadata_match", "request_mirror_policies", "rate_limits", "include_vh_rate_limits", "hash_policy", "cors",
+			"max_grpc_timeout", "grpc_timeout_offset", "early_data_policy", "flush_timeout",
+		},
+	}
+}
+
+// defaultTimeout is that of a route without timeout.
+const defaultTimeout = 15 * time.Second
+
+// forward converts a RouteAction, of the route pb.
+func (b *hostBuilder) forward(a *routev3.RouteAction, pb *routev3.Route) (*route.ForwardAction, error) {
+	if err := Check(a, b.p, actionFields()); err != nil {
+		return nil, err
+	}
+	f := &route.ForwardAction{
+		AppendXFH: a.AppendXForwardedHost, PrefixRewrite: a.PrefixRewrite,
+		AttemptCount: b.pb.IncludeRequestAttemptCount, AttemptCountBack: b.pb.IncludeAttemptCountInResponse,
+		RetryBufferLimit: b.bufferLimit(pb), NotFoundCode: notFoundCode(a.ClusterNotFoundResponseCode),
+	}
+	switch c := a.ClusterSpecifier.(type) {
+	case *routev3.RouteAction_Cluster:
+		f.Cluster = c.Cluster
+	case *routev3.RouteAction_ClusterHeader:
+		f.ClusterHeader = match.HeaderName(c.ClusterHeader)
+	case *routev3.RouteAction_WeightedClusters:
+	case nil:
+		return nil, errors.New("one of cluster, cluster_header, weighted_clusters must be set")
+	default:
+		return nil, fmt.Errorf("this build does not support the cluster specifier %T", c)
+	}
+	if a.Priority == corev3.RoutingPriority_HIGH {
+		f.Priority = cluster.High
+	}
+	for _, step := range []func(*routev3.RouteAction, *route.ForwardAction) error{hostRewrite, pathRewrite, actionTimeouts, upgrades} {
+		if err := step(a, f); err != nil {
+			return nil, err
+		}
+	}
+	f.Retry = b.retry
+	if a.RetryPolicy != nil {
+		var err error
+		if f.Retry, err = retryPolicy(a.RetryPolicy, b.p); err != nil {
+			return nil, filter.At("retry_policy", err)
+		}
+	}
+	return f, nil
+}
+
+// bufferLimit is how much of a request body is kept for a retry; that of the route
+// wins, 0 is none.
+func (b *hostBuilder) bufferLimit(pb *routev3.Route) int {
+	limit := uint64(0)
+	switch {
+	case pb.RequestBodyBufferLimit != nil:
+		limit = pb.RequestBodyBufferLimit.Value
+	case pb.PerRequestBufferLimitBytes != nil: //nolint:staticcheck // deprecated, still sent
+		limit = uint64(pb.PerRequestBufferLimitBytes.Value) //nolint:staticcheck // as above
+	case b.pb.RequestBodyBufferLimit != nil:
+		limit = b.pb.RequestBodyBufferLimit.Value
+	case b.pb.PerRequestBufferLimitBytes != nil: //nolint:staticcheck // as above
+		limit = uint64(b.pb.PerRequestBufferLimitBytes.Value) //nolint:staticcheck // as above
+	}
+	return int(min(limit, math.MaxInt32))
+}
+
+func notFoundCode(c routev3.RouteAction_ClusterNotFoundResponseCode) int {
+	switch c {
+	case routev3.RouteAction_NOT_FOUND:
+		return 404
+	case routev3.RouteAction_INTERNAL_SERVER_ERROR:
+		return 500
+	}
+	return 503
+}
+
+func hostRewrite(a *routev3.RouteAction, f *route.ForwardAction) (err error) {
+	switch h := a.HostRewriteSpecifier.(type) {
+	case nil:
+	case *routev3.RouteAction_HostRewriteLiteral:
+		f.HostRewrite = h.HostRewriteLiteral
+	case *routev3.RouteAction_AutoHostRewrite:
+		f.AutoHostRewrite = h.AutoHostRewrite.GetValue()
+	case *routev3.RouteAction_HostRewriteHeader:
+		f.HostRewriteHeader = match.HeaderName(h.HostRewriteHeader)
+	case *routev3.RouteAction_HostRewritePathRegex:
+		f.HostRewritePath, err = Substitution(h.HostRewritePathRegex)
+		return filter.At("host_rewrite_path_regex", err)
+	default:
+		return fmt.Errorf("this build does not support the host rewrite %T", h)
+	}
+	return nil
+}
+
+func pathRewrite(a *routev3.RouteAction, f *route.ForwardAction) (err error) {
+	if a.RegexRewrite == nil {
+		return nil
+	}
+	if a.PrefixRewrite != "" {
+		return filter.At("regex_rewrite", errors.New("cannot be set together with prefix_rewrite"))
+	}
+	f.RegexRewrite, err = Substitution(a.RegexRewrite)
+	return filter.At("regex_rewrite", err)
+}
+
+func actionTimeouts(a *routev3.RouteAction, f *route.ForwardAction) (err error) {
+	if f.Timeout, err = Duration(a.Timeout, defaultTimeout); err != nil {
+		return filter.At("timeout", err)
+	}
+	f.IdleTimeoutSet = a.IdleTimeout != nil
+	if f.IdleTimeout, err = Duration(a.IdleTimeout, 0); err != nil {
+		return filter.At("idle_timeout", err)
+	}
+	f.MaxStreamDuration, err = Duration(a.GetMaxStreamDuration().GetMaxStreamDuration(), 0)
+	return filter.At("max_stream_duration.max_stream_duration", err)
+}
+
+func upgrades(a *routev3.RouteAction, f *route.ForwardAction) error {
+	seen := map[string]bool{}
+	for i, u := range a.UpgradeConfigs {
+		typ := strings.ToLower(u.UpgradeType)
+		if seen[typ] {
+			return filter.AtIndex("upgrade_configs", i, fmt.Errorf("there is already a configuration for the upgrade %q", u.UpgradeType))
+		}
+		seen[typ] = true
+		if c := u.ConnectConfig; c != nil {
+			if typ != "connect" {
+				return filter.AtIndex("upgrade_configs", i, filter.At("connect_config", errors.New("is for the upgrade type CONNECT only")))
+			}
+			if c.ProxyProtocolConfig != nil || c.AllowPost {
+				return filter.AtIndex("upgrade_configs", i, filter.At("connect_config", errors.New("this build supports neither proxy_protocol_config nor allow_post")))
+			}
+			f.ConnectTerminate = true
+		}
+		f.Upgrades = append(f.Upgrades, route.Upgrade{Type: typ, Enabled: u.Enabled == nil || u.Enabled.Value})
+	}
+	return nil
+}
+
+// weighted makes a route for each cluster. base is the route without a cluster, own
+// what it says itself.
+func (b *hostBuilder) weighted(w *routev3.WeightedCluster, base *route.Route, own level) (*route.Weighted, error) {
+	err := Check(w, b.p, Fields{Used: []string{"clusters", "total_weight", "header_name", "runtime_key_prefix"}})
+	if err != nil {
+		return nil, err
+	}
+	var routes []*route.Route
+	var weights []uint32
+	for i, c := range w.Clusters {
+		r, err := b.weightedRoute(c, base, own)
+		if err != nil {
+			return nil, filter.AtIndex("clusters", i, err)
+		}
+		routes, weights = append(routes, r), append(weights, c.GetWeight().GetValue())
+	}
+	name := ""
+	if h := w.GetHeaderName(); h != "" {
+		name = match.HeaderName(h)
+	}
+	out, err := route.NewWeighted(routes, weights, name)
+	return out, filter.At("clusters", err)
+}
+
+func (b *hostBuilder) weightedRoute(c *routev3.WeightedCluster_ClusterWeight, base *route.Route, own level) (*route.Route, error) {
+	err := Check(c, b.p, Fields{
+		Used: []string{
+			"name", "cluster_header", "weight", "request_headers_to_add", "request_headers_to_remove",
+			"response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config", "host_rewrite_literal",
+		},
+		Ignored: []string{"metadata_match"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if (c.Name == "") == (c.ClusterHeader == "") {
+		return nil, filter.At("name", errors.New("exactly one of name and cluster_header must be set"))
+	}
+	l, err := b.level(c)
+	if err != nil {
+		return nil, err
+	}
+	r, f := *base, *base.Forward
+	f.Cluster = c.Name
+	if c.ClusterHeader != "" {
+		f.ClusterHeader = match.HeaderName(c.ClusterHeader)
+	}
+	if h := c.GetHostRewriteLiteral(); h != "" {
+		f.HostRewrite, f.AutoHostRewrite, f.HostRewriteHeader, f.HostRewritePath = h, false, "", nil
+	}
+	r.Forward = &f
+	b.assemble(&r, own, l)
+	return &r, nil
+}

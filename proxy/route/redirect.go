@@ -1,0 +1,78 @@
+package route
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/match"
+)
+
+// location is where a redirect sends the client.
+func (r *Route) location(s *filter.Stream) string {
+	a, m := r.Redirect, &s.Request
+	return s.Response.Format(func(dst []byte) []byte {
+		scheme := a.Scheme
+		if scheme == "" {
+			scheme = m.Value(header.Scheme)
+		}
+		dst = append(append(dst, scheme...), "://"...)
+		if a.Host != "" {
+			dst = append(dst, a.Host...)
+		} else {
+			dst = append(dst, redirectHost(s, scheme, a.Port != 0)...)
+		}
+		if a.Port != 0 {
+			dst = strconv.AppendUint(append(dst, ':'), uint64(a.Port), 10)
+		}
+		return r.appendRedirectPath(dst, m.Value(header.Path))
+	})
+}
+
+// redirectHost is the request's host, without its port if there is another one, or
+// if it was the default port of a scheme that changes.
+func redirectHost(s *filter.Stream, scheme string, newPort bool) string {
+	host := s.Request.Value(header.Authority)
+	i := portStart(host)
+	if i < 0 {
+		return host
+	}
+	was := s.Request.Value(header.XForwardedProto)
+	if newPort || scheme != was && (was == "https" && host[i:] == ":443" || was == "http" && host[i:] == ":80") {
+		return host[:i]
+	}
+	return host
+}
+
+// portStart is the position of the colon before a port, -1 if there is none.
+func portStart(host string) int {
+	i := strings.LastIndexByte(host, ':')
+	if i >= 0 && strings.HasPrefix(host, "[") && host[i-1] != ']' {
+		return -1
+	}
+	return i
+}
+
+func (r *Route) appendRedirectPath(dst []byte, full string) []byte {
+	a := r.Redirect
+	path := match.WithoutQuery(full)
+	rest := full[len(path):] // query and fragment
+	if a.StripQuery {
+		rest = ""
+	}
+	switch {
+	case a.Path != "":
+		dst = append(dst, a.Path...)
+		if strings.Contains(a.Path, "?") {
+			return dst // its own query wins
+		}
+	case a.RegexRewrite != nil:
+		dst = a.RegexRewrite.Append(dst, path)
+	case a.Prefix != "":
+		dst = append(append(dst, a.Prefix...), path[min(r.path.Covers(path), len(path)):]...)
+	default:
+		dst = append(dst, path...)
+	}
+	return append(dst, rest...)
+}
