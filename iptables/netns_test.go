@@ -150,16 +150,14 @@ func (s *space) listen(port uint16, transparent bool) *mouth {
 				return
 			}
 			dst, err := OriginalDst(conn)
-			if err == nil {
-				_, err = conn.Write([]byte{'.'})
-			}
-			if err != nil {
-				s.t.Error(err)
-			}
 			from := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 			m.got <- arrival{
 				port: port, wanted: dst, from: netip.AddrPortFrom(from.Addr().Unmap(), from.Port()),
 				release: func() { conn.Close() },
+			}
+			// The client has its answer only after the arrival is on record.
+			if _, werr := conn.Write([]byte{'.'}); err != nil || werr != nil {
+				s.t.Error(err, werr)
 			}
 		}
 	}()
