@@ -61,6 +61,7 @@ var layers = []layer{
 	{"iptables", nil, "rules don't know the proxy"},
 	{"cmd", []string{"proxy", "xds", "filters", "iptables", "examples"}, "the only place that wires everything"},
 	{"bench", []string{"proxy", "xds"}, "drives binaries from outside"},
+	{"e2e", []string{"xds"}, "drives whole programs from outside; only the control plane for tests is linked"},
 	{"examples", nil, "programs without mesh code in them"},
 	{"oracle", []string{"proxy", "xds", "filters", "cmd"}, "compares whole programs"},
 }
