@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
@@ -42,8 +43,8 @@ type Config struct {
 	// Jitter lengthens MaxDuration by up to that share of it, in percent.
 	Jitter       float64
 	HashSourceIP bool // hash_policy: source_ip
-	// Logs are called when a connection has ended.
-	Logs []func(*filter.Conn)
+	// Logs are written when a connection has ended.
+	Logs []accesslog.Spec
 }
 
 // Weighted is a cluster and its share of the connections.
@@ -70,13 +71,19 @@ type counters struct {
 type proxy struct {
 	c        *Config
 	s        *counters
+	logs     *accesslog.Set
 	clusters cluster.Source
 }
 
 func newFactory(c *Config, env filter.Env) (func() filter.Network, error) {
+	logs, err := accesslog.OpenSet(c.Logs, env.Logs)
+	if err != nil {
+		return nil, err
+	}
+	env.OnRetire(logs.Close)
 	s, release := stats.Shared[counters](env.Stats, "tcp", "envoy_tcp_prefix", c.StatPrefix)
 	env.OnRetire(release)
-	p := &proxy{c: c, s: s, clusters: env.Clusters}
+	p := &proxy{c: c, s: s, logs: logs, clusters: env.Clusters}
 	return func() filter.Network { return &session{proxy: p} }, nil
 }
 
@@ -277,7 +284,7 @@ func hashIP(a netip.Addr) uint64 {
 
 // OnClose implements filter.ConnCloser.
 func (s *session) OnClose(c *filter.Conn, _ error) {
-	for _, log := range s.c.Logs {
-		log(c)
+	if s.logs != nil {
+		s.logs.Log(c.LogEntry())
 	}
 }

@@ -69,9 +69,11 @@ func (m *Manager) leave(l *Listener) {
 // retire lets go of the chains that the new version of a listener does not have.
 func (l *Listener) retire(before, now *config) {
 	m := l.m
+	l.logging.Lock()
 	for _, f := range slices.Backward(before.retire) {
 		f()
 	}
+	l.logging.Unlock()
 	for _, c := range before.chains {
 		if slices.Contains(now.chains, c) {
 			continue

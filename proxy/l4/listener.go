@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,7 +32,8 @@ type Listener struct {
 	// draining tells connections to come, too, to finish what is under way.
 	draining atomic.Bool
 
-	socks []*acceptor // guarded by m.mu
+	logging sync.RWMutex // held for writing while the logs of an old version are closed
+	socks   []*acceptor  // guarded by m.mu
 }
 
 // config is one version of a listener, compiled.
@@ -157,7 +159,7 @@ func (l *Listener) release() {
 // for a connection that it has closed.
 func (l *Listener) prepare(c *conn, cfg *config) *conn {
 	if err := l.inspect(c, cfg); err != nil {
-		c.refuse(cfg, err)
+		c.refuse(err)
 		return nil
 	}
 	if cfg.spec.UseOriginalDst {
@@ -173,7 +175,7 @@ func (l *Listener) prepare(c *conn, cfg *config) *conn {
 				return nil
 			}
 			if err := to.inspect(c, cfg); err != nil {
-				c.refuse(cfg, err)
+				c.refuse(err)
 				return nil
 			}
 		}
@@ -249,7 +251,7 @@ func (l *Listener) inspect(c *conn, cfg *config) error {
 }
 
 // refuse closes a connection that has got no chain.
-func (c *conn) refuse(cfg *config, err error) {
+func (c *conn) refuse(err error) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded): // counted
 	case errors.Is(err, io.EOF):
@@ -266,13 +268,16 @@ func (c *conn) refuse(cfg *config, err error) {
 	}
 	_ = c.sock.Close() // nobody is left to tell
 	c.fc.Log.End = time.Since(c.meta.Start)
-	c.emit(cfg)
+	c.l.emit(c)
 	c.l.young.remove(&c.young)
 	c.l.release()
 }
 
-func (c *conn) emit(cfg *config) {
-	if cfg.logs != nil {
+// emit writes the access logs of the newest version.
+func (l *Listener) emit(c *conn) {
+	l.logging.RLock()
+	defer l.logging.RUnlock()
+	if cfg := l.cfg.Load(); cfg.logs != nil {
 		cfg.logs.Log(c.fc.LogEntry())
 	}
 }
@@ -290,19 +295,19 @@ func (l *Listener) choose(c *conn, cfg *config) *conn {
 	}
 	i := cfg.match.find(&c.meta)
 	if i == none {
-		c.refuse(cfg, errNoChain)
+		c.refuse(errNoChain)
 		return nil
 	}
 	ch := cfg.chains[i]
 	if err := ch.build(); err != nil {
 		l.log().Error("a filter chain cannot be used; its connections are closed",
 			slog.String("listener", l.name), slog.String("error", err.Error()))
-		c.refuse(cfg, err)
+		c.refuse(err)
 		return nil
 	}
 	c.ch, c.meta.FilterChain = ch, ch.spec.Name
 	if err := c.handshake(); err != nil {
-		c.refuse(cfg, err)
+		c.refuse(err)
 		return nil
 	}
 	c.set = ch.take()
@@ -351,5 +356,5 @@ func (l *Listener) ended(c *conn) {
 	l.stats.Active.Dec()
 	l.stats.Destroy.Inc()
 	l.stats.Length.Record(uint64(c.fc.Log.End.Milliseconds()))
-	c.emit(l.cfg.Load())
+	l.emit(c)
 }

@@ -25,7 +25,7 @@ type relay struct {
 	both     sync.WaitGroup
 	outRun   func() // made once
 
-	mu    sync.Mutex
+	mu   sync.Mutex
 	over bool // both directions have ended, or one has failed
 	res  filter.RelayResult
 	err  error
