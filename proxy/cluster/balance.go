@@ -1,5 +1,7 @@
 package cluster
 
+import "math"
+
 // healthCount is how many hosts a priority has.
 type healthCount struct{ hosts, healthy, degraded int }
 
@@ -39,8 +41,11 @@ func balanceLoad(counts []healthCount, overprovisioning int, panicThreshold floa
 			l.degraded[firstDegraded] += left
 		}
 	}
-	threshold := min(100, panicThreshold)
-	if threshold <= 0 && available == 0 {
+	threshold := 0.0
+	if panicThreshold > 0 { // a whole number of percent, as Envoy has it
+		threshold = math.Round(min(100, panicThreshold))
+	}
+	if threshold == 0 && available == 0 {
 		l.healthy[0] = 100 // to nobody
 		return l
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,10 +152,10 @@ func TestConnectTimeoutBoundsADial(t *testing.T) {
 // The first address of a host that does not answer costs 300 ms, not the timeout.
 func TestAdditionalAddresses(t *testing.T) {
 	onFakeTime(t, Options{}, func(t *testing.T, m *Manager) {
-		refuse := false
+		var refuse atomic.Bool
 		m.dial = func(ctx context.Context, s *Spec, to meta.Addr) (*netio.Conn, error) {
 			if to.Port() != 3 {
-				if refuse {
+				if refuse.Load() {
 					return nil, errors.New("refused")
 				}
 				<-ctx.Done()
@@ -171,7 +172,8 @@ func TestAdditionalAddresses(t *testing.T) {
 		if d := time.Since(begun); d != 2*eyeballsDelay {
 			t.Errorf("the third address was reached after %v", d)
 		}
-		refuse, begun = true, time.Now()
+		refuse.Store(true)
+		begun = time.Now()
 		mustAcquire(t, c, h)
 		if d := time.Since(begun); d != 0 {
 			t.Errorf("past refusals the third address was reached after %v", d)

@@ -134,6 +134,8 @@ func head(name string, ttl uint32) dnsmessage.ResourceHeader {
 }
 
 func (s *server) a(name string, ttl uint32, ips ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, ip := range ips {
 		r := dnsmessage.Resource{Header: head(name, ttl)}
 		if a := netip.MustParseAddr(ip); a.Is4() {
@@ -148,10 +150,19 @@ func (s *server) a(name string, ttl uint32, ips ...string) {
 
 // alias makes name an alias of what is in the zone already.
 func (s *server) alias(name string, ttl uint32, of string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, t := range []string{" A", " AAAA"} {
 		r := dnsmessage.Resource{Header: head(name, ttl), Body: &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName(of)}}
 		s.zone[name+t] = append([]dnsmessage.Resource{r}, s.zone[of+t]...)
 	}
+}
+
+// set changes what the server does.
+func (s *server) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
 }
 
 func (s *server) asked() []string {
@@ -184,7 +195,7 @@ func TestLookup(t *testing.T) {
 	s.a("db.prod.corp.example.", 60, "10.9.0.2")
 	s.a("a.b.corp.example.", 60, "10.9.0.3")
 	s.a("dull.test.", 0, "10.0.0.9")
-	s.code["broken.test."] = dnsmessage.RCodeServerFailure
+	s.set(func() { s.code["broken.test."] = dnsmessage.RCodeServerFailure })
 	r := resolver(t, "# test\nnameserver "+s.addr+"\nsearch prod.corp.example corp.example ; two\noptions ndots:2 timeout:1 attempts:1\n",
 		"127.0.0.1 local-name Alias.Name # comment\n::1 local-name\nbad-line\nx y\n10.1.1.1 four-only\n")
 	for _, tc := range []struct {
@@ -235,9 +246,7 @@ func TestSearchOrder(t *testing.T) {
 		"dot.ed": "dot.ed. A udp|dot.ed.one.test. A udp|dot.ed.two.test. A udp",
 		"full.":  "full. A udp",
 	} {
-		s.mu.Lock()
-		s.seen = nil
-		s.mu.Unlock()
+		s.set(func() { s.seen = nil })
 		if _, err := r.Lookup(t.Context(), name, V4); err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +261,7 @@ func TestTruncatedAnswersComeOverTCP(t *testing.T) {
 	for i := range 200 {
 		s.a("many.test.", 30, fmt.Sprintf("10.0.0.%d", i))
 	}
-	s.cut = true
+	s.set(func() { s.cut = true })
 	r := resolver(t, "nameserver "+s.addr, "")
 	a, err := r.Lookup(t.Context(), "many.test.", V4)
 	if err != nil || len(a.V4) != 200 {
@@ -271,7 +280,7 @@ func TestTruncatedAnswersComeOverTCP(t *testing.T) {
 func TestForeignAnswersAreIgnored(t *testing.T) {
 	s := newServer(t)
 	s.a("web.test.", 30, "10.0.0.1")
-	s.odd = func(m []byte) [][]byte {
+	odd := func(m []byte) [][]byte {
 		other := slices.Clone(m)
 		other[1]++ // another ID
 		var forged dnsmessage.Message
@@ -285,6 +294,7 @@ func TestForeignAnswersAreIgnored(t *testing.T) {
 		}
 		return [][]byte{{}, m[:5], other, f, m}
 	}
+	s.set(func() { s.odd = odd })
 	r := resolver(t, "nameserver "+s.addr, "")
 	if a, err := r.Lookup(t.Context(), "web.test.", V4); err != nil || show(a) != "[10.0.0.1] [] 30s" {
 		t.Errorf("%s, %v", show(a), err)
@@ -294,7 +304,7 @@ func TestForeignAnswersAreIgnored(t *testing.T) {
 // A server that does not answer, and one that is not there, cost time but no answer.
 func TestTheNextServerIsAsked(t *testing.T) {
 	deaf, good := newServer(t), newServer(t)
-	deaf.deaf = true
+	deaf.set(func() { deaf.deaf = true })
 	good.a("web.test.", 30, "10.0.0.1")
 	l, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -310,7 +320,7 @@ func TestTheNextServerIsAsked(t *testing.T) {
 
 func TestLookupEndsWithItsContext(t *testing.T) {
 	deaf := newServer(t)
-	deaf.deaf = true
+	deaf.set(func() { deaf.deaf = true })
 	r := resolver(t, "nameserver "+deaf.addr+"\nsearch a b c", "")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("enough")
@@ -332,7 +342,7 @@ func TestLookupEndsWithItsContext(t *testing.T) {
 func TestOneFamilyFails(t *testing.T) {
 	s := newServer(t)
 	s.a("web.test.", 30, "10.0.0.1")
-	s.odd = func(m []byte) [][]byte {
+	odd := func(m []byte) [][]byte {
 		var msg dnsmessage.Message
 		if err := msg.Unpack(m); err != nil {
 			panic(err)
@@ -346,6 +356,7 @@ func TestOneFamilyFails(t *testing.T) {
 		}
 		return [][]byte{out}
 	}
+	s.set(func() { s.odd = odd })
 	r := resolver(t, "nameserver "+s.addr, "")
 	if a, err := r.Lookup(t.Context(), "web.test.", V4|V6); err != nil || show(a) != "[10.0.0.1] [] 30s" {
 		t.Errorf("%s, %v", show(a), err)
