@@ -71,6 +71,9 @@ func addDefault(l netlink.Link, gw netip.Addr, v6 bool) error {
 func makeBridge(n network) (noV6 bool, err error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = bridgeName
+	// Without an address of its own a bridge takes the lowest of its ports', and
+	// another one whenever a pod comes or goes: neighbours would lose it.
+	attrs.HardwareAddr = net.HardwareAddr{0x02, 'm', 'e', 'c', 'h', 'a'}
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return false, fmt.Errorf("add bridge: %w", err)
 	}

@@ -15,20 +15,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Node is a network for pods, seen from the process that made it. All methods
-// may be called from any goroutine.
+// Node is a network for pods, seen from the process that made it or, after
+// [Attach], from another one. All methods may be called from any goroutine.
 type Node struct {
-	conf NodeConfig
-	net  network
-	w    *wire
-	proc *os.Process
-	up   *uplink
-	done chan struct{} // closed when the node's first process is gone
+	net network
+	// ask sends a request, with files that are lent, and waits for the answer.
+	ask func(ctx context.Context, rq request, files ...*os.File) (answer, error)
+	log *slog.Logger
+	// ctx ends with the node, or with this process's use of it; wg are the
+	// goroutines that carry published ports and the uplink.
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+	own  *nodeProcess // nil for a node of another process
+}
+
+// nodeProcess is the part of a Node that only its maker has.
+type nodeProcess struct {
+	conf  NodeConfig
+	w     *wire
+	proc  *os.Process
+	names *names
+	done  chan struct{} // closed when the node's first process is gone
 
 	mu      sync.Mutex
 	nextID  uint64
 	waiting map[uint64]chan answer
-	names   map[int]string // pod number to DNS name
+	pods    map[int]string // running pods: number to DNS name, "" for none
 	err     error          // why the node ended
 }
 
@@ -64,42 +77,46 @@ func NewNode(ctx context.Context, conf NodeConfig) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{
-		conf: conf, net: network{conf.IPv4, conf.IPv6}, w: w, done: make(chan struct{}),
-		waiting: make(map[uint64]chan answer), names: make(map[int]string),
+	p := &nodeProcess{
+		conf: conf, w: w, names: newNames(), done: make(chan struct{}),
+		waiting: make(map[uint64]chan answer), pods: make(map[int]string),
 	}
-	err = n.spawn(far)
+	n := &Node{net: network{conf.IPv4, conf.IPv6}, log: conf.Log, ask: p.ask, own: p}
+	n.ctx, n.stop = context.WithCancel(context.Background())
+	err = p.spawn(far)
 	far.Close() //nolint:errcheck // the node has its copy
 	if err != nil {
 		w.close()
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = n.proc.Kill() })
-	defer stop()
-	files, err := n.greet()
+	cancelled := context.AfterFunc(ctx, func() { _ = p.proc.Kill() })
+	defer cancelled()
+	files, err := p.greet(n.net)
 	if err == nil {
-		n.up, err = newUplink(n, files)
+		err = n.openUplink(files)
 	}
 	if err != nil {
-		w.close()
-		_ = n.proc.Kill()
-		<-n.done
-		return nil, errors.Join(err, ctx.Err())
+		return nil, errors.Join(err, ctx.Err(), n.Close())
 	}
-	go n.read()
+	go p.read()
 	return n, nil
 }
 
 // spawn starts the node's first process. The kernel kills it when the thread
 // that started it ends, so that thread does nothing else.
-func (n *Node) spawn(far *os.File) error {
-	args := append(append([]string{}, n.conf.Self...), "node")
+func (p *nodeProcess) spawn(far *os.File) error {
+	args := append(append([]string{}, p.conf.Self...), "node")
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("pod: %w", err)
+	}
+	defer null.Close() //nolint:errcheck // nothing was written to it
 	start := func(user bool) (*os.Process, error) {
 		attr := namespaces(user)
 		attr.Pdeathsig = unix.SIGKILL
 		return os.StartProcess(args[0], args, &os.ProcAttr{
 			Env:   []string{"PATH=" + os.Getenv("PATH")},
-			Files: []*os.File{nil, nil, os.Stderr, far},
+			Files: []*os.File{null, null, os.Stderr, far},
 			Sys:   attr,
 		})
 	}
@@ -108,15 +125,15 @@ func (n *Node) spawn(far *os.File) error {
 	go func() {
 		runtime.LockOSThread()
 		var err error
-		n.proc, err = start(!root)
+		p.proc, err = start(!root)
 		if root && errors.Is(err, fs.ErrPermission) {
-			n.proc, err = start(true)
+			p.proc, err = start(true)
 		}
 		result <- err
 		if err == nil {
-			_, _ = n.proc.Wait()
+			_, _ = p.proc.Wait()
 		}
-		close(n.done)
+		close(p.done)
 	}()
 	if err := <-result; err != nil {
 		return explain(stepNamespaces, err, os.DirFS("/proc/sys"), root)
@@ -124,12 +141,12 @@ func (n *Node) spawn(far *os.File) error {
 	return nil
 }
 
-func (n *Node) greet() ([]*os.File, error) {
-	if err := n.w.send(nodeSetup{Net: n.net, Isolated: n.conf.Isolated, Self: n.conf.Self}); err != nil {
+func (p *nodeProcess) greet(net network) ([]*os.File, error) {
+	if err := p.w.send(nodeSetup{Net: net, Isolated: p.conf.Isolated, Self: p.conf.Self}); err != nil {
 		return nil, fmt.Errorf("pod: the node did not start: %w", err)
 	}
 	var hello reply
-	files, err := n.w.receive(&hello)
+	files, err := p.w.receive(&hello)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("pod: the node did not start: %w", err)
@@ -140,27 +157,30 @@ func (n *Node) greet() ([]*os.File, error) {
 }
 
 // read distributes what the node's first process sends, until it ends.
-func (n *Node) read() {
+func (p *nodeProcess) read() {
 	for {
 		var re reply
-		files, err := n.w.receive(&re)
-		n.mu.Lock()
+		files, err := p.w.receive(&re)
+		p.mu.Lock()
 		if err != nil {
-			for id, ch := range n.waiting {
-				delete(n.waiting, id)
+			for id, ch := range p.waiting {
+				delete(p.waiting, id)
 				close(ch)
 			}
-			n.err = errClosed
-			n.mu.Unlock()
+			p.err = errClosed
+			p.mu.Unlock()
 			return
 		}
-		if re.Gone != 0 {
-			n.up.names.remove(n.names[re.Gone])
-			delete(n.names, re.Gone)
+		if re.Pod != 0 {
+			p.pods[re.Pod] = ""
 		}
-		ch := n.waiting[re.ID]
-		delete(n.waiting, re.ID)
-		n.mu.Unlock()
+		if re.Gone != 0 {
+			p.names.remove(p.pods[re.Gone])
+			delete(p.pods, re.Gone)
+		}
+		ch := p.waiting[re.ID]
+		delete(p.waiting, re.ID)
+		p.mu.Unlock()
 		if ch == nil {
 			closeAll(files)
 			continue
@@ -170,18 +190,21 @@ func (n *Node) read() {
 }
 
 // ask sends a request and waits for its answer. files are lent.
-func (n *Node) ask(ctx context.Context, rq request, files ...*os.File) (answer, error) {
-	ch := make(chan answer, 1)
-	n.mu.Lock()
-	if n.err != nil {
-		n.mu.Unlock()
-		return answer{}, n.err
+func (p *nodeProcess) ask(ctx context.Context, rq request, files ...*os.File) (answer, error) {
+	if a, handled := p.local(rq); handled {
+		return a, nil
 	}
-	n.nextID++
-	rq.ID = n.nextID
-	n.waiting[rq.ID] = ch
-	n.mu.Unlock()
-	if err := n.w.send(rq, files...); err != nil {
+	ch := make(chan answer, 1)
+	p.mu.Lock()
+	if p.err != nil {
+		p.mu.Unlock()
+		return answer{}, p.err
+	}
+	p.nextID++
+	rq.ID = p.nextID
+	p.waiting[rq.ID] = ch
+	p.mu.Unlock()
+	if err := p.w.send(rq, files...); err != nil {
 		return answer{}, fmt.Errorf("pod: %w", err)
 	}
 	select {
@@ -237,19 +260,45 @@ func (n *Node) Host() (v4, v6 netip.Addr) { return n.net.host() }
 // Name makes the node's DNS answer with addrs for name, in place of what it
 // answered before; without addrs it forgets the name. Pods have their own names
 // already; this is for service names and virtual addresses.
-func (n *Node) Name(name string, addrs ...netip.Addr) {
-	if len(addrs) == 0 {
-		n.up.names.remove(name)
-		return
-	}
-	n.up.names.set(name, addrs)
+func (n *Node) Name(name string, addrs ...netip.Addr) error {
+	_, err := n.ask(n.ctx, request{Op: "name", Name: name, Addrs: addrs})
+	return err
 }
 
-// Close ends the node and every pod in it, and waits until their processes are gone.
+// local answers the requests that are about this process's part of the node.
+func (p *nodeProcess) local(rq request) (a answer, handled bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch rq.Op {
+	case "hello":
+		return answer{reply: reply{Place: place{Net: network{p.conf.IPv4, p.conf.IPv6}}}}, true
+	case "register":
+		// The pod may be gone already; then its name must not stay.
+		if _, running := p.pods[rq.Pod]; running {
+			p.pods[rq.Pod] = rq.Name
+			p.names.set(rq.Name, rq.Addrs)
+		}
+		return answer{}, true
+	case "name":
+		if len(rq.Addrs) == 0 {
+			p.names.remove(rq.Name)
+		} else {
+			p.names.set(rq.Name, rq.Addrs)
+		}
+		return answer{}, true
+	}
+	return answer{}, false
+}
+
+// Close ends the node and every pod in it, and waits until their processes are
+// gone. For a node of another process it ends only what this process published.
 func (n *Node) Close() error {
-	n.w.close()
-	_ = n.proc.Kill() // gone already is just as well
-	<-n.done
-	n.up.close()
+	n.stop()
+	if p := n.own; p != nil {
+		p.w.close()
+		_ = p.proc.Kill() // gone already is just as well
+		<-p.done
+	}
+	n.wg.Wait()
 	return nil
 }

@@ -25,9 +25,13 @@ type (
 	}
 	request struct {
 		ID   uint64
-		Op   string // "start", "dial", "listen"
+		Op   string // "start", "dial", "listen"; "hello", "register", "name"
 		Addr string // dial, listen
 		IP   netip.Addr
+		// For the process that holds the node:
+		Pod   int
+		Name  string
+		Addrs []netip.Addr
 	}
 	reply struct {
 		ID      uint64 // 0: not an answer
@@ -36,6 +40,11 @@ type (
 		Pod     int    // start: the pod's number
 		Gone    int    // number of a pod that has ended
 		Addr    string // listen
+	}
+	// podNet is what a node tells a pod's first process.
+	podNet struct {
+		Place place
+		Self  []string
 	}
 )
 
@@ -219,7 +228,7 @@ func (n *nodeInit) start(rq request, files []*os.File, re *reply) (step string, 
 		return stepVeth, err
 	}
 	re.Pod, re.Place = number, place{Net: n.setup.Net, V4: ip, V6: n.setup.Net.peer(ip), NoV6: n.noV6}
-	return "", json.NewEncoder(netWrite).Encode(re.Place)
+	return "", json.NewEncoder(netWrite).Encode(podNet{re.Place, n.setup.Self})
 }
 
 // take reserves an address, the next free one if none is asked for.

@@ -30,11 +30,13 @@ func podStage() error {
 		return nil // whoever started the pod is gone
 	}
 	netFile := os.NewFile(fdNet, "net")
-	err = json.NewDecoder(netFile).Decode(&p.place)
+	var told podNet
+	err = json.NewDecoder(netFile).Decode(&told)
 	netFile.Close() //nolint:errcheck // read to its end
 	if err != nil {
 		return w.send(event{Kind: "failed", Failure: failureOf("", fmt.Errorf("pod: no place in the network: %w", err))})
 	}
+	p.place, p.self = told.Place, told.Self
 	go p.obey()
 	if step, err := p.build(); err != nil {
 		return w.send(event{Kind: "failed", Failure: failureOf(step, err)})
@@ -46,6 +48,7 @@ type podInit struct {
 	w       *wire
 	setup   podSetup
 	place   place
+	self    []string
 	kids    *reaper
 	sidecar *kid
 	program *kid
@@ -116,9 +119,14 @@ func (p *podInit) capture() (step string, err error) {
 	}
 	log := os.NewFile(fdLog, "log")
 	defer log.Close() //nolint:errcheck // the sidecar has its copy
+	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+	if err != nil {
+		return "", fmt.Errorf("pod: %w", err)
+	}
+	defer null.Close() //nolint:errcheck // only read from
 	// Its own process group: Ctrl-C is for the program, the sidecar outlives it.
 	p.sidecar, err = p.kids.start(p.wrap(c, p.setup.Sidecar), &os.ProcAttr{
-		Dir: p.setup.Dir, Env: env, Files: []*os.File{nil, log, log}, Sys: &syscall.SysProcAttr{Setpgid: true},
+		Dir: p.setup.Dir, Env: env, Files: []*os.File{null, log, log}, Sys: &syscall.SysProcAttr{Setpgid: true},
 	}, false)
 	if err != nil {
 		return "", fmt.Errorf("pod: start the sidecar: %w", err)
@@ -132,7 +140,7 @@ func (p *podInit) wrap(c confinement, cmd []string) []string {
 	if err != nil {
 		panic(err) // numbers only
 	}
-	return slices.Concat(p.setup.Self, []string{"exec", string(b)}, cmd)
+	return slices.Concat(p.self, []string{"exec", string(b)}, cmd)
 }
 
 func (p *podInit) env(base []string) []string {

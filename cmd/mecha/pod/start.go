@@ -17,7 +17,6 @@ import (
 // Messages between a Pod and the pod's first process.
 type (
 	podSetup struct {
-		Self                    []string
 		Name, Dir               string
 		Command, Env            []string
 		Capture                 *iptables.Config
@@ -50,7 +49,20 @@ type Pod struct {
 // programmed and tested, sidecar listening. ctx bounds that time only. Where
 // the kernel does not allow a part of it, the error is an *Unsupported.
 func (n *Node) Start(ctx context.Context, c Config) (*Pod, error) {
-	setup, err := n.setup(&c)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pod: %w", err)
+	}
+	defer null.Close() //nolint:errcheck // nothing was written to it
+	for _, f := range []**os.File{&c.Stdin, &c.Stdout, &c.Stderr} {
+		if *f == nil {
+			*f = null
+		}
+	}
+	if c.SidecarLog == nil {
+		c.SidecarLog = c.Stderr
+	}
+	setup, err := n.setup(c)
 	if err != nil {
 		return nil, err
 	}
@@ -65,23 +77,24 @@ func (n *Node) Start(ctx context.Context, c Config) (*Pod, error) {
 		w.close()
 		return nil, err
 	}
-	if c.Name != "" {
-		addrs := []netip.Addr{pod.place.V4}
-		if !pod.place.NoV6 {
-			addrs = append(addrs, pod.place.V6)
-		}
-		n.mu.Lock()
-		n.names[number] = c.Name
-		n.up.names.set(c.Name, addrs)
-		n.mu.Unlock()
+	if c.Name == "" {
+		return pod, nil
+	}
+	addrs := []netip.Addr{pod.place.V4}
+	if !pod.place.NoV6 {
+		addrs = append(addrs, pod.place.V6)
+	}
+	if _, err := n.ask(ctx, request{Op: "register", Pod: number, Name: c.Name, Addrs: addrs}); err != nil {
+		pod.Kill()
+		return nil, err
 	}
 	return pod, nil
 }
 
 // setup checks c and fills in what was left out.
-func (n *Node) setup(c *Config) (podSetup, error) {
+func (n *Node) setup(c Config) (podSetup, error) {
 	s := podSetup{
-		Self: n.conf.Self, Name: c.Name, Dir: c.Dir, Command: c.Command, Env: c.Env, Capture: c.Capture,
+		Name: c.Name, Dir: c.Dir, Command: c.Command, Env: c.Env, Capture: c.Capture,
 		SkipSelfTest: c.SkipSelfTest, Sidecar: c.Sidecar, SidecarEnv: c.SidecarEnv, ReadyPorts: c.ReadyPorts,
 		ReadyTimeout: c.ReadyTimeout, DrainTime: c.DrainTime,
 	}
@@ -112,18 +125,6 @@ func (n *Node) setup(c *Config) (podSetup, error) {
 	}
 	if s.DrainTime == 0 {
 		s.DrainTime = defaultDrainTime
-	}
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return s, err
-	}
-	for _, f := range []**os.File{&c.Stdin, &c.Stdout, &c.Stderr} {
-		if *f == nil {
-			*f = null
-		}
-	}
-	if c.SidecarLog == nil {
-		c.SidecarLog = c.Stderr
 	}
 	return s, nil
 }

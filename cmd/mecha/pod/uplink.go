@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -21,74 +20,54 @@ const (
 	maxQueries = 128
 )
 
-// uplink is a node's way to the outside world. It uses sockets that were opened
-// inside the node, and opens its own in the network of this process.
-type uplink struct {
-	net    network
-	log    *slog.Logger
-	names  *names
-	closer []io.Closer
-	ctx    context.Context
-	stop   context.CancelFunc
-	wg     sync.WaitGroup
-}
-
-// newUplink consumes files: the DNS socket and, unless the node is isolated,
-// the listener that TCP connections to the outside are diverted to.
-func newUplink(n *Node, files []*os.File) (*uplink, error) {
+// openUplink opens the node's way to the outside world. It consumes files,
+// which were opened inside the node: the DNS socket and, unless the node is
+// isolated, the listener that TCP connections to the outside are diverted to.
+// Connections are dialled again in the network of this process.
+func (n *Node) openUplink(files []*os.File) error {
 	defer closeAll(files)
-	u := &uplink{net: n.net, log: n.conf.Log, names: newNames()}
-	u.ctx, u.stop = context.WithCancel(context.Background())
-	host4, host6 := n.net.host()
 	if len(files) == 0 {
-		return nil, errors.New("pod: the node sent no sockets")
+		return errors.New("pod: the node sent no sockets")
 	}
 	dns, err := net.FilePacketConn(files[0])
 	if err != nil {
-		return nil, err
+		return err
 	}
-	u.closer = append(u.closer, dns)
-	resolver := &resolver{names: u.names}
-	if !n.conf.Isolated {
-		u.names.set("host", []netip.Addr{host4, host6})
-		resolver.upstream = hostResolvers(os.DirFS("/etc"))
+	context.AfterFunc(n.ctx, func() { dns.Close() }) //nolint:errcheck // nothing was written to it
+	r := &resolver{names: n.own.names}
+	if !n.own.conf.Isolated {
+		v4, v6 := n.net.host()
+		r.names.set("host", []netip.Addr{v4, v6})
+		r.upstream = hostResolvers(os.DirFS("/etc"))
 	}
-	u.wg.Go(func() { resolver.serve(u.ctx, dns, u.log) })
+	n.wg.Go(func() { r.serve(n.ctx, dns, n.log) })
 	if len(files) < 2 {
-		return u, nil
+		return nil
 	}
 	l, err := net.FileListener(files[1])
 	if err != nil {
-		u.close()
-		return nil, err
+		return err
 	}
-	u.closer = append(u.closer, l)
-	u.wg.Go(func() { u.serve(l) })
-	return u, nil
+	n.wg.Go(func() { n.accept(l, n.relay) })
+	return nil
 }
 
-func (u *uplink) close() {
-	u.stop()
-	for _, c := range u.closer {
-		c.Close() //nolint:errcheck // nothing was written to it
-	}
-	u.wg.Wait()
-}
-
-func (u *uplink) serve(l net.Listener) {
+// accept serves a listener until the node or the listener is closed.
+func (n *Node) accept(l net.Listener, serve func(*net.TCPConn)) {
+	context.AfterFunc(n.ctx, func() { l.Close() }) //nolint:errcheck // nothing was written to it
 	slots := make(chan struct{}, maxRelays)
 	for {
 		slots <- struct{}{}
 		c, err := l.Accept()
 		if err != nil {
-			if u.ctx.Err() == nil {
-				u.log.Error("pod: uplink stopped", "error", err)
+			if n.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+				n.log.Error("pod: no more connections are accepted", "listener", l.Addr(), "error", err)
 			}
 			return
 		}
-		u.wg.Go(func() {
+		n.wg.Go(func() {
 			defer func() { <-slots }()
-			u.relay(c.(*net.TCPConn))
+			serve(c.(*net.TCPConn))
 		})
 	}
 }
@@ -96,27 +75,27 @@ func (u *uplink) serve(l net.Listener) {
 // relay dials where a diverted connection wanted to go, from this process's
 // network. The inner side believes itself connected meanwhile; if the outside
 // refuses, it sees a reset.
-func (u *uplink) relay(inner *net.TCPConn) {
+func (n *Node) relay(inner *net.TCPConn) {
 	dst, err := iptables.OriginalDst(inner)
 	if err != nil {
-		u.log.Debug("pod: uplink", "error", err)
+		n.log.Debug("pod: uplink", "error", err)
 		reset(inner)
 		return
 	}
-	target := u.outside(dst)
+	target := n.outside(dst)
 	d := net.Dialer{Timeout: dialTimeout}
-	outer, err := d.DialContext(u.ctx, "tcp", target.String())
+	outer, err := d.DialContext(n.ctx, "tcp", target.String())
 	if err != nil {
-		u.log.Debug("pod: uplink: not connected", "destination", target, "error", err)
+		n.log.Debug("pod: uplink: not connected", "destination", target, "error", err)
 		reset(inner)
 		return
 	}
-	join(u.ctx, inner, outer.(*net.TCPConn))
+	join(n.ctx, inner, outer.(*net.TCPConn))
 }
 
 // outside maps the addresses that stand for the host.
-func (u *uplink) outside(dst netip.AddrPort) netip.AddrPort {
-	v4, v6 := u.net.host()
+func (n *Node) outside(dst netip.AddrPort) netip.AddrPort {
+	v4, v6 := n.net.host()
 	switch dst.Addr() {
 	case v4:
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), dst.Port())
@@ -160,26 +139,16 @@ func (n *Node) Publish(hostAddr, addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	slots := make(chan struct{}, maxRelays)
-	context.AfterFunc(n.up.ctx, func() { l.Close() }) //nolint:errcheck // nothing was written to it
-	n.up.wg.Go(func() {
-		for {
-			slots <- struct{}{}
-			outer, err := l.Accept()
+	n.wg.Go(func() {
+		n.accept(l, func(outer *net.TCPConn) {
+			inner, err := n.Dial(n.ctx, addr)
 			if err != nil {
+				n.log.Debug("pod: published port: not connected", "destination", addr, "error", err)
+				reset(outer)
 				return
 			}
-			n.up.wg.Go(func() {
-				defer func() { <-slots }()
-				inner, err := n.Dial(n.up.ctx, addr)
-				if err != nil {
-					n.conf.Log.Debug("pod: published port: not connected", "destination", addr, "error", err)
-					reset(outer.(*net.TCPConn))
-					return
-				}
-				join(n.up.ctx, inner.(*net.TCPConn), outer.(*net.TCPConn))
-			})
-		}
+			join(n.ctx, inner.(*net.TCPConn), outer)
+		})
 	})
 	return l, nil
 }
