@@ -2,6 +2,7 @@ package l4
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -248,8 +249,14 @@ func findType(t *types, c *meta.Conn) *sources {
 	return t.find(key)
 }
 
-// isLocal: from a unix socket, from a loopback address, or from the address it is for.
+var (
+	loopback4 = netip.MustParseAddr("127.0.0.1")
+	loopback6 = netip.IPv6Loopback()
+)
+
+// isLocal: from a unix socket, from a loopback address, or from the address it is
+// for. Of 127.0.0.0/8 only 127.0.0.1 counts, as in Envoy.
 func isLocal(c *meta.Conn) bool {
-	from := c.Remote.Addr()
-	return !from.IsValid() || from.Unmap().IsLoopback() || from == c.Local.Addr()
+	from := c.Remote.Addr().Unmap()
+	return !from.IsValid() || from == loopback4 || from == loopback6 || from == c.Local.Addr()
 }

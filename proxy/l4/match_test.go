@@ -75,7 +75,7 @@ func nets(list ...string) (out []netip.Prefix) {
 	return out
 }
 
-const notLoopback = "a loopback client is always local"
+const notLoopback = "needs addresses that are not loopback"
 
 // matchGroups is what the choice of a chain is checked with, here and by Envoy.
 var matchGroups = []matchGroup{
@@ -244,7 +244,10 @@ var matchGroups = []matchGroup{
 		ch("local", Match{SourceType: SameIPOrLoopback}),
 		ch("external", Match{SourceType: External}),
 	}, cases: []matchCase{
-		{conn: asked{src: "127.0.9.1"}, want: "local"},
+		{conn: asked{}, want: "local"},
+		{conn: asked{src: "127.0.9.1"}, want: "external"}, // of 127.0.0.0/8 only one address counts
+		{conn: asked{src: "127.0.9.1", dst: "127.0.9.1"}, want: "local"},
+		{conn: asked{src: "127.0.0.1", dst: "127.0.9.1"}, want: "local"},
 		{conn: asked{src: "10.0.0.5", dst: "10.0.0.5"}, want: "local", here: notLoopback},
 		{conn: asked{src: "10.0.0.5", dst: "10.0.0.6"}, want: "external", here: notLoopback},
 		{conn: asked{src: "::1", dst: "::1"}, want: "local", here: "IPv4 listener"},
@@ -254,16 +257,16 @@ var matchGroups = []matchGroup{
 		ch("local 9", Match{SourceType: SameIPOrLoopback, SourceRanges: nets("127.0.9.0/24")}),
 		ch("any", Match{}),
 	}, cases: []matchCase{
-		{conn: asked{src: "127.0.9.1"}, want: "local 9"},
-		{conn: asked{src: "127.0.8.1"}, want: "default"},
-		{conn: asked{src: "10.0.0.5", dst: "10.0.0.6"}, want: "any", here: notLoopback},
+		{conn: asked{src: "127.0.9.1", dst: "127.0.9.1"}, want: "local 9"},
+		{conn: asked{src: "127.0.0.1"}, want: "default"},
+		{conn: asked{src: "127.0.8.1"}, want: "any"},
 	}},
 	{name: "only external", chains: []*Chain{
 		ch("external", Match{SourceType: External}),
 		ch("any", Match{}),
 	}, cases: []matchCase{
-		{conn: asked{src: "127.0.9.1"}, want: "any"},
-		{conn: asked{src: "10.0.0.5", dst: "10.0.0.6"}, want: "external", here: notLoopback},
+		{conn: asked{}, want: "any"},
+		{conn: asked{src: "127.0.9.1"}, want: "external"},
 	}},
 	{name: "source ranges", chains: []*Chain{
 		ch("8", Match{SourceRanges: nets("127.0.0.0/8")}),
@@ -292,14 +295,15 @@ var matchGroups = []matchGroup{
 		ch("direct", Match{DirectSourceRanges: nets("127.0.9.0/24")}),
 		ch("local", Match{SourceType: SameIPOrLoopback}),
 	}, cases: []matchCase{
-		{conn: asked{src: "127.0.9.1"}, want: "direct"},
-		{conn: asked{src: "127.0.8.1"}, want: "local"},
+		{conn: asked{src: "127.0.9.1", dst: "127.0.9.1"}, want: "direct"},
+		{conn: asked{}, want: "local"},
 	}},
 	{name: "source type before source range", chains: []*Chain{
 		ch("local", Match{SourceType: SameIPOrLoopback}),
 		ch("range", Match{SourceRanges: nets("127.0.9.0/24")}),
 	}, cases: []matchCase{
-		{conn: asked{src: "127.0.9.1"}, want: "local"},
+		{conn: asked{src: "127.0.9.1", dst: "127.0.9.1"}, want: "local"},
+		{conn: asked{src: "127.0.9.1"}, want: "range"},
 	}},
 	{name: "Istio's permissive port", ofIstio: true, chains: []*Chain{
 		ch("blackhole", Match{DestinationPort: 15006}),
@@ -598,7 +602,7 @@ func slowFind(chains []*Chain, c *meta.Conn) int {
 	})
 	narrow(func(m *Match) int { return inRanges(m.DirectSourceRanges, c.Direct.Addr()) })
 	narrow(func(m *Match) int {
-		local := c.Remote.Addr().IsLoopback() || c.Remote.Addr() == c.Local.Addr()
+		local := c.Remote.Addr().String() == "127.0.0.1" || c.Remote.Addr() == c.Local.Addr()
 		return either(m.SourceType == AnySource, m.SourceType == SameIPOrLoopback && local || m.SourceType == External && !local)
 	})
 	narrow(func(m *Match) int { return inRanges(m.SourceRanges, c.Remote.Addr()) })
