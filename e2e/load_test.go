@@ -28,6 +28,7 @@ type load struct {
 	mu       sync.Mutex
 	requests int
 	conns    int
+	closes   int            // answers that announced the end of a connection
 	by       map[string]int // answers, by backend
 	failed   []string
 	failures int
@@ -94,6 +95,11 @@ func (l *load) run(ctx context.Context, c client) {
 			err = fmt.Errorf("%s, request %d of its client: %w", c.path, n, err)
 		}
 		l.note(by, err)
+		if last && err == nil {
+			l.mu.Lock()
+			l.closes++
+			l.mu.Unlock()
+		}
 		if last || err != nil || c.once {
 			conn.Close()
 			conn = nil
@@ -151,6 +157,9 @@ func (c client) exchange(conn net.Conn, r *bufio.Reader) (by string, last bool, 
 
 // sendBody sends the body, in pieces if it is chunked.
 func (c client) sendBody(w io.Writer) error {
+	if len(c.body) == 0 {
+		return nil
+	}
 	if !c.chunked {
 		_, err := w.Write(c.body)
 		return err
@@ -201,7 +210,7 @@ func (l *load) stop() {
 	l.t.Helper()
 	l.cancel()
 	l.wg.Wait()
-	l.t.Logf("%d requests on %d connections, %d failed, answered by %v", l.requests, l.conns, l.failures, l.by)
+	l.t.Logf("%d requests on %d connections, %d of which were drained, %d failed, answered by %v", l.requests, l.conns, l.closes, l.failures, l.by)
 	if l.failures > 0 {
 		l.t.Errorf("%d of %d requests failed, the first ones:", l.failures, l.requests)
 		for _, f := range l.failed {

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
@@ -96,6 +97,7 @@ type conn struct {
 	stopDrain func()
 	idleSince time.Time
 	served    uint32
+	drained   atomic.Bool
 	counted   codec.Wire // bytes already in the statistics
 }
 
@@ -111,9 +113,15 @@ func (m *Manager) ServeConn(c *filter.Conn) error {
 	m.counters.CxActive.Inc()
 	m.counters.CxHTTP1Total.Inc()
 	m.counters.CxHTTP1Active.Inc()
-	cn.stopDrain = c.Engine.OnDrain(cn.codec.Drain)
+	cn.stopDrain = c.Engine.OnDrain(cn.drain)
 	cn.idleSince = time.Now()
 	return cn.serve()
+}
+
+// drain makes the next response the last one of the connection.
+func (c *conn) drain() {
+	c.drained.Store(true)
+	c.codec.Announce()
 }
 
 // serve runs streams until the connection is over or parked.
@@ -189,11 +197,11 @@ func (c *conn) close(err error) error {
 	switch {
 	case err == nil:
 		k.CxDestroyLocal.Inc()
+		if c.drained.Load() {
+			k.CxDrainClose.Inc()
+		}
 	case errors.Is(err, errIdle):
 		k.CxIdle.Inc()
-		k.CxDestroyLocal.Inc()
-	case errors.Is(err, codec.ErrDraining):
-		k.CxDrainClose.Inc()
 		k.CxDestroyLocal.Inc()
 	case errors.As(err, &bad):
 		k.CxProtocol.Inc()

@@ -20,7 +20,8 @@ type ServerConn struct {
 	idleBy time.Time
 	stream ServerStream
 
-	draining atomic.Bool
+	draining  atomic.Bool
+	announced atomic.Bool
 
 	mu    sync.Mutex // guards what follows
 	idle  bool       // Accept waits for the first byte of a request
@@ -103,6 +104,12 @@ func (s *ServerConn) Drain() {
 		s.conn.Interrupt()
 	}
 }
+
+// Announce makes the next response head say "connection: close", which ends the
+// connection. It is Drain for who cannot afford to lose a request: an idle connection
+// stays open, since HTTP/1 has no other way to tell a client that may be sending one
+// at this moment. It may be called from any goroutine.
+func (s *ServerConn) Announce() { s.announced.Store(true) }
 
 // Buffered reports whether bytes of another request are at hand, so that the
 // connection must not be put aside until its socket becomes readable.

@@ -337,6 +337,25 @@ func TestDrainIdle(t *testing.T) {
 	})
 }
 
+// TestAnnounce: the request after it is still answered, and is the last one.
+func TestAnnounce(t *testing.T) {
+	p, s := newServer(t, ServerOptions{})
+	for _, last := range []bool{false, true} {
+		p.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		st, _, _ := accept(t, s)
+		if err := st.WriteHeaders(fieldsOf(":status", "200"), true); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.got(); strings.Contains(got, "connection: close\r\n") != last {
+			t.Errorf("last %v: %q", last, got)
+		}
+		s.Announce() // after the head: too late for this response
+		if st.Release() == last {
+			t.Errorf("last %v, reusable %v", last, !last)
+		}
+	}
+}
+
 func TestDrainActive(t *testing.T) {
 	p, s := newServer(t, ServerOptions{})
 	p.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -130,7 +130,7 @@ func (s *ServerStream) WriteHeaders(m *header.Map, end bool) error {
 	closes, err := s.w.writeResponse(m, end, responseHead{
 		asked:     s.asked,
 		http10:    s.http10 && s.c.opt.AcceptHTTP10,
-		close:     s.closing || s.c.draining.Load(),
+		close:     s.closing || s.c.draining.Load() || s.c.announced.Load(),
 		keepAlive: s.keepAlive,
 		upgrade:   s.upgrade,
 		proper:    s.c.opt.ProperCase,
