@@ -9,6 +9,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/route"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
@@ -110,7 +112,11 @@ func (f *Filter) ServeStream(s *filter.Stream) error {
 		f.sh.counters.Direct.Inc()
 		return r.DirectReply(s)
 	}
-	return f.forward(s, r)
+	err := f.forward(s, r)
+	if reply, ok := err.(*filter.Reply); ok {
+		return r.Dress(reply)
+	}
+	return err
 }
 
 // forward sends the request to the route's cluster, as often as its retry policy
@@ -161,7 +167,6 @@ func (f *Filter) noCluster() error {
 func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
 	f.start = time.Now()
 	f.timing = timingOf(s, f.action)
-	f.retry = f.policy(s)
 	if t := f.timing.global; t > 0 {
 		f.until = f.start.Add(t)
 		if !f.sh.config.SuppressEnvoyHeaders {
@@ -174,6 +179,10 @@ func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
 	} else {
 		f.until = time.Time{}
 	}
+	if err := r.FinalizeRequest(s, !f.sh.config.SuppressEnvoyHeaders); err != nil {
+		return err
+	}
+	f.retry = f.policy(s)
 	f.keep = f.retry != nil && s.Engine.RequestBody() != codec.End
 	f.replay.Limit = f.action.RetryBufferLimit
 	if f.replay.Limit == 0 {
@@ -182,7 +191,7 @@ func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
 	if f.replay.Limit == 0 {
 		f.replay.Limit = 1 << 20
 	}
-	return r.FinalizeRequest(s)
+	return nil
 }
 
 // attempt makes one try. Its error says how it failed; nil means that the response
@@ -196,7 +205,7 @@ func (f *Filter) attempt(s *filter.Stream, r *route.Route) error {
 		s.Request.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
 	}
 	if f.action.AutoHostRewrite && f.conn.Host.Hostname != "" {
-		r.RewriteHost(s, f.conn.Host.Hostname)
+		r.RewriteHost(s, f.conn.Host.Hostname, !f.sh.config.SuppressEnvoyHeaders)
 	}
 	next, err := f.exchange(s)
 	if err != nil {
@@ -338,8 +347,8 @@ func (f *Filter) deadline() time.Time {
 
 // respond passes the response on.
 func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) error {
-	if !f.sh.config.SuppressEnvoyHeaders {
-		s.Response.SetInt(header.XEnvoyUpstreamServiceTime, since(f.start))
+	if !f.sh.config.SuppressEnvoyHeaders && f.requestSent(s) {
+		s.Response.SetInt(header.XEnvoyUpstreamServiceTime, since(s.Meta.Start.Add(max(s.Meta.RequestEnd, f.start.Sub(s.Meta.Start)))))
 	}
 	if f.action.AttemptCountBack {
 		s.Response.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
@@ -355,17 +364,39 @@ func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) erro
 		return f.tunnel(s)
 	}
 	if err := s.Engine.RelayResponse(f.up, next, f.until); err != nil {
-		return err
+		return f.relayFailed(s, err)
 	}
 	s.Meta.ResponseEnd = time.Since(s.Meta.Start)
 	f.countTime(s)
 	return nil
 }
 
-// tunnel moves raw bytes both ways after an upgrade.
+// requestSent reports whether the whole request has gone up. One that asks for an
+// upgrade never has.
+func (f *Filter) requestSent(s *filter.Stream) bool {
+	return s.Engine.RequestBody() == codec.End && !s.Request.Has(header.Upgrade) && s.Request.Value(header.Method) != "CONNECT"
+}
+
+// relayFailed finds the cause of a response that broke off: where the pump has ended
+// the wait for it, that is the pump's error.
+func (f *Filter) relayFailed(s *filter.Stream, err error) error {
+	if f.pump.running && errors.Is(err, netio.ErrInterrupted) {
+		f.pump.stop(s)
+		if f.pump.err != nil {
+			return f.pump.err
+		}
+	}
+	return err
+}
+
+// tunnel moves raw bytes both ways after an upgrade, until one side ends.
 func (f *Filter) tunnel(s *filter.Stream) error {
+	f.keep = false
 	f.pump.start(f, s)
-	return s.Engine.RelayResponse(f.up, codec.Data, time.Time{})
+	if err := s.Engine.RelayResponse(f.up, codec.Data, time.Time{}); err != nil {
+		return f.relayFailed(s, err)
+	}
+	return nil
 }
 
 // release ends the attempt: it stops the pump and gives the connection back.
@@ -420,7 +451,9 @@ func (p *pump) start(f *Filter, s *filter.Stream) {
 		_, err := s.Engine.RelayRequest(up, replay, false)
 		if err != nil {
 			p.err = err
-			up.Interrupt() // wakes the goroutine that waits for the response
+			if !upstreamFault(err) { // then there may be an answer that explains it
+				up.Interrupt() // wakes the goroutine that waits for the response
+			}
 		}
 	})
 }

@@ -7,8 +7,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
-// Header matches a header field (envoy.config.route.v3.HeaderMatcher). Several fields
-// of one name are one value, joined by commas.
+// Header matches a header field (envoy.config.route.v3.HeaderMatcher).
 type Header struct {
 	name           string
 	id             header.ID
@@ -74,50 +73,42 @@ func HeaderPresent(o HeaderOptions, present bool) Header {
 	return h
 }
 
-// Match reports whether m matches. It may use m's scratch memory.
+// Match reports whether m matches. Of several fields of that name one must match;
+// inverted, none may.
 func (h *Header) Match(m *header.Map) bool {
-	v, ok := h.value(m)
+	there := false
+	if h.id == header.Other || m.Has(h.id) {
+		for v := range m.Values(h.name) {
+			if there = true; h.one(v) {
+				return !h.invert
+			}
+		}
+	}
 	switch {
+	case there:
+		return h.invert
+	case h.missingIsEmpty:
+		return h.one("") != h.invert
 	case h.what == headerPresent:
-		return ok != h.invert
+		return h.invert
 	case h.what == headerAbsent:
-		return ok == h.invert
-	case !ok && !h.missingIsEmpty:
+		return !h.invert
+	}
+	return false
+}
+
+// one tests the value of one field.
+func (h *Header) one(v string) bool {
+	switch h.what {
+	case headerPresent:
+		return true
+	case headerAbsent:
 		return false
-	case h.what == headerRange:
+	case headerRange:
 		n, err := strconv.ParseInt(strings.Trim(v, " \t"), 10, 64)
-		return (err == nil && h.low <= n && n < h.high) != h.invert
+		return err == nil && h.low <= n && n < h.high
 	}
-	return h.text.Match(v) != h.invert
-}
-
-// value returns the values of the field, joined.
-func (h *Header) value(m *header.Map) (v string, ok bool) {
-	if h.id != header.Other && !m.Has(h.id) {
-		return "", false
-	}
-	n := 0
-	for one := range m.Values(h.name) {
-		if n == 0 {
-			v = one
-		}
-		n++
-	}
-	if n > 1 {
-		v = m.Format(func(dst []byte) []byte { return h.appendAll(dst, m) })
-	}
-	return v, n > 0
-}
-
-func (h *Header) appendAll(dst []byte, m *header.Map) []byte {
-	first := true
-	for v := range m.Values(h.name) {
-		if !first {
-			dst = append(dst, ',')
-		}
-		dst, first = append(dst, v...), false
-	}
-	return dst
+	return h.text.Match(v)
 }
 
 // Headers matches if all of its matchers do.

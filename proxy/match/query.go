@@ -5,15 +5,31 @@ import "strings"
 // Query matches a parameter in the query of a path (QueryParameterMatcher). Only the
 // first parameter of a name counts; values are compared as they were sent.
 type Query struct {
-	Name    string
-	Present bool   // the parameter need only be there
-	Text    String // otherwise
+	Name string
+	Kind QueryKind
+	Text String // of QueryText
 }
+
+// QueryKind is what a Query asks of a parameter.
+type QueryKind uint8
+
+// The kinds.
+const (
+	QueryText    QueryKind = iota // its value matches
+	QueryPresent                  // it is there
+	QueryAbsent                   // it is not there
+)
 
 // Match reports whether path, with its query, matches.
 func (q *Query) Match(path string) bool {
 	v, ok := QueryValue(path, q.Name)
-	return ok && (q.Present || q.Text.Match(v))
+	switch q.Kind {
+	case QueryPresent:
+		return ok
+	case QueryAbsent:
+		return !ok
+	}
+	return ok && q.Text.Match(v)
 }
 
 // QueryValue returns the first parameter of that name in the query of path.

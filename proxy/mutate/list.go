@@ -4,7 +4,13 @@ import "github.com/mecha-mesh/mecha/proxy/header"
 
 // List is changes that apply one after the other, in order (HeaderMutation of
 // envoy.config.common.mutation_rules.v3). A nil List changes nothing.
-type List struct{ steps []step }
+type List struct {
+	of    Message
+	steps []step
+}
+
+// NewList returns what changes nothing yet.
+func NewList(of Message) *List { return &List{of: of} }
 
 type step struct {
 	remove   bool
@@ -33,7 +39,7 @@ func (l *List) Add(name, value string, action Action, keepEmpty bool) error {
 	if err != nil {
 		return err
 	}
-	a, err := newAddition(f, value, action, keepEmpty)
+	a, err := newAddition(l.of, f, value, action, keepEmpty)
 	if err == nil {
 		l.steps = append(l.steps, step{addition: a})
 	}

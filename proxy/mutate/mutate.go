@@ -28,11 +28,24 @@ const (
 	OverwriteIfPresent
 )
 
+// Message is the kind of message that is changed.
+type Message uint8
+
+// The kinds.
+const (
+	Request Message = iota
+	Response
+)
+
 // Headers is the changes of one level of configuration. A nil Headers changes nothing.
 type Headers struct {
+	of     Message
 	remove []field
 	add    []addition
 }
+
+// NewHeaders returns what changes nothing yet.
+func NewHeaders(of Message) *Headers { return &Headers{of: of} }
 
 type field struct {
 	name string
@@ -43,6 +56,7 @@ type addition struct {
 	field
 	action    Action
 	keepEmpty bool
+	joins     bool // the field is there only once: appending makes it longer
 	fixed     string
 	format    *accesslog.Format // nil: fixed
 }
@@ -90,14 +104,14 @@ func (h *Headers) Add(name, value string, action Action, keepEmpty bool) error {
 	if err != nil {
 		return err
 	}
-	a, err := newAddition(f, value, action, keepEmpty)
+	a, err := newAddition(h.of, f, value, action, keepEmpty)
 	if err == nil {
 		h.add = append(h.add, a)
 	}
 	return err
 }
 
-func newAddition(f field, value string, action Action, keepEmpty bool) (addition, error) {
+func newAddition(of Message, f field, value string, action Action, keepEmpty bool) (addition, error) {
 	if strings.ContainsAny(value, "\r\n\x00") {
 		return addition{}, fmt.Errorf("the value of %s contains a line end or NUL", f.name)
 	}
@@ -105,7 +119,7 @@ func newAddition(f field, value string, action Action, keepEmpty bool) (addition
 	if err != nil {
 		return addition{}, err
 	}
-	a := addition{field: f, action: action, keepEmpty: keepEmpty}
+	a := addition{field: f, action: action, keepEmpty: keepEmpty, joins: joins(of, f.name)}
 	if text, ok := format.Literal(); ok {
 		a.fixed = text
 	} else {
@@ -180,23 +194,12 @@ func (a *addition) apply(m *header.Map, value string) {
 // appendTo adds a field, or a member to the list that a field is which may be there
 // only once.
 func (a *addition) appendTo(m *header.Map, value string) {
-	if old := m.Value(a.id); a.id != header.Other && single(a.id) && m.Has(a.id) {
+	if old, there := m.Find(a.name); there && a.joins {
 		if old != "" {
 			value = m.Concat(old, ",", value)
 		}
-		m.SetID(a.id, value)
+		m.Set(a.name, value)
 		return
 	}
 	m.AddKnown(a.id, a.name, value)
-}
-
-// single reports whether a message has one field of that name, so that appending
-// makes it longer. Everything else gets a field of its own.
-func single(id header.ID) bool {
-	switch id {
-	case header.SetCookie, header.Cookie, header.Accept, header.RetryAfter, header.Etag, header.Traceparent,
-		header.IdempotencyKey, header.Trailer, header.CacheControl, header.Authorization, header.AcceptEncoding:
-		return false
-	}
-	return true
 }

@@ -1,6 +1,8 @@
 package route
 
 import (
+	"strconv"
+
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/match"
@@ -8,43 +10,54 @@ import (
 
 // FinalizeRequest makes of the request head what upstream is to see: first the header
 // mutations of all levels, then host and path. It is called once for each request.
-func (r *Route) FinalizeRequest(s *filter.Stream) error {
+// With note the host and path of before stay in x-envoy-original-host and -path.
+func (r *Route) FinalizeRequest(s *filter.Stream, note bool) error {
 	for _, h := range r.RequestMutations {
 		h.Apply(&s.Request, s)
 	}
 	a, m := r.Forward, &s.Request
+	if a.WeightedHost != "" {
+		m.SetID(header.Authority, a.WeightedHost)
+	}
 	switch {
 	case a.HostRewrite != "":
-		r.RewriteHost(s, a.HostRewrite)
+		r.RewriteHost(s, a.HostRewrite, note)
 	case a.HostRewriteHeader != "":
 		if v := m.Get(a.HostRewriteHeader); v != "" {
-			r.RewriteHost(s, v)
+			r.RewriteHost(s, v, note)
 		}
 	case a.HostRewritePath != nil:
 		path := match.WithoutQuery(m.Value(header.Path))
-		r.RewriteHost(s, m.Format(func(dst []byte) []byte { return a.HostRewritePath.Append(dst, path) }))
+		r.RewriteHost(s, m.Format(func(dst []byte) []byte { return a.HostRewritePath.Append(dst, path) }), note)
 	}
-	r.rewritePath(m)
+	r.rewritePath(m, note)
 	return nil
 }
 
-// FinalizeResponse applies the response mutations of all levels.
+// FinalizeResponse applies the response mutations of all levels. Values see the status
+// code that upstream sent.
 func (r *Route) FinalizeResponse(s *filter.Stream) error {
+	if len(r.ResponseMutations) == 0 {
+		return nil
+	}
+	before := s.Meta.Code
+	s.Meta.Code = status(s.Response.Value(header.Status))
+	defer func() { s.Meta.Code = before }()
 	for _, h := range r.ResponseMutations {
 		h.Apply(&s.Response, s)
 	}
 	return nil
 }
 
-// RewriteHost sets the host that upstream sees, and notes the one before as the
-// configuration asks. host is lent as long as the request head is.
-func (r *Route) RewriteHost(s *filter.Stream, host string) {
+// RewriteHost sets the host that upstream sees, and notes the one before where that is
+// asked for. host is lent as long as the request head is.
+func (r *Route) RewriteHost(s *filter.Stream, host string, note bool) {
 	m := &s.Request
 	old := m.Value(header.Authority)
 	if r.Forward.AppendXFH {
 		appendForwardedHost(m, old)
 	}
-	if !m.Has(header.XEnvoyOriginalHost) {
+	if note && old != "" {
 		m.SetID(header.XEnvoyOriginalHost, old)
 	}
 	m.SetID(header.Authority, host)
@@ -63,7 +76,7 @@ func appendForwardedHost(m *header.Map, host string) {
 }
 
 // rewritePath replaces the path, and keeps the one before in x-envoy-original-path.
-func (r *Route) rewritePath(m *header.Map) {
+func (r *Route) rewritePath(m *header.Map, note bool) {
 	a := r.Forward
 	if a.PrefixRewrite == "" && a.RegexRewrite == nil || !m.Has(header.Path) {
 		return
@@ -71,11 +84,18 @@ func (r *Route) rewritePath(m *header.Map) {
 	full := m.Value(header.Path)
 	path := match.WithoutQuery(full)
 	rest := full[len(path):]
-	m.SetID(header.XEnvoyOriginalPath, full)
+	if note {
+		m.SetID(header.XEnvoyOriginalPath, full)
+	}
 	if a.RegexRewrite != nil {
 		m.SetID(header.Path, m.Format(func(dst []byte) []byte { return append(a.RegexRewrite.Append(dst, path), rest...) }))
 		return
 	}
 	tail := path[min(r.path.Covers(path), len(path)):]
 	m.SetID(header.Path, m.Concat(a.PrefixRewrite, tail, rest))
+}
+
+func status(text string) int {
+	n, _ := strconv.Atoi(text) // what is no number is no status
+	return n
 }

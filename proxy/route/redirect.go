@@ -9,9 +9,13 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/match"
 )
 
-// location is where a redirect sends the client.
+// location is where a redirect sends the client; without a redirect, where the
+// request went.
 func (r *Route) location(s *filter.Stream) string {
 	a, m := r.Redirect, &s.Request
+	if a == nil {
+		a = &RedirectAction{}
+	}
 	return s.Response.Format(func(dst []byte) []byte {
 		scheme := a.Scheme
 		if scheme == "" {
@@ -26,7 +30,7 @@ func (r *Route) location(s *filter.Stream) string {
 		if a.Port != 0 {
 			dst = strconv.AppendUint(append(dst, ':'), uint64(a.Port), 10)
 		}
-		return r.appendRedirectPath(dst, m.Value(header.Path))
+		return r.appendRedirectPath(dst, a, m.Value(header.Path))
 	})
 }
 
@@ -54,8 +58,7 @@ func portStart(host string) int {
 	return i
 }
 
-func (r *Route) appendRedirectPath(dst []byte, full string) []byte {
-	a := r.Redirect
+func (r *Route) appendRedirectPath(dst []byte, a *RedirectAction, full string) []byte {
 	path := match.WithoutQuery(full)
 	rest := full[len(path):] // query and fragment
 	if a.StripQuery {

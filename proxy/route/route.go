@@ -62,6 +62,7 @@ type ForwardAction struct {
 	MaxStreamDuration time.Duration // 0 is never
 	Retry             *RetryPolicy  // nil is none
 
+	WeightedHost      string              // host_rewrite_literal of the weighted cluster: what the route sees as the host
 	HostRewrite       string              // host_rewrite_literal
 	HostRewriteHeader string              // host_rewrite_header, lower case
 	HostRewritePath   *match.Substitution // host_rewrite_path_regex, on the path
@@ -175,9 +176,23 @@ func (r *Route) complete() {
 	r.reply.Modify = r.modifyReply
 }
 
+// Dress returns the answer of whoever serves a Forward route, with what the route adds
+// to every response. It allocates: it is for failures.
+func (r *Route) Dress(answer *filter.Reply) *filter.Reply {
+	if len(r.ResponseMutations) == 0 && !r.Forward.AttemptCountBack || answer.Modify != nil {
+		return answer
+	}
+	dressed := *answer
+	dressed.Modify = r.modifyReply
+	return &dressed
+}
+
 func (r *Route) modifyReply(s *filter.Stream) {
-	if r.Kind == Redirect {
+	switch {
+	case r.Kind == Redirect, r.Kind == Direct && (r.Direct.Code == 201 || r.Direct.Code/100 == 3):
 		s.Response.SetID(header.Location, r.location(s))
+	case r.Kind == Forward && r.Forward.AttemptCountBack:
+		s.Response.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
 	}
 	for _, h := range r.ResponseMutations {
 		h.Apply(&s.Response, s)

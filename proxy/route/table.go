@@ -175,7 +175,7 @@ func (t *Table) host(m *header.Map) *VirtualHost {
 		return nil
 	}
 	if t.ignorePort {
-		if i := portStart(host); i >= 0 && isNumber(host[i+1:]) {
+		if i := portStart(host); i >= 0 {
 			host = host[:i]
 		}
 	}
@@ -200,15 +200,6 @@ func (t *Table) host(m *header.Map) *VirtualHost {
 		}
 	}
 	return t.any
-}
-
-func isNumber(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return s != ""
 }
 
 func isLower(s string) bool {

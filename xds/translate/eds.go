@@ -82,11 +82,11 @@ func host(e *endpointv3.LbEndpoint, names bool) (cluster.HostSpec, error) {
 		}
 	}
 	if s := ep.GetAddress().GetSocketAddress(); names && s != nil {
+		if h.Hostname == "" {
+			h.Hostname = s.Address
+		}
 		if _, err := netip.ParseAddr(s.Address); err != nil {
 			h.DNSName, h.Port = s.Address, uint16(s.GetPortValue())
-			if h.Hostname == "" {
-				h.Hostname = s.Address
-			}
 			return h, nil
 		}
 	}

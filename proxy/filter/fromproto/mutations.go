@@ -11,30 +11,24 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/mutate"
 )
 
-// HeaderFields names the two lists that Mutations converts, for errors.
-type HeaderFields struct{ Add, Remove string }
-
-// The names that route configurations use.
-var (
-	requestFields  = HeaderFields{"request_headers_to_add", "request_headers_to_remove"}
-	responseFields = HeaderFields{"response_headers_to_add", "response_headers_to_remove"}
-)
-
-// Mutations converts the headers to add and to remove of one level; nil if there are
-// none.
-func Mutations(fields HeaderFields, add []*corev3.HeaderValueOption, remove []string) (*mutate.Headers, error) {
+// Mutations converts the headers to add and to remove of one level, as lists named
+// request_headers_to_add and so on; nil if there are none.
+func Mutations(of mutate.Message, add []*corev3.HeaderValueOption, remove []string) (*mutate.Headers, error) {
 	if len(add) == 0 && len(remove) == 0 {
 		return nil, nil
 	}
-	h := &mutate.Headers{}
+	h, names := mutate.NewHeaders(of), "request_headers_to_"
+	if of == mutate.Response {
+		names = "response_headers_to_"
+	}
 	for i, name := range remove {
 		if err := h.Remove(name); err != nil {
-			return nil, filter.AtIndex(fields.Remove, i, err)
+			return nil, filter.AtIndex(names+"remove", i, err)
 		}
 	}
 	for i, o := range add {
 		if err := addHeader(o, h.Add); err != nil {
-			return nil, filter.AtIndex(fields.Add, i, err)
+			return nil, filter.AtIndex(names+"add", i, err)
 		}
 	}
 	return h, nil
@@ -69,11 +63,12 @@ func addHeader(o *corev3.HeaderValueOption, add func(name, value string, a mutat
 }
 
 // HeaderMutations converts an ordered list of HeaderMutations; nil if it is empty.
-func HeaderMutations(field string, list []*mutationv3.HeaderMutation) (*mutate.List, error) {
+// field is its name, for errors.
+func HeaderMutations(of mutate.Message, field string, list []*mutationv3.HeaderMutation) (*mutate.List, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
-	l := &mutate.List{}
+	l := mutate.NewList(of)
 	for i, pb := range list {
 		if err := headerMutation(pb, l); err != nil {
 			return nil, filter.AtIndex(field, i, err)

@@ -213,10 +213,8 @@ func (b *hostBuilder) weightedRoute(c *routev3.WeightedCluster_ClusterWeight, ba
 	if c.ClusterHeader != "" {
 		f.ClusterHeader = match.HeaderName(c.ClusterHeader)
 	}
-	if h := c.GetHostRewriteLiteral(); h != "" {
-		f.HostRewrite, f.AutoHostRewrite, f.HostRewriteHeader, f.HostRewritePath = h, false, "", nil
-	}
+	f.WeightedHost = c.GetHostRewriteLiteral()
 	r.Forward = &f
-	b.assemble(&r, own, l)
+	b.assemble(&r, own, &l)
 	return &r, nil
 }

@@ -90,8 +90,14 @@ func queryMatch(pb *routev3.QueryParameterMatcher) (match.Query, error) {
 		s, err := String(m.StringMatch)
 		q.Text = s
 		return q, filter.At("string_match", err)
-	case *routev3.QueryParameterMatcher_PresentMatch, nil:
-		q.Present = true
+	case *routev3.QueryParameterMatcher_PresentMatch:
+		q.Kind = match.QueryPresent
+		if !m.PresentMatch {
+			q.Kind = match.QueryAbsent
+		}
+		return q, nil
+	case nil:
+		q.Kind = match.QueryPresent
 		return q, nil
 	default:
 		return q, fmt.Errorf("this build does not support the query parameter matcher %T", m)

@@ -3,6 +3,7 @@ package fromproto
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -76,10 +77,10 @@ type leveled interface {
 }
 
 func (b *tableBuilder) level(pb leveled) (l level, err error) {
-	if l.request, err = Mutations(requestFields, pb.GetRequestHeadersToAdd(), pb.GetRequestHeadersToRemove()); err != nil {
+	if l.request, err = Mutations(mutate.Request, pb.GetRequestHeadersToAdd(), pb.GetRequestHeadersToRemove()); err != nil {
 		return l, err
 	}
-	if l.response, err = Mutations(responseFields, pb.GetResponseHeadersToAdd(), pb.GetResponseHeadersToRemove()); err != nil {
+	if l.response, err = Mutations(mutate.Response, pb.GetResponseHeadersToAdd(), pb.GetResponseHeadersToRemove()); err != nil {
 		return l, err
 	}
 	l.perFilter, err = perFilter(pb.GetTypedPerFilterConfig(), b.p)
@@ -169,7 +170,7 @@ func (b *hostBuilder) entry(pb *routev3.Route) (e route.Entry, err error) {
 		return e, err
 	}
 	r := &route.Route{RouteName: pb.Name, StatPrefix: pb.StatPrefix}
-	b.assemble(r, own)
+	b.assemble(r, own, nil)
 	switch a := pb.Action.(type) {
 	case *routev3.Route_Route:
 		if r.Forward, err = b.forward(a.Route, pb); err != nil {
@@ -198,18 +199,22 @@ func (b *hostBuilder) entry(pb *routev3.Route) (e route.Entry, err error) {
 	return e, nil
 }
 
-// assemble gives r what the levels above it and its own ones say.
-func (b *hostBuilder) assemble(r *route.Route, own ...level) {
-	levels := append([]level{b.table, b.host}, own...)
-	r.RequestMutations, r.ResponseMutations, r.PerFilter = nil, nil, nil
-	for _, l := range levels {
-		r.PerFilter = append(r.PerFilter, l.perFilter...)
+// assemble gives r what the levels above it, it itself, and maybe a weighted cluster
+// say.
+func (b *hostBuilder) assemble(r *route.Route, own level, weighted *level) {
+	levels := []level{b.table, b.host, own}
+	if !b.specificWins {
+		slices.Reverse(levels) // the least specific level has the last word
 	}
-	for i := range levels {
-		l := levels[i]
-		if !b.specificWins {
-			l = levels[len(levels)-1-i] // the least specific level has the last word
-		}
+	if weighted != nil {
+		levels = slices.Insert(levels, 0, *weighted) // never the last word
+	}
+	r.RequestMutations, r.ResponseMutations = nil, nil
+	r.PerFilter = slices.Concat(b.table.perFilter, b.host.perFilter, own.perFilter)
+	if weighted != nil {
+		r.PerFilter = append(r.PerFilter, weighted.perFilter...)
+	}
+	for _, l := range levels {
 		if l.request != nil {
 			r.RequestMutations = append(r.RequestMutations, l.request)
 		}
