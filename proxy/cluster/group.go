@@ -89,7 +89,8 @@ func newGroup(m *Manager, c *core, s *Spec) *group {
 // sameWay reports whether two versions of a cluster connect in the same way.
 func sameWay(a, b *Spec) bool {
 	return a.BufferLimit == b.BufferLimit && a.HTTP == b.HTTP && socketKey(a) == socketKey(b) &&
-		(a.Type == LogicalDNS) == (b.Type == LogicalDNS) &&
+		(a.Type == LogicalDNS) == (b.Type == LogicalDNS) && // whose hosts are told apart by other things
+		(a.Type == OriginalDestination) == (b.Type == OriginalDestination) &&
 		reflect.DeepEqual(a.Bind, b.Bind) && reflect.DeepEqual(a.KeepAlive, b.KeepAlive)
 }
 

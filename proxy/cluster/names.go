@@ -131,7 +131,7 @@ func (o *name) took(addrs []netip.Addr, err error) {
 		o.addrs = addrs
 	}
 	o.known = true
-	n.countUpdate(len(addrs), changed, err)
+	n.countUpdate(changed, err)
 	if first {
 		n.left--
 	}
@@ -140,7 +140,8 @@ func (o *name) took(addrs []netip.Addr, err error) {
 	}
 }
 
-func (n *names) countUpdate(addrs int, changed bool, err error) {
+// countUpdate counts a lookup as Envoy does: an answer without addresses is a success.
+func (n *names) countUpdate(changed bool, err error) {
 	r := n.c.run.Load()
 	if r == nil {
 		return
@@ -151,9 +152,6 @@ func (n *names) countUpdate(addrs int, changed bool, err error) {
 		return
 	}
 	st.UpdateSuccess.Inc()
-	if addrs == 0 {
-		st.UpdateEmpty.Inc()
-	}
 	if !changed {
 		st.UpdateNoRebuild.Inc()
 	}

@@ -51,7 +51,7 @@ type Stats struct {
 	UpdateAttempt      stats.Counter `stat:"update_attempt" help:"Lookups of names."`
 	UpdateSuccess      stats.Counter `stat:"update_success" help:"Assignments taken over, lookups that succeeded."`
 	UpdateFailure      stats.Counter `stat:"update_failure" help:"Lookups that failed."`
-	UpdateEmpty        stats.Counter `stat:"update_empty" help:"Assignments without hosts, lookups without addresses."`
+	UpdateEmpty        stats.Counter `stat:"update_empty" help:"Assignments without hosts."`
 	UpdateNoRebuild    stats.Counter `stat:"update_no_rebuild" help:"Updates that changed no host."`
 	InitFetchTimeout   stats.Counter `stat:"init_fetch_timeout" help:"Times that no assignment came within initial_fetch_timeout."`
 
@@ -93,7 +93,7 @@ type Stats struct {
 type HostStats struct {
 	CxTotal, CxConnectFail                 stats.Counter
 	RqTotal, RqSuccess, RqError, RqTimeout stats.Counter
-	CxActive, RqActive                     stats.Gauge
+	CxActive, RqActive, RqPendingActive    stats.Gauge
 }
 
 // breakerStats are the gauges of one priority, under "circuit_breakers.<priority>.".

@@ -58,6 +58,7 @@ func (hp *hostPool) leave(w *waiter) {
 	w.link.leave()
 	hp.pool.waiting--
 	hp.pool.group.core.stats.UpstreamRqPendingActive.Dec()
+	hp.ep.stats.RqPendingActive.Dec()
 }
 
 // wait queues for a connection to h until one comes free or is made.
@@ -85,6 +86,7 @@ func (p *pool) wait(ctx context.Context, h *Host, until time.Time, fresh bool) (
 	}
 	st.UpstreamRqPendingTotal.Inc()
 	st.UpstreamRqPendingActive.Inc()
+	hp.ep.stats.RqPendingActive.Inc()
 	p.waiting++
 	hp.waiters.pushBack(&w.link)
 	hp.note()
