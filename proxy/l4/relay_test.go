@@ -2,115 +2,253 @@ package l4
 
 import (
 	"bytes"
-	"context"
+	"errors"
+	"fmt"
 	"io"
-	"log/slog"
+	"math/rand/v2"
 	"net"
-	"net/netip"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
-	"github.com/mecha-mesh/mecha/proxy/netio"
-	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
-// forward is a terminal filter that relays to one address.
-type forward struct {
-	to   meta.Addr
-	idle time.Duration
-	res  chan<- filter.RelayResult
+// seer is a filter that looks at the data of both directions and leaves it alone.
+type seer struct {
+	mu   sync.Mutex
+	busy bool
+	in   int
+	out  int
 }
 
-func (*forward) Reset() {}
+func (s *seer) Reset() { s.in, s.out = 0, 0 }
 
-func (f *forward) Serve(c *filter.Conn) error {
-	up, err := netio.Dial(context.Background(), netio.DialOptions{Addr: f.to})
-	if err != nil {
-		return err
+// alone fails where two hooks of one connection run at the same time.
+func (s *seer) alone() {
+	s.mu.Lock()
+	if s.busy {
+		panic("two hooks at once")
 	}
-	res, err := c.Engine.Relay(up, f.idle)
-	if res.Reset {
-		_ = up.Abort()
-	} else {
-		_ = up.Close()
-	}
-	if f.res != nil {
-		f.res <- res
-	}
-	return err
+	s.busy = true
+	s.mu.Unlock()
 }
 
-func newTestManager(t *testing.T, o Options) *Manager {
+func (s *seer) done() {
+	s.mu.Lock()
+	s.busy = false
+	s.mu.Unlock()
+}
+
+func (s *seer) OnRead(_ *filter.Conn, b *buffer.Buf, _ bool) error {
+	s.alone()
+	defer s.done()
+	s.in += b.Len()
+	return nil
+}
+
+func (s *seer) OnWrite(_ *filter.Conn, b *buffer.Buf, _ bool) error {
+	s.alone()
+	defer s.done()
+	s.out += b.Len()
+	return nil
+}
+
+// relayTo returns a listener that relays to an address, with or without a filter
+// that looks at the data.
+func relayTo(t testing.TB, m *Manager, to meta.Addr, hooks bool, idle time.Duration) (*Listener, <-chan filter.RelayResult) {
 	t.Helper()
-	if o.Env.Stats == nil {
-		o.Env.Stats = stats.NewStore()
+	res := make(chan filter.RelayResult, 100)
+	c := &Chain{}
+	if hooks {
+		c.Filters = append(c.Filters, filterOf("seer", func() filter.Network { return &seer{} }))
 	}
-	o.Env.Log = slog.New(slog.DiscardHandler)
-	m := NewManager(o)
-	m.Start()
-	t.Cleanup(m.Close)
-	return m
+	c.Filters = append(c.Filters, filterOf("forward", func() filter.Network { return &forward{to, idle, res} }))
+	return setListener(t, m, &Spec{Name: fmt.Sprint("relay", hooks), Addresses: []Address{loopback()}, Default: c}), res
 }
 
-func filterOf(name string, mk func() filter.Network) NetworkFilter {
-	return NetworkFilter{Name: name, Factory: func(filter.Env) (func() filter.Network, error) { return mk, nil }}
-}
-
-func loopback() Address {
-	return Address{Addr: meta.Addr{AddrPort: netip.MustParseAddrPort("127.0.0.1:0")}}
-}
-
-// echoServer sends everything back.
-func echoServer(t *testing.T) meta.Addr {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// TestRelayProperty: whatever the chunks and whenever a direction ends, both sides
+// get what the other one sent, and its end.
+func TestRelayProperty(t *testing.T) {
+	for _, hooks := range []bool{false, true} {
+		for seed := range uint64(24) {
+			t.Run(fmt.Sprintf("hooks=%v/%d", hooks, seed), func(t *testing.T) {
+				t.Parallel()
+				r := rand.New(rand.NewPCG(seed, 7))
+				up, down := randomScript(r), randomScript(r)
+				got := make(chan []byte, 1)
+				to := server(t, func(c *net.TCPConn) {
+					c.SetDeadline(time.Now().Add(patience))
+					var played sync.WaitGroup
+					played.Go(func() { down.play(c) })
+					b, err := io.ReadAll(c)
+					played.Wait()
+					if err != nil {
+						t.Error(err)
+					}
+					got <- b
+				})
+				m := newTestManager(t, Options{})
+				l, res := relayTo(t, m, to, hooks, 0)
+				c := dial(t, l)
+				go up.play(c)
+				if b, err := io.ReadAll(c); err != nil || !bytes.Equal(b, down.bytes()) {
+					t.Fatalf("downstream got %d bytes of %d, %v", len(b), len(down.bytes()), err)
+				}
+				if b := <-got; !bytes.Equal(b, up.bytes()) {
+					t.Errorf("upstream got %d bytes of %d", len(b), len(up.bytes()))
+				}
+				want := filter.RelayResult{Received: int64(len(up.bytes())), Sent: int64(len(down.bytes()))}
+				if r := <-res; r != want {
+					t.Errorf("result %+v, want %+v", r, want)
+				}
+			})
+		}
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				io.Copy(c, c)
-				c.(*net.TCPConn).CloseWrite()
-				io.Copy(io.Discard, c)
-				c.Close()
-			}()
-		}
-	}()
-	return meta.AddrOf(l.Addr())
 }
 
-func TestRelayEcho(t *testing.T) {
-	to := echoServer(t)
-	m := newTestManager(t, Options{})
-	err := m.Set(&Spec{Name: "a", Addresses: []Address{loopback()}, Default: &Chain{
-		Filters: []NetworkFilter{filterOf("forward", func() filter.Network { return &forward{to: to} })},
-	}})
-	if err != nil {
-		t.Fatal(err)
+// script is what one side sends, in chunks, before it ends its direction.
+type script [][]byte
+
+func randomScript(r *rand.Rand) (s script) {
+	sizes := []int{0, 10, 3000, 40_000, 300_000}
+	most := sizes[r.IntN(len(sizes))]
+	for range r.IntN(30) {
+		p := make([]byte, r.IntN(most+1))
+		for i := range p {
+			p[i] = byte(r.Uint32())
+		}
+		s = append(s, p)
 	}
-	for _, size := range []int{1, 1000, 100_000, 10_000_000} {
-		c, err := net.Dial("tcp", m.Listeners()[0].Bound()[0].String())
-		if err != nil {
-			t.Fatal(err)
+	return s
+}
+
+func (s script) bytes() []byte { return bytes.Join(s, nil) }
+
+func (s script) play(c *net.TCPConn) {
+	for _, p := range s {
+		c.Write(p)
+	}
+	c.CloseWrite()
+}
+
+func TestRelayPassesResetsOn(t *testing.T) {
+	for _, hooks := range []bool{false, true} {
+		m := newTestManager(t, Options{})
+		to := server(t, func(c *net.TCPConn) {
+			io.WriteString(c, "hello")
+			io.ReadFull(c, make([]byte, 1))
+			c.SetLinger(0)
+		})
+		l, res := relayTo(t, m, to, hooks, 0)
+		c := dial(t, l)
+		io.ReadFull(c, make([]byte, 5))
+		c.Write([]byte("x"))
+		if _, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("upstream was reset, downstream sees %v", err)
 		}
-		c.SetDeadline(time.Now().Add(20 * time.Second))
-		sent := bytes.Repeat([]byte("mecha"), size/5+1)[:size]
-		go func() {
-			c.Write(sent)
-			c.(*net.TCPConn).CloseWrite()
-		}()
-		got, err := io.ReadAll(c)
-		if err != nil || !bytes.Equal(got, sent) {
-			t.Fatalf("size %d: got %d bytes, %v", size, len(got), err)
+		if r := <-res; r.Ended != filter.Upstream || !r.Reset || r.Sent != 5 || r.Received != 1 {
+			t.Errorf("result %+v", r)
 		}
+
+		seen := make(chan error, 1)
+		to = server(t, func(c *net.TCPConn) {
+			io.WriteString(c, "hello")
+			_, err := io.ReadAll(c)
+			seen <- err
+		})
+		m = newTestManager(t, Options{})
+		l, res = relayTo(t, m, to, hooks, 0)
+		c = dial(t, l)
+		io.ReadFull(c, make([]byte, 5))
+		c.SetLinger(0)
 		c.Close()
+		if err := <-seen; !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("downstream was reset, upstream sees %v", err)
+		}
+		if r := <-res; r.Ended != filter.Downstream || !r.Reset {
+			t.Errorf("result %+v", r)
+		}
+	}
+}
+
+func TestRelayIdle(t *testing.T) {
+	for _, hooks := range []bool{false, true} {
+		m := newTestManager(t, Options{})
+		const idle = 60 * time.Millisecond
+		l, res := relayTo(t, m, echoServer(t), hooks, idle)
+		c := dial(t, l)
+		begin := time.Now()
+		for range 4 { // activity moves the end away
+			c.Write([]byte("x"))
+			io.ReadFull(c, make([]byte, 1))
+			c.SetReadDeadline(time.Now().Add(idle / 2))
+			if _, err := c.Read(make([]byte, 1)); err == io.EOF {
+				t.Fatal("ended while active")
+			}
+			c.SetReadDeadline(time.Now().Add(patience))
+		}
+		if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+			t.Errorf("read %q, %v", b, err)
+		}
+		if d := time.Since(begin); d < 2*idle {
+			t.Errorf("ended after %v", d)
+		}
+		if r := <-res; !r.Timeout || r.Reset || r.Received != 4 || r.Sent != 4 {
+			t.Errorf("result %+v", r)
+		}
+	}
+}
+
+// TestRelayIdleWhileNobodyReads: silence is also that a full socket stays full.
+func TestRelayIdleWhileNobodyReads(t *testing.T) {
+	m := newTestManager(t, Options{})
+	stuck := make(chan struct{})
+	defer close(stuck)
+	to := server(t, func(*net.TCPConn) { <-stuck })
+	l, res := relayTo(t, m, to, false, 100*time.Millisecond)
+	c := dial(t, l)
+	go c.Write(make([]byte, 64<<20))
+	if r := <-res; !r.Timeout || r.Received == 0 {
+		t.Errorf("result %+v", r)
+	}
+}
+
+// TestRelayAllocs: the whole relay, both goroutines, allocates nothing for a chunk.
+func TestRelayAllocs(t *testing.T) {
+	if raceEnabled || buffer.Invariants {
+		t.Skip("the race detector drops pooled memory, the invariants record stacks")
+	}
+	for _, hooks := range []bool{false, true} {
+		for _, size := range []int{64, 500_000} {
+			m := newTestManager(t, Options{})
+			l, _ := relayTo(t, m, echoServer(t), hooks, time.Hour)
+			c := dial(t, l)
+			out, in := make([]byte, size), make([]byte, size)
+			// The test's own writer must not count either: it lives before the measurement.
+			write, wrote := make(chan struct{}), make(chan struct{})
+			defer close(write)
+			go func() {
+				for range write {
+					c.Write(out)
+					wrote <- struct{}{}
+				}
+			}()
+			chunk := func() {
+				write <- struct{}{}
+				io.ReadFull(c, in)
+				<-wrote
+			}
+			for range 30 {
+				chunk()
+			}
+			if n := testing.AllocsPerRun(200, chunk); n != 0 {
+				t.Errorf("hooks %v: %v allocations for a chunk of %d bytes", hooks, n, size)
+			}
+			c.Close()
+		}
 	}
 }
