@@ -55,6 +55,10 @@ func (p program) run(ctx context.Context, argv []string) int {
 	if !errors.Is(err, errReported) {
 		fmt.Fprintf(p.stderr, "%s: %v\n", filepath.Base(name), err)
 	}
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
 	return 1
 }
 
@@ -74,6 +78,9 @@ func (p program) rootCommand() *cobra.Command {
 		p.proxyCommand(),
 		p.checkCommand(),
 		p.versionCommand(),
+		captureCommand(),
+		demoCommand(),
+		runCommand(),
 	)
 	return root
 }

@@ -1,0 +1,205 @@
+package demo
+
+import (
+	"embed"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/mecha-mesh/mecha/iptables"
+)
+
+// control is the name of the control plane among the members.
+const control = "control"
+
+// member is a program of the shop.
+type member struct {
+	name    string
+	kind    string // argument of the shop program; "" is the control plane
+	port    uint16 // where it listens in a pod of its own
+	env     []string
+	sidecar bool
+	host    byte // last part of the address in a node
+}
+
+// The ports of the bank: one that capture leaves alone and one that it doesn't.
+const (
+	bankPort   = 9100
+	backupPort = 9200
+	adminPort  = 15000
+)
+
+// slowReport is how long the reports take.
+const slowReport = "1.5s"
+
+// members lists the shop in the order in which it starts.
+func members() []member {
+	return []member{
+		{name: control, port: 18000, host: 20},
+		{name: "bank", kind: "bank", port: bankPort, env: []string{fmt.Sprintf("LISTEN=:%d,:%d", bankPort, backupPort)}, host: 27},
+		{name: "catalog-v1", kind: "catalog", port: 8080, env: []string{"VERSION=v1"}, sidecar: true, host: 22},
+		{name: "catalog-v2", kind: "catalog", port: 8080, env: []string{"VERSION=v2"}, sidecar: true, host: 23},
+		{name: "orders", kind: "orders", port: 8080, env: []string{"FAIL_EVERY=3"}, sidecar: true, host: 24},
+		{name: "reports", kind: "reports", port: 8080, env: []string{"DELAY=" + slowReport}, sidecar: true, host: 25},
+		{name: "inventory", kind: "inventory", port: 7000, env: []string{"LISTEN=:7000"}, sidecar: true, host: 26},
+		{name: "frontend", kind: "frontend", port: 8080, sidecar: true, host: 21},
+	}
+}
+
+// backends are the members that a cluster leads to.
+var backends = [...]string{"catalog-v1", "catalog-v2", "orders", "reports", "inventory"}
+
+// virtualHosts are the services with a virtual host in routes.yaml.
+var virtualHosts = [...]string{"catalog", "orders", "reports"}
+
+// plan says where everything is.
+type plan struct {
+	captured bool
+	// at is where others reach a member: its pod's address, or without pods the
+	// inbound listener of its sidecar.
+	at map[string]netip.AddrPort
+	// program is where a member itself listens; differs from at without pods only.
+	program map[string]netip.AddrPort
+	// outbound is where the frontend reaches a service without capture.
+	outbound map[string]netip.AddrPort
+	// admin is where a sidecar's admin interface is reached.
+	admin map[string]netip.AddrPort
+	// names are the addresses of the services in a node's DNS. Those of
+	// services with a sidecar are virtual: no machine has them.
+	names map[string]netip.Addr
+}
+
+// podPlan is the plan of a node with the given network.
+func podPlan(node netip.Prefix) plan {
+	base := node.Masked().Addr().As4()
+	addr := func(third, fourth byte) netip.Addr { return netip.AddrFrom4([4]byte{base[0], base[1], third, fourth}) }
+	p := plan{
+		captured: true, at: map[string]netip.AddrPort{}, admin: map[string]netip.AddrPort{},
+		names: map[string]netip.Addr{
+			"catalog.shop": addr(250, 1), "orders.shop": addr(250, 2), "reports.shop": addr(250, 3), "inventory.shop": addr(250, 4),
+		},
+	}
+	for _, m := range members() {
+		ip := addr(0, m.host)
+		p.at[m.name] = netip.AddrPortFrom(ip, m.port)
+		if m.sidecar {
+			p.admin[m.name] = netip.AddrPortFrom(ip, adminPort)
+		}
+		if m.name == "bank" || m.name == "frontend" {
+			p.names[m.name+".shop"] = ip
+		}
+	}
+	p.program = p.at
+	return p
+}
+
+// loopbackPlan takes free ports of 127.0.0.1. Nothing keeps them until the
+// programs listen on them; whoever is too late says so.
+func loopbackPlan() (plan, error) {
+	p := plan{
+		at: map[string]netip.AddrPort{}, program: map[string]netip.AddrPort{},
+		outbound: map[string]netip.AddrPort{}, admin: map[string]netip.AddrPort{},
+	}
+	var taken []net.Listener
+	defer func() {
+		for _, l := range taken {
+			l.Close() //nolint:errcheck // nothing was written to it
+		}
+	}()
+	take := func(into map[string]netip.AddrPort, name string) error {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("no free port on 127.0.0.1: %w", err)
+		}
+		taken = append(taken, l)
+		into[name] = l.Addr().(*net.TCPAddr).AddrPort()
+		return nil
+	}
+	for _, m := range members() {
+		wanted := []map[string]netip.AddrPort{p.at}
+		if m.sidecar {
+			wanted = append(wanted, p.program, p.admin)
+		}
+		for _, into := range wanted {
+			if err := take(into, m.name); err != nil {
+				return p, err
+			}
+		}
+	}
+	for _, name := range append(virtualHosts[:], "inventory") {
+		if err := take(p.outbound, name); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// settings is the whole environment of a member's program. In a pod the
+// frontend needs none: the names it was written with are true there.
+func (p plan) settings(m member) []string {
+	if p.captured {
+		return m.env
+	}
+	env := append(slices.Clone(m.env), "LISTEN="+p.program[m.name].String())
+	if m.name == "frontend" {
+		for _, name := range virtualHosts {
+			env = append(env, strings.ToUpper(name)+"_URL=http://"+p.outbound[name].String())
+		}
+		env = append(env, "INVENTORY_ADDR="+p.outbound["inventory"].String())
+	}
+	return env
+}
+
+//go:embed config
+var files embed.FS
+
+// render fills in a file of config.
+func (p plan) render(name string, data any) ([]byte, error) {
+	socket := func(a netip.AddrPort) string {
+		return fmt.Sprintf("{ socket_address: { address: %s, port_value: %d } }", a.Addr(), a.Port())
+	}
+	text, err := files.ReadFile("config/" + name)
+	if err != nil {
+		return nil, err
+	}
+	t, err := template.New(name).Funcs(template.FuncMap{
+		"services":     func() []string { return backends[:] },
+		"httpServices": func() []string { return virtualHosts[:] },
+		"address":      func(name string) string { return socket(p.at[name]) },
+		"program":      func(name string) string { return socket(p.program[name]) },
+		"outbound":     func(name string) string { return socket(p.outbound[name]) },
+		"admin": func(name string) string {
+			if p.captured { // reached by the pod's address, from the node
+				return socket(netip.AddrPortFrom(netip.IPv4Unspecified(), adminPort))
+			}
+			return socket(p.admin[name])
+		},
+		"domains": func(service string) string {
+			if p.captured {
+				return fmt.Sprintf(`%s.shop, "%s.shop:8080"`, service, service)
+			}
+			return `"` + p.outbound[service].String() + `"`
+		},
+		"captured": func() bool { return p.captured },
+		"marked": func() string {
+			// SOL_SOCKET and SO_MARK on Linux, by the numbers Envoy's configuration wants.
+			return fmt.Sprintf("{ socket_options: [{ description: SO_MARK, level: 1, name: 36, int_value: %d, state: STATE_PREBIND }] }", iptables.DefaultProxyMark)
+		},
+		"vip": func(name string) string { return p.names[name].String() },
+	}).Parse(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("configuration template %s: %w", name, err)
+	}
+	var out strings.Builder
+	if err := t.Execute(&out, data); err != nil {
+		return nil, fmt.Errorf("configuration template %s: %w", name, err)
+	}
+	return []byte(out.String()), nil
+}
+
+// sidecars are the names of the members that have one, sorted.
+func (p plan) sidecars() []string { return slices.Sorted(maps.Keys(p.admin)) }
