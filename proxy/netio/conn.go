@@ -74,8 +74,12 @@ func NewConn(c net.Conn) *Conn {
 func (c *Conn) Direct() bool { return c.raw != nil }
 
 // CountInto adds every byte that is read from or written to c from now on to the
-// counters; nil counts nothing. It is called before c is used.
-func (c *Conn) CountInto(read, written *stats.Counter) { c.r.total, c.w.total = read, written }
+// counters; nil counts nothing. Unread bytes are counted at once: nobody has
+// counted what listener filters have looked at. It is called before c is used.
+func (c *Conn) CountInto(read, written *stats.Counter) {
+	c.r.total, c.w.total = read, written
+	c.r.count(c.pending.Len())
+}
 
 // Unread puts b in front of what the socket still has to give. It consumes b.
 func (c *Conn) Unread(b *buffer.Buf) {

@@ -373,6 +373,30 @@ func TestCountInto(t *testing.T) {
 	}
 }
 
+// TestCountIntoUnread: what a listener filter has read counts once, and as read.
+func TestCountIntoUnread(t *testing.T) {
+	a, b := pair(t, "tcp")
+	var rx, tx stats.Counter
+	var buf buffer.Buf
+	a.Write(make([]byte, 100))
+	b.SetReadDeadline(soon())
+	if _, err := b.ReadBuf(&buf); err != nil {
+		t.Fatal(err)
+	}
+	b.Unread(&buf)
+	b.CountInto(&rx, &tx)
+	a.Write(make([]byte, 11))
+	for buf.Len() < 111 {
+		if _, err := b.ReadBuf(&buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf.Release()
+	if rx.Value() != 111 || tx.Value() != 0 {
+		t.Errorf("counted %d and %d", rx.Value(), tx.Value())
+	}
+}
+
 func TestReadWriteAllocs(t *testing.T) {
 	if raceEnabled || buffer.Invariants {
 		t.Skip("the race detector drops pooled memory, the invariants record stacks")
