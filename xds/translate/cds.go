@@ -28,13 +28,13 @@ var clusterFields = fromproto.Fields{
 	Used: []string{
 		"name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes",
 		"lb_policy", "load_assignment", "max_requests_per_connection", "circuit_breakers", "common_http_protocol_options",
-		"http_protocol_options", "typed_extension_protocol_options", "dns_refresh_rate", "respect_dns_ttl",
+		"http_protocol_options", "typed_extension_protocol_options", "dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl",
 		"dns_lookup_family", "cleanup_interval", "upstream_bind_config", "common_lb_config", "transport_socket",
 		"transport_socket_matches", "upstream_connection_options", "close_connections_on_host_health_failure",
 		"least_request_lb_config", "original_dst_lb_config", "round_robin_lb_config",
 	},
 	Ignored: []string{
-		"metadata", "dns_jitter", "dns_failure_refresh_rate", "typed_dns_resolver_config", "dns_resolvers",
+		"metadata", "typed_dns_resolver_config", "dns_resolvers",
 		"use_tcp_for_dns_lookups", "track_timeout_budgets", "track_cluster_stats", "wait_for_warm_on_init",
 		"ignore_health_on_host_removal", "lrs_server", "per_connection_buffer_high_watermark_timeout", "preconnect_policy",
 		"outlier_detection", "health_checks", "protocol_selection", "filters",
@@ -91,7 +91,7 @@ func clusterType(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) er
 		if n := pb.GetEdsClusterConfig().GetServiceName(); n != "" {
 			spec.ServiceName = n
 		}
-		return configSource(pb.GetEdsClusterConfig().GetEdsConfig(), &spec.EDS)
+		return clusterSource(pb, spec)
 	case clusterv3.Cluster_ORIGINAL_DST:
 		spec.Type = cluster.OriginalDestination
 		o := pb.GetOriginalDstLbConfig()
@@ -106,21 +106,17 @@ func clusterType(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) er
 	return nil
 }
 
-// configSource accepts ADS, and files by path.
-func configSource(c *corev3.ConfigSource, path *string) error {
-	switch s := c.GetConfigSourceSpecifier().(type) {
-	case *corev3.ConfigSource_Ads, *corev3.ConfigSource_Self:
-		return nil
-	case *corev3.ConfigSource_PathConfigSource:
-		*path = s.PathConfigSource.Path
-		return nil
-	case *corev3.ConfigSource_Path:
-		*path = s.Path
-		return nil
-	case nil:
-		return filter.At("eds_cluster_config.eds_config", errors.New("is required"))
+// clusterSource says where the endpoints come from.
+func clusterSource(pb *clusterv3.Cluster, spec *cluster.Spec) error {
+	from, err := fromproto.ConfigSource(pb.GetEdsClusterConfig().GetEdsConfig())
+	if err != nil {
+		return filter.At("eds_cluster_config.eds_config", err)
 	}
-	return filter.At("eds_cluster_config.eds_config", errors.New("this build fetches endpoints over ADS or from files only"))
+	spec.EDS, spec.EDSWatched, spec.InitialFetchTimeout = from.Path, from.Watched, from.Timeout
+	if from.Timeout == 0 {
+		spec.InitialFetchTimeout = -1
+	}
+	return nil
 }
 
 func clusterLimits(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) error {
@@ -142,6 +138,10 @@ func clusterLimits(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) 
 			return filter.At("dns_refresh_rate", fmt.Errorf("%v is less than 1ms", d.AsDuration()))
 		}
 		spec.DNS.Refresh = d.AsDuration()
+	}
+	spec.DNS.Jitter = pb.DnsJitter.AsDuration()
+	if r := pb.DnsFailureRefreshRate; r != nil {
+		spec.DNS.FailureBase, spec.DNS.FailureMax = r.BaseInterval.AsDuration(), r.MaxInterval.AsDuration()
 	}
 	if k := pb.UpstreamConnectionOptions.GetTcpKeepalive(); k != nil {
 		spec.KeepAlive = &cluster.TCPKeepAlive{
