@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/mecha-mesh/mecha/iptables"
 	"github.com/spf13/cobra"
 )
-
-type prefix = netip.Prefix
 
 // Exit codes of mecha capture, beside 0 and 1.
 const (

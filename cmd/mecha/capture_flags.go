@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,28 +23,28 @@ type captureFlag struct {
 // captureFlags lists the settings in the order of the help text.
 func captureFlags() []captureFlag {
 	return []captureFlag{
-		{"outbound-port", "p", "envoy-port", "ENVOY_PORT", "15001", "port on which the sidecar accepts what the program opens", onePort(func(c *iptables.Config) *uint16 { return &c.OutboundPort })},
-		{"inbound-port", "z", "inbound-capture-port", "INBOUND_CAPTURE_PORT", "15006", "port on which the sidecar accepts what others open", onePort(func(c *iptables.Config) *uint16 { return &c.InboundPort })},
-		{"tunnel-port", "e", "inbound-tunnel-port", "INBOUND_TUNNEL_PORT", "15008", "port of tunnelled mesh traffic, never captured; 0 for none", onePort(func(c *iptables.Config) *uint16 { return &c.TunnelPort })},
-		{"proxy-uid", "u", "", "PROXY_UID", "1337", "user ids of the sidecar, whose own traffic is not captured; \"\" for none", idList(func(c *iptables.Config) *[]uint32 { return &c.ProxyUIDs })},
-		{"proxy-gid", "g", "", "PROXY_GID", "1337", "group ids of the sidecar; \"\" for none", idList(func(c *iptables.Config) *[]uint32 { return &c.ProxyGIDs })},
-		{"proxy-mark", "", "", "PROXY_MARK", "", "socket marks (SO_MARK) of the sidecar, where ids cannot tell it from the program", idList(func(c *iptables.Config) *[]uint32 { return &c.ProxyMarks })},
+		{"outbound-port", "p", "envoy-port", "ENVOY_PORT", "15001", "port on which the sidecar accepts what the program opens", onePortFlag(func(c *iptables.Config) *uint16 { return &c.OutboundPort })},
+		{"inbound-port", "z", "inbound-capture-port", "INBOUND_CAPTURE_PORT", "15006", "port on which the sidecar accepts what others open", onePortFlag(func(c *iptables.Config) *uint16 { return &c.InboundPort })},
+		{"tunnel-port", "e", "inbound-tunnel-port", "INBOUND_TUNNEL_PORT", "15008", "port of tunnelled mesh traffic, never captured; 0 for none", onePortFlag(func(c *iptables.Config) *uint16 { return &c.TunnelPort })},
+		{"proxy-uid", "u", "", "PROXY_UID", "1337", "user ids of the sidecar, whose own traffic is not captured; \"\" for none", idListFlag(func(c *iptables.Config) *[]uint32 { return &c.ProxyUIDs })},
+		{"proxy-gid", "g", "", "PROXY_GID", "1337", "group ids of the sidecar; \"\" for none", idListFlag(func(c *iptables.Config) *[]uint32 { return &c.ProxyGIDs })},
+		{"proxy-mark", "", "", "PROXY_MARK", "", "socket marks (SO_MARK) of the sidecar, where ids cannot tell it from the program", idListFlag(func(c *iptables.Config) *[]uint32 { return &c.ProxyMarks })},
 		{"inbound-mode", "m", "istio-inbound-interception-mode", "ISTIO_INBOUND_INTERCEPTION_MODE", "REDIRECT", "how inbound connections are captured: REDIRECT, TPROXY (keeps the client's address) or NONE", func(c *iptables.Config, v string) error {
 			c.Inbound = iptables.Mode(strings.ToUpper(v))
 			return nil
 		}},
-		{"inbound-ports", "b", "istio-inbound-ports", "ISTIO_INBOUND_PORTS", "*", "inbound ports to capture: *, or a list such as 80,8000-8100; \"\" for none", orAll(iptables.ParsePorts, func(c *iptables.Config) *[]iptables.PortRange { return &c.InboundPorts })},
-		{"exclude-inbound-ports", "d", "istio-local-exclude-ports", "ISTIO_LOCAL_EXCLUDE_PORTS", "", "inbound ports that go straight to the program", list(iptables.ParsePorts, func(c *iptables.Config) *[]iptables.PortRange { return &c.ExcludeInboundPorts })},
-		{"exclude-inbound-cidrs", "", "", "", "", "networks whose connections go straight to the program", list(iptables.ParseCIDRs, func(c *iptables.Config) *[]prefix { return &c.ExcludeInboundCIDRs })},
-		{"outbound-cidrs", "i", "istio-service-cidr", "ISTIO_SERVICE_CIDR", "*", "destinations to capture: *, or a list of networks; \"\" for none", orAll(iptables.ParseCIDRs, func(c *iptables.Config) *[]prefix { return &c.OutboundCIDRs })},
-		{"exclude-outbound-cidrs", "x", "istio-service-exclude-cidr", "ISTIO_SERVICE_EXCLUDE_CIDR", "", "destinations the program reaches directly", list(iptables.ParseCIDRs, func(c *iptables.Config) *[]prefix { return &c.ExcludeOutboundCIDRs })},
-		{"outbound-ports", "q", "istio-outbound-ports", "ISTIO_OUTBOUND_PORTS", "", "destination ports to capture in addition to --outbound-cidrs", list(iptables.ParsePorts, func(c *iptables.Config) *[]iptables.PortRange { return &c.OutboundPorts })},
-		{"exclude-outbound-ports", "o", "istio-local-outbound-ports-exclude", "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "", "destination ports the program reaches directly", list(iptables.ParsePorts, func(c *iptables.Config) *[]iptables.PortRange { return &c.ExcludeOutboundPorts })},
-		{"exclude-uids", "", "", "ISTIO_OUTBOUND_OWNER_USERS_EXCLUDE", "", "users whose connections are not captured, such as 33,1000-1999", list(iptables.ParseIDs, func(c *iptables.Config) *[]iptables.IDRange { return &c.ExcludeUIDs })},
-		{"exclude-gids", "", "", "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE", "", "groups whose connections are not captured", list(iptables.ParseIDs, func(c *iptables.Config) *[]iptables.IDRange { return &c.ExcludeGIDs })},
-		{"outbound-gids", "", "", "ISTIO_OUTBOUND_OWNER_GROUPS", "*", "groups to capture: *, or a list", orAll(iptables.ParseIDs, func(c *iptables.Config) *[]iptables.IDRange { return &c.OutboundGIDs })},
-		{"exclude-interfaces", "c", "istio-exclude-interfaces", "ISTIO_EXCLUDE_INTERFACES", "", "interfaces without capture; a trailing * matches any ending", words(func(c *iptables.Config) *[]string { return &c.ExcludeInterfaces })},
-		{"guest-interfaces", "k", "kube-virt-interfaces", "KUBE_VIRT_INTERFACES", "", "interfaces of virtual machines in the pod; what arrives there is outbound", words(func(c *iptables.Config) *[]string { return &c.GuestInterfaces })},
+		{"inbound-ports", "b", "istio-inbound-ports", "ISTIO_INBOUND_PORTS", "*", "inbound ports to capture: *, or a list such as 80,8000-8100; \"\" for none", orAllFlag(iptables.ParsePorts, func(c *iptables.Config) *[]iptables.PortRange { return &c.InboundPorts })},
+		{"exclude-inbound-ports", "d", "istio-local-exclude-ports", "ISTIO_LOCAL_EXCLUDE_PORTS", "", "inbound ports that go straight to the program", listFlag(iptables.ParsePorts, func(c *iptables.Config) *[]iptables.PortRange { return &c.ExcludeInboundPorts })},
+		{"exclude-inbound-cidrs", "", "", "", "", "networks whose connections go straight to the program", listFlag(iptables.ParseCIDRs, func(c *iptables.Config) *[]netip.Prefix { return &c.ExcludeInboundCIDRs })},
+		{"outbound-cidrs", "i", "istio-service-cidr", "ISTIO_SERVICE_CIDR", "*", "destinations to capture: *, or a list of networks; \"\" for none", orAllFlag(iptables.ParseCIDRs, func(c *iptables.Config) *[]netip.Prefix { return &c.OutboundCIDRs })},
+		{"exclude-outbound-cidrs", "x", "istio-service-exclude-cidr", "ISTIO_SERVICE_EXCLUDE_CIDR", "", "destinations the program reaches directly", listFlag(iptables.ParseCIDRs, func(c *iptables.Config) *[]netip.Prefix { return &c.ExcludeOutboundCIDRs })},
+		{"outbound-ports", "q", "istio-outbound-ports", "ISTIO_OUTBOUND_PORTS", "", "destination ports to capture in addition to --outbound-cidrs", listFlag(iptables.ParsePorts, func(c *iptables.Config) *[]iptables.PortRange { return &c.OutboundPorts })},
+		{"exclude-outbound-ports", "o", "istio-local-outbound-ports-exclude", "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "", "destination ports the program reaches directly", listFlag(iptables.ParsePorts, func(c *iptables.Config) *[]iptables.PortRange { return &c.ExcludeOutboundPorts })},
+		{"exclude-uids", "", "", "ISTIO_OUTBOUND_OWNER_USERS_EXCLUDE", "", "users whose connections are not captured, such as 33,1000-1999", listFlag(iptables.ParseIDs, func(c *iptables.Config) *[]iptables.IDRange { return &c.ExcludeUIDs })},
+		{"exclude-gids", "", "", "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE", "", "groups whose connections are not captured", listFlag(iptables.ParseIDs, func(c *iptables.Config) *[]iptables.IDRange { return &c.ExcludeGIDs })},
+		{"outbound-gids", "", "", "ISTIO_OUTBOUND_OWNER_GROUPS", "*", "groups to capture: *, or a list", orAllFlag(iptables.ParseIDs, func(c *iptables.Config) *[]iptables.IDRange { return &c.OutboundGIDs })},
+		{"exclude-interfaces", "c", "istio-exclude-interfaces", "ISTIO_EXCLUDE_INTERFACES", "", "interfaces without capture; a trailing * matches any ending", wordsFlag(func(c *iptables.Config) *[]string { return &c.ExcludeInterfaces })},
+		{"guest-interfaces", "k", "kube-virt-interfaces", "KUBE_VIRT_INTERFACES", "", "interfaces of virtual machines in the pod; what arrives there is outbound", wordsFlag(func(c *iptables.Config) *[]string { return &c.GuestInterfaces })},
 		{"drop-invalid", "", "", "INVALID_DROP", "false", "drop packets of no known connection", func(c *iptables.Config, v string) (err error) {
 			c.DropInvalid, err = strconv.ParseBool(v)
 			return err
@@ -55,8 +57,8 @@ func captureFlags() []captureFlag {
 			c.Families = f
 			return nil
 		}},
-		{"tproxy-mark", "t", "istio-inbound-tproxy-mark", "INBOUND_TPROXY_MARK", "1337", "mark of packets that TPROXY delivers; the next number is used too", oneID(func(c *iptables.Config) *uint32 { return &c.TProxyMark })},
-		{"tproxy-route-table", "r", "istio-inbound-tproxy-route-table", "INBOUND_TPROXY_ROUTE_TABLE", "133", "routing table for marked packets", oneID(func(c *iptables.Config) *uint32 { return &c.RouteTable })},
+		{"tproxy-mark", "t", "istio-inbound-tproxy-mark", "INBOUND_TPROXY_MARK", "1337", "mark of packets that TPROXY delivers; the next number is used too", oneIDFlag(func(c *iptables.Config) *uint32 { return &c.TProxyMark })},
+		{"tproxy-route-table", "r", "istio-inbound-tproxy-route-table", "INBOUND_TPROXY_ROUTE_TABLE", "133", "routing table for marked packets", oneIDFlag(func(c *iptables.Config) *uint32 { return &c.RouteTable })},
 	}
 }
 
@@ -68,7 +70,7 @@ func addCaptureFlags(cmd *cobra.Command, only ...string) *captureSettings {
 	s := &captureSettings{values: make(map[string]*string)}
 	alias := make(map[string]string)
 	for _, f := range captureFlags() {
-		if len(only) > 0 && !contains(only, f.name) {
+		if len(only) > 0 && !slices.Contains(only, f.name) {
 			continue
 		}
 		usage := f.usage
@@ -118,16 +120,7 @@ func (s *captureSettings) apply(cmd *cobra.Command, c *iptables.Config, env bool
 	return nil
 }
 
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
-}
-
-func onePort(field func(*iptables.Config) *uint16) func(*iptables.Config, string) error {
+func onePortFlag(field func(*iptables.Config) *uint16) func(*iptables.Config, string) error {
 	return func(c *iptables.Config, v string) error {
 		n, err := strconv.ParseUint(v, 10, 16)
 		if err != nil {
@@ -138,7 +131,7 @@ func onePort(field func(*iptables.Config) *uint16) func(*iptables.Config, string
 	}
 }
 
-func oneID(field func(*iptables.Config) *uint32) func(*iptables.Config, string) error {
+func oneIDFlag(field func(*iptables.Config) *uint32) func(*iptables.Config, string) error {
 	return func(c *iptables.Config, v string) error {
 		n, err := strconv.ParseUint(v, 0, 32)
 		if err != nil {
@@ -149,7 +142,7 @@ func oneID(field func(*iptables.Config) *uint32) func(*iptables.Config, string) 
 	}
 }
 
-func idList(field func(*iptables.Config) *[]uint32) func(*iptables.Config, string) error {
+func idListFlag(field func(*iptables.Config) *[]uint32) func(*iptables.Config, string) error {
 	return func(c *iptables.Config, v string) error {
 		*field(c) = nil
 		for item := range strings.SplitSeq(v, ",") {
@@ -166,15 +159,15 @@ func idList(field func(*iptables.Config) *[]uint32) func(*iptables.Config, strin
 	}
 }
 
-func list[T any](parse func(string) ([]T, error), field func(*iptables.Config) *[]T) func(*iptables.Config, string) error {
+func listFlag[T any](parse func(string) ([]T, error), field func(*iptables.Config) *[]T) func(*iptables.Config, string) error {
 	return func(c *iptables.Config, v string) (err error) {
 		*field(c), err = parse(v)
 		return err
 	}
 }
 
-// orAll reads a list in which * means everything and nothing means nothing.
-func orAll[T any](parse func(string) ([]T, error), field func(*iptables.Config) *[]T) func(*iptables.Config, string) error {
+// orAllFlag reads a list in which * means everything and nothing means nothing.
+func orAllFlag[T any](parse func(string) ([]T, error), field func(*iptables.Config) *[]T) func(*iptables.Config, string) error {
 	return func(c *iptables.Config, v string) error {
 		if v == "*" {
 			*field(c) = nil
@@ -189,7 +182,7 @@ func orAll[T any](parse func(string) ([]T, error), field func(*iptables.Config) 
 	}
 }
 
-func words(field func(*iptables.Config) *[]string) func(*iptables.Config, string) error {
+func wordsFlag(field func(*iptables.Config) *[]string) func(*iptables.Config, string) error {
 	return func(c *iptables.Config, v string) error {
 		*field(c) = strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
 		return nil

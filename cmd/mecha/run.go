@@ -200,6 +200,7 @@ func isPath(env string) bool { return len(env) > 5 && env[:5] == "PATH=" }
 
 // configureSidecar decides what the sidecar is and what it is told.
 func (o *runOptions) configureSidecar(conf *pod.Config, node *pod.Node) error {
+	conf.SidecarEnv = os.Environ()
 	if o.check {
 		conf.ReadyPorts, conf.Sidecar = []uint16{}, []string{"sleep", "60"}
 		return nil
@@ -233,7 +234,6 @@ func (o *runOptions) configureSidecar(conf *pod.Config, node *pod.Node) error {
 		conf.Sidecar = append(conf.Sidecar, "--config-yaml", doc)
 	}
 	conf.Sidecar = append(conf.Sidecar, o.sidecarArgs...)
-	conf.SidecarEnv = os.Environ()
 	if o.sidecarLog != "" {
 		f, err := os.OpenFile(o.sidecarLog, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mecha-mesh/mecha/iptables"
+	"golang.org/x/sys/unix"
 )
 
 // sidecarBootstrap is the configuration of the sidecar that "mecha run" starts
@@ -24,12 +25,13 @@ type sidecarBootstrap struct {
 	host netip.Addr
 }
 
-type object map[string]any
+// jsonObject is a message of the configuration.
+type jsonObject map[string]any
 
 func (b sidecarBootstrap) json() (string, error) {
-	doc := object{
-		"node":  object{"id": b.name, "cluster": b.name},
-		"admin": object{"address": socketAddress("127.0.0.1", 15000)},
+	doc := jsonObject{
+		"node":  jsonObject{"id": b.name, "cluster": b.name},
+		"admin": jsonObject{"address": socketAddress("127.0.0.1", 15000)},
 	}
 	if b.xds == "" {
 		doc["static_resources"] = b.passThrough()
@@ -43,75 +45,83 @@ func (b sidecarBootstrap) json() (string, error) {
 // passThrough has the shape that Istio gives a sidecar for unknown traffic: two
 // listeners on the capture ports and two clusters that go where the program, or
 // whoever called it, wanted to go.
-func (b sidecarBootstrap) passThrough() object {
-	listener := func(name, direction string, port uint16, cluster string) object {
-		return object{
+func (b sidecarBootstrap) passThrough() jsonObject {
+	listener := func(name, direction string, port uint16, cluster string) jsonObject {
+		return jsonObject{
 			"name": name, "traffic_direction": direction,
-			"address": object{"socket_address": object{"address": "::", "port_value": port, "ipv4_compat": true}},
-			"listener_filters": []object{{
+			"address": jsonObject{"socket_address": jsonObject{"address": "::", "port_value": port, "ipv4_compat": true}},
+			"listener_filters": []jsonObject{{
 				"name":         "envoy.filters.listener.original_dst",
-				"typed_config": object{"@type": "type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst"},
+				"typed_config": jsonObject{"@type": "type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst"},
 			}},
-			"filter_chains": []object{{"filters": []object{{
+			"filter_chains": []jsonObject{{"filters": []jsonObject{{
 				"name": "envoy.filters.network.tcp_proxy",
-				"typed_config": object{
+				"typed_config": jsonObject{
 					"@type":       "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
 					"stat_prefix": cluster, "cluster": cluster,
 				},
 			}}}},
 		}
 	}
-	cluster := func(name string) object {
-		return object{"name": name, "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "10s"}
+	cluster := func(name string, bind jsonObject) jsonObject {
+		b.mark(bind)
+		c := jsonObject{"name": name, "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "10s"}
+		if len(bind) > 0 {
+			c["upstream_bind_config"] = bind
+		}
+		return c
 	}
-	listeners := []object{listener("virtualOutbound", "OUTBOUND", b.capture.OutboundPort, "PassthroughCluster")}
-	clusters := []object{cluster("PassthroughCluster")}
+	listeners := []jsonObject{listener("virtualOutbound", "OUTBOUND", b.capture.OutboundPort, "PassthroughCluster")}
+	clusters := []jsonObject{cluster("PassthroughCluster", jsonObject{})}
 	if b.capture.Inbound != iptables.None {
 		in := listener("virtualInbound", "INBOUND", b.capture.InboundPort, "InboundPassthroughCluster")
 		in["transparent"] = b.capture.Inbound == iptables.TProxy
 		listeners = append(listeners, in)
-		inbound := cluster("InboundPassthroughCluster")
-		inbound["upstream_bind_config"] = object{
-			"source_address":         object{"address": "127.0.0.6", "port_value": 0},
-			"extra_source_addresses": []object{{"address": object{"address": "::6", "port_value": 0}}},
-		}
-		clusters = append(clusters, inbound)
+		clusters = append(clusters, cluster("InboundPassthroughCluster", jsonObject{
+			"source_address":         jsonObject{"address": "127.0.0.6", "port_value": 0},
+			"extra_source_addresses": []jsonObject{{"address": jsonObject{"address": "::6", "port_value": 0}}},
+		}))
 	}
-	return object{"listeners": listeners, "clusters": clusters}
+	return jsonObject{"listeners": listeners, "clusters": clusters}
 }
 
 // controlPlane has the sidecar fetch everything by ADS.
-func (b sidecarBootstrap) controlPlane(doc object) error {
+func (b sidecarBootstrap) controlPlane(doc jsonObject) error {
 	address, kind, err := b.xdsAddress()
 	if err != nil {
 		return err
 	}
-	ads := object{"ads": object{}, "resource_api_version": "V3"}
-	doc["dynamic_resources"] = object{
-		"ads_config": object{
+	ads := jsonObject{"ads": jsonObject{}, "resource_api_version": "V3"}
+	doc["dynamic_resources"] = jsonObject{
+		"ads_config": jsonObject{
 			"api_type": "GRPC", "transport_api_version": "V3",
-			"grpc_services": []object{{"envoy_grpc": object{"cluster_name": "xds-grpc"}}},
+			"grpc_services": []jsonObject{{"envoy_grpc": jsonObject{"cluster_name": "xds-grpc"}}},
 		},
 		"cds_config": ads, "lds_config": ads,
 	}
-	doc["static_resources"] = object{"clusters": []object{{
+	xds := jsonObject{
 		"name": "xds-grpc", "type": kind, "connect_timeout": "5s",
-		"typed_extension_protocol_options": object{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": object{
+		"typed_extension_protocol_options": jsonObject{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": jsonObject{
 			"@type":                "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-			"explicit_http_config": object{"http2_protocol_options": object{}},
+			"explicit_http_config": jsonObject{"http2_protocol_options": jsonObject{}},
 		}},
-		"load_assignment": object{"cluster_name": "xds-grpc", "endpoints": []object{{
-			"lb_endpoints": []object{{"endpoint": object{"address": address}}},
+		"load_assignment": jsonObject{"cluster_name": "xds-grpc", "endpoints": []jsonObject{{
+			"lb_endpoints": []jsonObject{{"endpoint": jsonObject{"address": address}}},
 		}}},
-	}}}
+	}
+	if bind := (jsonObject{}); len(b.capture.ProxyMarks) > 0 {
+		b.mark(bind)
+		xds["upstream_bind_config"] = bind
+	}
+	doc["static_resources"] = jsonObject{"clusters": []jsonObject{xds}}
 	return nil
 }
 
 // xdsAddress reads --xds. This machine's loopback has another address in a pod.
-func (b sidecarBootstrap) xdsAddress() (address object, kind string, err error) {
+func (b sidecarBootstrap) xdsAddress() (address jsonObject, kind string, err error) {
 	if path, ok := strings.CutPrefix(b.xds, "unix:"); ok {
 		path, err = filepath.Abs(strings.TrimPrefix(path, "//"))
-		return object{"pipe": object{"path": path}}, "STATIC", err
+		return jsonObject{"pipe": jsonObject{"path": path}}, "STATIC", err
 	}
 	host, portText, err := net.SplitHostPort(b.xds)
 	if err != nil {
@@ -131,16 +141,30 @@ func (b sidecarBootstrap) xdsAddress() (address object, kind string, err error) 
 	return socketAddress(host, uint16(port)), "STRICT_DNS", nil
 }
 
-func socketAddress(address string, port uint16) object {
-	return object{"socket_address": object{"address": address, "port_value": port}}
+func socketAddress(address string, port uint16) jsonObject {
+	return jsonObject{"socket_address": jsonObject{"address": address, "port_value": port}}
 }
 
-// markedUpstreams configures a sidecar that does not know our environment
-// variable to mark its own connections, as Envoy does with socket options.
+// mark adds the socket option by which the rules know the sidecar's own
+// connections. It repeats what the environment says (pod.MarkEnv), for sidecars
+// that do not look there.
+func (b sidecarBootstrap) mark(bind jsonObject) {
+	if len(b.capture.ProxyMarks) > 0 {
+		bind["socket_options"] = []jsonObject{markOption(b.capture.ProxyMarks[0])}
+	}
+}
+
+func markOption(mark uint32) jsonObject {
+	return jsonObject{
+		"description": "SO_MARK: the sidecar's own connection", "level": unix.SOL_SOCKET, "name": unix.SO_MARK,
+		"int_value": mark, "state": "STATE_PREBIND",
+	}
+}
+
+// markedUpstreams is added to the configuration of a foreign sidecar: every
+// cluster without a bind configuration of its own gets the mark.
 func markedUpstreams(mark uint32) string {
-	out, err := json.Marshal(object{"cluster_manager": object{"upstream_bind_config": object{"socket_options": []object{{
-		"description": "SO_MARK: the sidecar's own connection", "level": 1, "name": 36, "int_value": mark, "state": "STATE_PREBIND",
-	}}}}})
+	out, err := json.Marshal(jsonObject{"cluster_manager": jsonObject{"upstream_bind_config": jsonObject{"socket_options": []jsonObject{markOption(mark)}}}})
 	if err != nil {
 		panic(err) // literals and a number
 	}

@@ -22,7 +22,9 @@ const (
 type place struct {
 	Net    network
 	V4, V6 netip.Addr
-	NoV6   bool
+	NoV6   bool // the kernel has no IPv6
+	// NoV6Default: no IPv6 default route; see nodeSetup.NoV6Uplink.
+	NoV6Default bool
 }
 
 func setUp(name string) error {
@@ -145,7 +147,7 @@ func (p place) settle() error {
 	if err := addDefault(l, gw4, false); err != nil {
 		return err
 	}
-	if !p.NoV6 {
+	if !p.NoV6 && !p.NoV6Default {
 		if err := addDefault(l, gw6, true); err != nil {
 			return err
 		}

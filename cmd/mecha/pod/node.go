@@ -142,7 +142,7 @@ func (p *nodeProcess) spawn(far *os.File) error {
 }
 
 func (p *nodeProcess) greet(net network) ([]*os.File, error) {
-	if err := p.w.send(nodeSetup{Net: net, Isolated: p.conf.Isolated, Self: p.conf.Self}); err != nil {
+	if err := p.w.send(nodeSetup{Net: net, Isolated: p.conf.Isolated, NoV6Uplink: !p.conf.Isolated && !hostHasIPv6(), Self: p.conf.Self}); err != nil {
 		return nil, fmt.Errorf("pod: the node did not start: %w", err)
 	}
 	var hello reply

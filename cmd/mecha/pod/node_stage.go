@@ -21,7 +21,10 @@ type (
 	nodeSetup struct {
 		Net      network
 		Isolated bool
-		Self     []string
+		// NoV6Uplink: the outside cannot be reached by IPv6. Pods then get no
+		// default route for it, so that programs turn to IPv4 at once.
+		NoV6Uplink bool
+		Self       []string
 	}
 	request struct {
 		ID   uint64
@@ -227,7 +230,7 @@ func (n *nodeInit) start(rq request, files []*os.File, re *reply) (step string, 
 		_ = p.Kill()
 		return stepVeth, err
 	}
-	re.Pod, re.Place = number, place{Net: n.setup.Net, V4: ip, V6: n.setup.Net.peer(ip), NoV6: n.noV6}
+	re.Pod, re.Place = number, place{Net: n.setup.Net, V4: ip, V6: n.setup.Net.peer(ip), NoV6: n.noV6, NoV6Default: n.setup.NoV6Uplink}
 	return "", json.NewEncoder(netWrite).Encode(podNet{re.Place, n.setup.Self})
 }
 

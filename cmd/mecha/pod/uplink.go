@@ -82,27 +82,53 @@ func (n *Node) relay(inner *net.TCPConn) {
 		reset(inner)
 		return
 	}
-	target := n.outside(dst)
-	d := net.Dialer{Timeout: dialTimeout}
-	outer, err := d.DialContext(n.ctx, "tcp", target.String())
+	outer, err := dialFirst(n.ctx, n.outside(dst))
 	if err != nil {
-		n.log.Debug("pod: uplink: not connected", "destination", target, "error", err)
+		n.log.Debug("pod: uplink: not connected", "destination", dst, "error", err)
 		reset(inner)
 		return
 	}
-	join(n.ctx, inner, outer.(*net.TCPConn))
+	join(n.ctx, inner, outer)
 }
 
-// outside maps the addresses that stand for the host.
-func (n *Node) outside(dst netip.AddrPort) netip.AddrPort {
+// outside returns what to dial for a destination. What stands for the host is
+// its loopback, whichever IP version the listener there happens to use: the
+// inner side is connected already and cannot try the other one.
+func (n *Node) outside(dst netip.AddrPort) []netip.AddrPort {
+	lo4 := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), dst.Port())
+	lo6 := netip.AddrPortFrom(netip.IPv6Loopback(), dst.Port())
 	v4, v6 := n.net.host()
 	switch dst.Addr() {
 	case v4:
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), dst.Port())
+		return []netip.AddrPort{lo4, lo6}
 	case v6:
-		return netip.AddrPortFrom(netip.IPv6Loopback(), dst.Port())
+		return []netip.AddrPort{lo6, lo4}
 	}
-	return dst
+	return []netip.AddrPort{dst}
+}
+
+func dialFirst(ctx context.Context, addrs []netip.AddrPort) (*net.TCPConn, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	var errs []error
+	for _, a := range addrs {
+		c, err := d.DialContext(ctx, "tcp", a.String())
+		if err == nil {
+			return c.(*net.TCPConn), nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// hostHasIPv6 reports whether this process's network has a way to the IPv6
+// internet. Connecting a datagram socket asks the routing table, nobody else.
+func hostHasIPv6() bool {
+	c, err := net.Dial("udp6", "[2001:db8::1]:53")
+	if err != nil {
+		return false
+	}
+	c.Close() //nolint:errcheck // nothing was sent
+	return true
 }
 
 func reset(c *net.TCPConn) {
