@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/mecha-mesh/mecha/proxy/codec/h1"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/proxy/l7"
@@ -57,6 +58,7 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		ServerName:            orString(pb.ServerName, "envoy"),
 		ServerHeader:          l7.ServerHeader(pb.ServerHeaderTransformation),
 		Via:                   pb.Via,
+		AddUserAgent:          pb.AddUserAgent.GetValue(),
 		UseRemoteAddress:      pb.UseRemoteAddress.GetValue(),
 		TrustedHops:           pb.XffNumTrustedHops,
 		SkipXFFAppend:         pb.SkipXffAppend,
@@ -78,7 +80,7 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		spec.MaxHeadersKB = v.Value
 	}
 	for _, step := range []func(*hcmv3.HttpConnectionManager, *l7.Spec, *filter.Parser) error{
-		parseCodec, parsePaths, parseAddresses, parseTimeouts, parseHTTP1, parseUpgrades, parseRoutes, parseFilters, parseLogs,
+		parseCodec, parsePaths, parseAddresses, parseCommon, parseTimeouts, parseHTTP1, parseUpgrades, parseRoutes, parseFilters, parseLogs,
 	} {
 		if err := step(&pb, spec, p); err != nil {
 			return nil, err
@@ -100,6 +102,35 @@ func parseCodec(pb *hcmv3.HttpConnectionManager, _ *l7.Spec, _ *filter.Parser) e
 		return nil
 	}
 	return filter.At("codec_type", fmt.Errorf("this build speaks HTTP/1 only, not %s", pb.CodecType))
+}
+
+// parseCommon reads what of common_http_protocol_options is not a time.
+func parseCommon(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) error {
+	c := pb.CommonHttpProtocolOptions
+	if c == nil {
+		return nil
+	}
+	err := fromproto.Check(c, p, fromproto.Fields{
+		Used: []string{
+			"idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration",
+			"headers_with_underscores_action", "max_requests_per_connection",
+		},
+		Ignored: []string{"max_response_headers_kb"}, // of upstreams
+	})
+	if err != nil {
+		return filter.At("common_http_protocol_options", err)
+	}
+	switch c.HeadersWithUnderscoresAction {
+	case corev3.HttpProtocolOptions_REJECT_REQUEST:
+		spec.Underscores = h1.RejectUnderscores
+	case corev3.HttpProtocolOptions_DROP_HEADER:
+		spec.Underscores = h1.DropUnderscores
+	}
+	if n := c.MaxHeadersCount; n != nil {
+		spec.MaxHeadersCount = n.Value
+	}
+	spec.MaxRequests = c.GetMaxRequestsPerConnection().GetValue()
+	return nil
 }
 
 func parsePaths(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, _ *filter.Parser) error {
@@ -154,10 +185,6 @@ func parseAddresses(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, _ *filter.Pa
 
 func parseTimeouts(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, _ *filter.Parser) error {
 	common := pb.CommonHttpProtocolOptions
-	if n := common.GetMaxHeadersCount(); n != nil {
-		spec.MaxHeadersCount = n.Value
-	}
-	spec.MaxRequests = common.GetMaxRequestsPerConnection().GetValue()
 	for _, d := range []struct {
 		path      string
 		pb        *durationpb.Duration
@@ -244,8 +271,16 @@ func parseRoutes(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parse
 		if r.Rds.RouteConfigName == "" {
 			return filter.At("rds.route_config_name", errors.New("is required"))
 		}
+		from, err := fromproto.ConfigSource(r.Rds.ConfigSource)
+		if err != nil {
+			return filter.At("rds.config_source", err)
+		}
 		spec.RDS = r.Rds.RouteConfigName
 		p.RDS = append(p.RDS, spec.RDS)
+		if p.RDSFrom == nil {
+			p.RDSFrom = map[string]filter.ConfigSource{}
+		}
+		p.RDSFrom[spec.RDS] = from
 		return nil
 	}
 	return filter.At("route_specifier", errors.New("route_config or rds is required"))

@@ -113,7 +113,7 @@ func (f *Filter) answer(s *filter.Stream, err error) error {
 
 // connectReply is Envoy's answer for a connection that could not be made. It is the
 // exception, so it may allocate.
-func (f *Filter) connectReply(s *filter.Stream, ce *cluster.ConnectError) error {
+func (f *Filter) connectReply(s *filter.Stream, ce *cluster.ConnectError) *filter.Reply {
 	if ce.Timeout {
 		s.Meta.UpstreamFailure = "connection timeout"
 		return &replyConnTimeout

@@ -20,6 +20,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/route"
 	"github.com/mecha-mesh/mecha/proxy/stats"
@@ -139,6 +140,9 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 		return &replyOverflow
 	}
 	defer ticket.Done()
+	if f.action.ConnectTerminate && s.Request.Value(header.Method) == "CONNECT" {
+		return f.terminate(s, r)
+	}
 	for {
 		s.Meta.Attempts++
 		err := f.attempt(s, r)
@@ -361,7 +365,13 @@ func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) erro
 		return err
 	}
 	if f.up.Upgraded() {
-		return f.tunnel(s)
+		if err := f.tunnel(s); err != nil {
+			return err
+		}
+		// Envoy's words for an upgraded connection that upstream has ended.
+		s.Meta.Flags |= meta.UpstreamConnectionTermination
+		s.Meta.Details = "upstream_reset_after_response_started{connection_termination}"
+		return nil
 	}
 	if err := s.Engine.RelayResponse(f.up, next, f.until); err != nil {
 		return f.relayFailed(s, err)

@@ -58,6 +58,7 @@ const (
 	XEnvoyRatelimited                     // x-envoy-ratelimited
 	XEnvoyDecoratorOperation              // x-envoy-decorator-operation
 	XEnvoyForceTrace                      // x-envoy-force-trace
+	XEnvoyIPTags                          // x-envoy-ip-tags
 	XEnvoyHedgeOnPerTryTimeout            // x-envoy-hedge-on-per-try-timeout
 	XEnvoyIsTimeoutRetry                  // x-envoy-is-timeout-retry
 	XEnvoyDownstreamServiceCluster        // x-envoy-downstream-service-cluster
@@ -131,6 +132,7 @@ var names = [known]string{
 	XEnvoyRatelimited:                  "x-envoy-ratelimited",
 	XEnvoyDecoratorOperation:           "x-envoy-decorator-operation",
 	XEnvoyForceTrace:                   "x-envoy-force-trace",
+	XEnvoyIPTags:                       "x-envoy-ip-tags",
 	XEnvoyHedgeOnPerTryTimeout:         "x-envoy-hedge-on-per-try-timeout",
 	XEnvoyIsTimeoutRetry:               "x-envoy-is-timeout-retry",
 	XEnvoyDownstreamServiceCluster:     "x-envoy-downstream-service-cluster",
@@ -259,6 +261,8 @@ func Lookup(name string) ID {
 		return XEnvoyDecoratorOperation
 	case "x-envoy-force-trace":
 		return XEnvoyForceTrace
+	case "x-envoy-ip-tags":
+		return XEnvoyIPTags
 	case "x-envoy-hedge-on-per-try-timeout":
 		return XEnvoyHedgeOnPerTryTimeout
 	case "x-envoy-is-timeout-retry":

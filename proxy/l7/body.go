@@ -17,9 +17,9 @@ import (
 func (st *stream) Recv(b *buffer.Buf) (codec.Next, error) {
 	if st.hasBuffer {
 		st.hasBuffer = false
-		if n := st.buffered.Len(); n > 0 || st.next == codec.End {
+		if n := st.buffered.Len(); n > 0 || st.next.get() == codec.End {
 			b.MoveAll(&st.buffered)
-			return st.next, nil // the hooks have seen it
+			return st.next.get(), nil // the hooks have seen it
 		}
 	}
 	return st.receive(b)
@@ -27,8 +27,8 @@ func (st *stream) Recv(b *buffer.Buf) (codec.Next, error) {
 
 // receive reads one piece from the client and runs the request hooks on it.
 func (st *stream) receive(b *buffer.Buf) (codec.Next, error) {
-	if st.next != codec.Data {
-		return st.next, st.requestTrailers()
+	if st.next.get() != codec.Data {
+		return st.next.get(), st.requestTrailers()
 	}
 	if err := st.down.SetReadDeadline(st.bodyDeadline()); err != nil {
 		return 0, errGone
@@ -40,7 +40,10 @@ func (st *stream) receive(b *buffer.Buf) (codec.Next, error) {
 	}
 	st.monitor.Lock()
 	defer st.monitor.Unlock()
-	st.next = next
+	st.next.set(next)
+	if st.upgraded() {
+		st.heard.Store(time.Now().UnixNano())
+	}
 	st.Meta.BytesReceived += int64(b.Len() - before)
 	if next == codec.End {
 		st.Meta.RequestEnd = time.Since(st.Meta.Start)
@@ -61,7 +64,7 @@ func (st *stream) receive(b *buffer.Buf) (codec.Next, error) {
 
 // requestTrailers is called for a stream whose request has no more body.
 func (st *stream) requestTrailers() error {
-	if st.next != codec.Trailers || st.RequestTrailers.Len() > 0 {
+	if st.next.get() != codec.Trailers || st.RequestTrailers.Len() > 0 {
 		return nil
 	}
 	st.monitor.Lock()
@@ -89,6 +92,9 @@ func (st *stream) readTrailers() error {
 func (st *stream) bodyDeadline() time.Time {
 	spec := st.m.spec
 	var d time.Time
+	if st.upgraded() {
+		return d // silence in one direction is not idleness: see heardWithin
+	}
 	if spec.StreamIdleTimeout > 0 {
 		d = time.Now().Add(spec.StreamIdleTimeout)
 	}
@@ -107,7 +113,10 @@ func (st *stream) bodyError(err error) error {
 		st.m.counters.CxProtocol.Inc()
 		st.broken = true
 		st.conn.codec.Drain()
-		return &filter.Error{Source: filter.Downstream, Flag: meta.DownstreamProtocolError, Code: bad.Code, Text: bad.Details, Err: err}
+		if !st.started && bad.Code != 0 {
+			return badRequest(bad)
+		}
+		return &filter.Error{Source: filter.Downstream, Flag: meta.DownstreamProtocolError, Text: bad.Details, Err: err}
 	case errors.Is(err, netio.ErrInterrupted):
 		return err
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -118,7 +127,7 @@ func (st *stream) bodyError(err error) error {
 
 // BufferRequest implements filter.Engine.
 func (st *stream) BufferRequest(limit int) (*buffer.Buf, error) {
-	for st.next == codec.Data {
+	for st.next.get() == codec.Data {
 		if _, err := st.receive(&st.buffered); err != nil {
 			return nil, err
 		}
@@ -152,6 +161,7 @@ func (st *stream) relayRequestTrailers(up codec.ClientStream, r *filter.Replay) 
 		r.Ended, r.Trailers = true, true
 	}
 	st.Meta.UpstreamEnd = time.Since(st.Meta.Start)
+	st.next.set(codec.End)
 	if st.RequestTrailers.Len() == 0 {
 		return writeFailed(up.WriteData(&st.piece, true))
 	}

@@ -75,6 +75,7 @@ func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manag
 		DefaultHostForHTTP10: spec.HTTP1.DefaultHost,
 		RefuseAbsoluteURL:    !spec.HTTP1.AllowAbsoluteURL,
 		AllowCustomMethods:   spec.HTTP1.AllowCustomMethods,
+		Underscores:          spec.Underscores,
 		HeadersTimeout:       spec.RequestHeadersTimeout,
 	}
 	m.streams.New = func() any { return newStream(m) }

@@ -20,8 +20,7 @@ func (st *stream) normalizePath() error {
 	if spec.EscapedSlashes != KeepUnchanged && hasEscapedSlash(path) {
 		switch spec.EscapedSlashes {
 		case RejectRequest:
-			st.m.counters.RqFailedPath.Inc()
-			return &replyBadPath
+			return st.badPath()
 		case UnescapeAndRedirect:
 			path = st.cleanPath(unescapeSlashes(path))
 			return &filter.Reply{
@@ -33,13 +32,19 @@ func (st *stream) normalizePath() error {
 		}
 	}
 	if path = st.cleanPath(path); path == "" {
-		st.m.counters.RqFailedPath.Inc()
-		return &replyBadPath
+		return st.badPath()
 	}
 	if path != was {
 		m.SetID(header.Path, m.Concat(path, rest))
 	}
 	return nil
+}
+
+// badPath ends the connection with the request.
+func (st *stream) badPath() error {
+	st.m.counters.RqFailedPath.Inc()
+	st.conn.codec.Drain()
+	return &replyBadPath
 }
 
 // cleanPath returns "" where the path climbs above its root or has a bad escape.
@@ -68,9 +73,9 @@ func needsNormalizing(path string) bool {
 	return false
 }
 
-// normalize resolves "." and ".." segments, decodes escaped unreserved characters,
-// writes other escapes in upper case and turns backslashes into slashes, as RFC 3986
-// section 6 and the URL standard say. It returns "" for a bad escape.
+// normalize resolves "." and ".." segments, decodes escaped unreserved characters and
+// turns backslashes into slashes, as the URL standard says. Other escapes, wrong ones
+// too, stay as they are. It returns "" for an escaped NUL.
 func normalize(path string) string {
 	var out []byte
 	for i := 0; i < len(path); i++ {
@@ -81,7 +86,7 @@ func normalize(path string) string {
 		case c != '%':
 			out = append(out, c)
 		case i+2 >= len(path) || unhex(path[i+1]) < 0 || unhex(path[i+2]) < 0:
-			return ""
+			out = append(out, c)
 		default:
 			d := byte(unhex(path[i+1])<<4 | unhex(path[i+2]))
 			if d == 0 {
@@ -90,7 +95,7 @@ func normalize(path string) string {
 			if unreserved(d) {
 				out = append(out, d)
 			} else {
-				out = append(out, '%', upper(path[i+1]), upper(path[i+2]))
+				out = append(out, path[i:i+3]...)
 			}
 			i += 2
 		}
@@ -167,13 +172,6 @@ func unhex(c byte) int {
 		return int(c|0x20-'a') + 10
 	}
 	return -1
-}
-
-func upper(c byte) byte {
-	if c >= 'a' {
-		return c - 32
-	}
-	return c
 }
 
 func unreserved(c byte) bool {

@@ -95,6 +95,10 @@ func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until ti
 		}
 		var err error
 		if next, err = st.readResponse(up, &w); err != nil {
+			if err == errUpstreamTimeout && st.heardWithin(idle) {
+				next = codec.Data
+				continue
+			}
 			st.answer.Release()
 			return st.relayError(err, until)
 		}
@@ -112,6 +116,12 @@ func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until ti
 		return st.SendTrailers()
 	}
 	return nil
+}
+
+// heardWithin reports whether the client has used the tunnel within the time, so that
+// the silence of the other side does not make it idle.
+func (st *stream) heardWithin(idle time.Duration) bool {
+	return idle > 0 && st.upgraded() && time.Since(time.Unix(0, st.heard.Load())) < idle
 }
 
 func (st *stream) readResponse(up codec.ClientStream, w *watch) (codec.Next, error) {
@@ -181,6 +191,10 @@ func (st *stream) RelayRequest(up codec.ClientStream, replay *filter.Replay, inl
 			return 0, err
 		}
 		end := next == codec.End
+		if end && st.upgraded() {
+			st.piece.Release()
+			return 0, errGone // a tunnel has no half that goes on
+		}
 		keep(replay, &st.piece, end)
 		st.Meta.UpstreamSent += int64(st.piece.Len())
 		if st.piece.Len() > 0 || end {

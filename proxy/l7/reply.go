@@ -16,6 +16,7 @@ import (
 // The engine's own answers, with Envoy's codes, bodies and details.
 var (
 	replyRequestTimeout = filter.Reply{Code: 408, Body: "request timeout", Details: "request_overall_timeout"}
+	replyHeaderTimeout  = filter.Reply{Code: 408, Body: "request header timeout", Details: "request_header_timeout"}
 	replyIdleTimeout    = filter.Reply{Code: 408, Body: "stream timeout", Details: "stream_idle_timeout", Flags: meta.StreamIdleTimeout}
 	replyTooLarge       = filter.Reply{Code: 413, Body: "Payload Too Large", Details: "request_payload_too_large"}
 	replyBadPath        = filter.Reply{Code: 400, Details: "path_normalization_failed"}

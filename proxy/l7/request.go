@@ -15,13 +15,14 @@ func (st *stream) prepareRequest() error {
 	m := &st.Request
 	method := m.Value(header.Method)
 	if !m.Has(header.Authority) {
+		st.conn.codec.Drain()
 		return &replyNoHost
 	}
 	if method != "CONNECT" {
 		switch path := m.Value(header.Path); {
 		case path == "":
 			return &replyMissingPath
-		case path[0] != '/' && !(path == "*" && method == "OPTIONS"):
+		case path[0] != '/':
 			st.m.counters.RqNonRelative.Inc()
 			return &replyAbsolutePath
 		}
@@ -32,6 +33,12 @@ func (st *stream) prepareRequest() error {
 	st.normalizeHost()
 	st.setForwarded()
 	st.setRequestID()
+	if st.m.spec.AddUserAgent {
+		st.addUserAgent(m)
+	}
+	if via := st.m.spec.Via; via != "" {
+		st.appendVia(m, via)
+	}
 	if m.Has(header.Expect) && strings.EqualFold(m.Value(header.Expect), "100-continue") && !st.m.spec.Proxy100Continue {
 		m.DelID(header.Expect)
 		return st.sendContinue()
@@ -41,7 +48,7 @@ func (st *stream) prepareRequest() error {
 
 // sendContinue asks the client for the body at once, as it waits for this.
 func (st *stream) sendContinue() error {
-	if st.next == codec.End {
+	if st.next.get() == codec.End {
 		return nil
 	}
 	var m header.Map
@@ -110,6 +117,27 @@ func stripDot(m *header.Map, host string) string {
 	return m.Concat(trimmed, port)
 }
 
+// addUserAgent says which proxy of which cluster this is.
+func (st *stream) addUserAgent(m *header.Map) {
+	if c := st.m.node.Cluster; c != "" {
+		m.SetID(header.XEnvoyDownstreamServiceCluster, c)
+		if !m.Has(header.UserAgent) {
+			m.AddID(header.UserAgent, c)
+		}
+	}
+	if id := st.m.node.ID; id != "" {
+		m.SetID(header.XEnvoyDownstreamServiceNode, id)
+	}
+}
+
+// appendVia adds the proxy's own entry to what Via fields there are (RFC 9110 7.6.3).
+func (st *stream) appendVia(m *header.Map, via string) {
+	if old := m.Value(header.Via); old != "" {
+		via = m.Concat(old, ", ", via)
+	}
+	m.SetID(header.Via, via)
+}
+
 // setForwarded sets who the client is and how it came (x-forwarded-for, -proto,
 // -port, x-envoy-internal, x-envoy-external-address) and drops what outsiders may
 // not set.
@@ -117,11 +145,19 @@ func (st *stream) setForwarded() {
 	m, spec := &st.Request, st.m.spec
 	remote := st.Conn.Remote.AddrPort.Addr()
 	internal, edge := false, false
+	st.joinXFF()
 	if spec.UseRemoteAddress {
-		internal = spec.TrustedHops == 0 && !m.Has(header.XForwardedFor) && st.isInternal(remote)
+		direct := remote
+		alone := !m.Has(header.XForwardedFor)
+		if spec.TrustedHops > 0 {
+			if addr, _ := lastTrusted(m.Value(header.XForwardedFor), spec.TrustedHops-1); addr.IsValid() {
+				remote = addr
+			}
+		}
+		internal = alone && st.isInternal(remote)
 		edge = !internal
-		if remote.IsValid() && !spec.SkipXFFAppend {
-			st.appendXFF(remote)
+		if direct.IsValid() && !spec.SkipXFFAppend {
+			st.appendXFF(direct)
 		}
 		if spec.TrustedHops == 0 || !m.Has(header.XForwardedProto) {
 			m.SetID(header.XForwardedProto, "http")
@@ -157,12 +193,30 @@ func (st *stream) isInternal(a netip.Addr) bool {
 	return st.m.spec.IsInternal != nil && st.m.spec.IsInternal(a)
 }
 
+// joinXFF makes one list of several x-forwarded-for fields: who is last counts.
+func (st *stream) joinXFF() {
+	m := &st.Request
+	if !m.Has(header.XForwardedFor) || m.Count("x-forwarded-for") == 1 {
+		return
+	}
+	m.SetID(header.XForwardedFor, m.Format(func(dst []byte) []byte {
+		n := len(dst)
+		for v := range m.Values("x-forwarded-for") {
+			if len(dst) > n {
+				dst = append(dst, ',')
+			}
+			dst = append(dst, v...)
+		}
+		return dst
+	}))
+}
+
 func (st *stream) appendXFF(remote netip.Addr) {
 	m := &st.Request
 	old := m.Value(header.XForwardedFor)
 	m.SetID(header.XForwardedFor, m.Format(func(dst []byte) []byte {
 		if old != "" {
-			dst = append(append(dst, old...), ", "...)
+			dst = append(append(dst, old...), ',')
 		}
 		return remote.AppendTo(dst)
 	}))
@@ -200,7 +254,7 @@ var (
 		header.XEnvoyRetryGrpcOn, header.XEnvoyMaxRetries, header.XEnvoyUpstreamAltStatName,
 		header.XEnvoyUpstreamRqTimeoutMs, header.XEnvoyUpstreamRqPerTryTimeoutMs,
 		header.XEnvoyUpstreamRqTimeoutAltResponse, header.XEnvoyExpectedRqTimeoutMs,
-		header.XEnvoyForceTrace, header.XEnvoyHedgeOnPerTryTimeout,
+		header.XEnvoyForceTrace, header.XEnvoyIPTags, header.XEnvoyHedgeOnPerTryTimeout,
 	}
 )
 
@@ -243,8 +297,8 @@ func (st *stream) checkUpgrade() error {
 	default:
 		return nil
 	}
-	if st.upgradeAllowed() {
-		return nil
+	if st.upgradeAllowed() || st.upgrade == "connect" && st.Route == nil {
+		return nil // a CONNECT that no route takes is not found rather than forbidden
 	}
 	st.m.counters.RqWSNoRoute.Inc()
 	return &replyUpgrade

@@ -28,6 +28,7 @@ func (st *stream) SendInformational(m *header.Map) error {
 
 // SendHeaders implements filter.Engine.
 func (st *stream) SendHeaders(end bool) error {
+	st.Meta.Code = statusCode(&st.Response) // for the hooks, which may change it
 	for _, h := range st.chain.responseHeaders {
 		if st.off&(1<<h.index) != 0 {
 			continue
@@ -50,6 +51,7 @@ func (st *stream) SendHeaders(end bool) error {
 	}
 	if st.down.Upgraded() {
 		st.m.counters.CxUpgrades.Inc()
+		st.next.set(codec.Data) // whatever the client sends from now on
 	}
 	return nil
 }
@@ -57,7 +59,7 @@ func (st *stream) SendHeaders(end bool) error {
 // finishResponse puts into the response head what the connection manager owes it.
 func (st *stream) finishResponse() {
 	m, spec := &st.Response, st.m.spec
-	if st.Meta.Code == 0 && st.requestUnread() {
+	if st.requestUnread() {
 		// The rest of the request will not be waited for.
 		st.m.counters.RqEarly.Inc()
 		st.conn.codec.Drain()
@@ -84,7 +86,7 @@ func (st *stream) finishResponse() {
 }
 
 // requestUnread reports whether the client is still sending.
-func (st *stream) requestUnread() bool { return st.next != codec.End && st.upgrade == "" }
+func (st *stream) requestUnread() bool { return st.next.get() != codec.End && st.upgrade == "" }
 
 // limitConnection makes this the last exchange of a connection that has had its share.
 func (st *stream) limitConnection() {

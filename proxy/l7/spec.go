@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/codec/h1"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 )
 
@@ -21,6 +22,7 @@ type Spec struct {
 	ServerName   string // "envoy" unless set
 	ServerHeader ServerHeader
 	Via          string
+	AddUserAgent bool // add_user_agent
 
 	UseRemoteAddress      bool
 	TrustedHops           uint32 // xff_num_trusted_hops
@@ -51,6 +53,7 @@ type Spec struct {
 
 	MaxHeadersKB    uint32 // 60 unless set
 	MaxHeadersCount uint32 // 100 unless set
+	Underscores     h1.Underscores
 	Upgrades        []Upgrade
 	HTTP1           HTTP1
 	Logs            []accesslog.Spec

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
@@ -26,16 +27,17 @@ type stream struct {
 	chain *chain
 	off   uint64 // filters switched off by the route, one bit each
 
-	next      codec.Next // what of the request has not been read
+	next      nextOf     // what of the request has not been read
 	buffered  buffer.Buf // request body read ahead by BufferRequest
 	hasBuffer bool
-	piece     buffer.Buf // request body on its way up
-	answer    buffer.Buf // response body on its way down
-	started   bool       // a final response head was sent
-	ended     bool       // the response is complete
-	head      bool       // HEAD: the response has no body
-	upgrade   string     // wanted upgrade type, lower case, "connect" for CONNECT
-	broken    bool       // downstream cannot be used any more
+	piece     buffer.Buf   // request body on its way up
+	answer    buffer.Buf   // response body on its way down
+	started   bool         // a final response head was sent
+	ended     bool         // the response is complete
+	head      bool         // HEAD: the response has no body
+	upgrade   string       // wanted upgrade type, lower case, "connect" for CONNECT
+	heard     atomic.Int64 // when the client last sent through a tunnel, Unix nanoseconds
+	broken    bool         // downstream cannot be used any more
 
 	// monitor keeps hooks from running at the same time while a second goroutine
 	// moves the request body.
@@ -45,6 +47,13 @@ type stream struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 }
+
+// nextOf is a codec.Next that the goroutine of the response looks at while another one
+// moves the request.
+type nextOf struct{ v atomic.Uint32 }
+
+func (n *nextOf) get() codec.Next  { return codec.Next(n.v.Load()) }
+func (n *nextOf) set(x codec.Next) { n.v.Store(uint32(x)) }
 
 func newStream(m *Manager) *stream {
 	st := &stream{m: m, chain: m.factory.build()}
@@ -73,12 +82,14 @@ func (st *stream) serve(c *conn, down codec.ServerStream) (reusable bool) {
 func (st *stream) run() (err error) {
 	defer st.recoverPanic(&err)
 	st.down.SetReadDeadline(st.requestDeadline())
-	if st.next, err = st.down.ReadHeaders(&st.Request); err != nil {
+	next, err := st.down.ReadHeaders(&st.Request)
+	if err != nil {
 		return st.readError(err)
 	}
+	st.next.set(next)
 	st.Meta.Protocol = st.down.Protocol()
 	st.head = st.Request.Value(header.Method) == "HEAD"
-	if st.next == codec.End {
+	if st.next.get() == codec.End {
 		st.Meta.RequestEnd = time.Since(st.Meta.Start)
 	}
 	if err = st.prepareRequest(); err != nil {
@@ -88,7 +99,7 @@ func (st *stream) run() (err error) {
 	if err = st.checkUpgrade(); err != nil {
 		return err
 	}
-	end := st.next == codec.End
+	end := st.next.get() == codec.End
 	for _, h := range st.chain.requestHeaders {
 		if st.off&(1<<h.index) != 0 {
 			continue
@@ -175,7 +186,8 @@ func (st *stream) reset() {
 	st.answer.Release()
 	st.Stream.Reset()
 	st.Conn, st.conn, st.down = nil, nil, nil
-	st.off, st.next, st.upgrade = 0, codec.End, ""
+	st.off, st.upgrade = 0, ""
+	st.next.set(codec.End)
 	st.hasBuffer, st.started, st.ended, st.head, st.broken = false, false, false, false, false
 }
 
@@ -212,6 +224,9 @@ var errGone = &filter.Error{
 	Text: "downstream_remote_disconnect",
 }
 
+// upgraded reports whether the stream has become a tunnel.
+func (st *stream) upgraded() bool { return st.upgrade != "" && st.down.Upgraded() }
+
 // gone reports, without waiting, whether the client has gone.
 func (st *stream) gone() bool { return st.conn.down.Engine.Socket().PeerClosed() }
 
@@ -226,7 +241,7 @@ func (st *stream) RequestBody() codec.Next {
 	if st.hasBuffer && st.buffered.Len() > 0 {
 		return codec.Data
 	}
-	return st.next
+	return st.next.get()
 }
 
 // InterruptRequest implements filter.Engine.
@@ -270,18 +285,39 @@ func (st *stream) readError(err error) error {
 	var bad *codec.ProtocolError
 	switch {
 	case errors.As(err, &bad):
-		st.m.counters.CxProtocol.Inc()
 		st.conn.codec.Drain()
-		st.Meta.Flags |= meta.DownstreamProtocolError
 		st.broken = true
+		if bad.Details == replyNoHost.Details || bad.Details == replyBadPath.Details {
+			return &filter.Reply{Code: bad.Code, Details: bad.Details} // not the codec's business in Envoy
+		}
+		st.m.counters.CxProtocol.Inc()
 		if bad.Code == 0 {
 			return &filter.Error{Source: filter.Downstream, Flag: meta.DownstreamProtocolError, Text: bad.Details}
 		}
-		return &filter.Reply{Code: bad.Code, Body: statusText(bad.Code), Details: bad.Details, Flags: meta.DownstreamProtocolError}
+		return badRequest(bad)
 	case isTimeout(err):
-		return st.timedOut()
+		return st.headTimedOut()
 	}
 	return errGone
+}
+
+// badRequest is the answer to a message that breaks the rules.
+func badRequest(bad *codec.ProtocolError) *filter.Reply {
+	return &filter.Reply{
+		Code: bad.Code, Body: statusText(bad.Code), Details: bad.Details, Flags: meta.DownstreamProtocolError,
+	}
+}
+
+// headTimedOut answers a request whose head did not arrive in time.
+func (st *stream) headTimedOut() error {
+	t := st.m.spec.RequestHeadersTimeout
+	if t <= 0 || time.Since(st.Meta.Start) < t {
+		return st.timedOut()
+	}
+	st.conn.codec.Drain()
+	st.broken = true
+	st.m.counters.RqHeaderTime.Inc()
+	return &replyHeaderTimeout
 }
 
 // timedOut answers a request that did not arrive in time.

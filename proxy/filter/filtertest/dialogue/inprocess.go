@@ -83,5 +83,4 @@ func (e *engine) post(path string) error {
 	return nil
 }
 
-// logs is false until the connection manager opens its access logs.
-func (e *engine) logs() bool { return false }
+func (e *engine) logs() bool { return true }

@@ -196,7 +196,7 @@ func bodyLines(b []byte) []string {
 var (
 	uuid  = regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
 	times = regexp.MustCompile(`(?i)^(x-envoy-upstream-service-time): [0-9]+$`)
-	dates = regexp.MustCompile(`^(date): \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT$`)
+	dates = regexp.MustCompile(`(?i)^(date): \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT$`)
 	long  = regexp.MustCompile(`^([!-9;-~]+: )(.{400,})$`)
 )
 

@@ -2,6 +2,7 @@ package dialogue
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -69,6 +70,15 @@ func (s *site) words() *strings.Replacer {
 			pairs = append(pairs, a, strings.ToUpper(name))
 		}
 	}
+	// Envoy calls a client on the loopback interface by an address of the machine.
+	pairs = append(pairs, "127.0.0.1", "CLIENT")
+	if all, err := net.InterfaceAddrs(); err == nil {
+		for _, a := range all {
+			if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() {
+				pairs = append(pairs, n.IP.String(), "CLIENT")
+			}
+		}
+	}
 	return strings.NewReplacer(pairs...)
 }
 
@@ -96,7 +106,7 @@ func (pl *player) step(st *Step) error {
 	}
 	switch st.Op {
 	case Send:
-		pl.send(w, st.Data)
+		pl.send(w, bytes.ReplaceAll(st.Data, []byte("$port"), []byte(pl.s.port())))
 	case Act:
 		return w.act(st.Arg)
 	default:
