@@ -3,6 +3,7 @@ package filters
 
 import (
 	"github.com/mecha-mesh/mecha/filters/hcm"
+	"github.com/mecha-mesh/mecha/filters/headermutation"
 	"github.com/mecha-mesh/mecha/filters/httpinspector"
 	"github.com/mecha-mesh/mecha/filters/originaldst"
 	"github.com/mecha-mesh/mecha/filters/router"
@@ -24,6 +25,7 @@ func All() []filter.Descriptor {
 		tcpproxy.Spec,
 
 		// HTTP filters
+		headermutation.Spec,
 		router.Spec,
 	}
 }

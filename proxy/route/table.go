@@ -9,7 +9,6 @@ package route
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -71,12 +70,7 @@ func NewTable(name string, hosts []*VirtualHost, o Options) (*Table, error) {
 	t := &Table{Name: name, exact: map[string]*VirtualHost{}, ignorePort: o.IgnorePort}
 	t.secure = &Route{Kind: Redirect, Redirect: &RedirectAction{Code: 301, Scheme: "https"}}
 	t.secure.complete()
-	names := map[string]bool{}
 	for i, vh := range hosts {
-		if names[vh.Name] {
-			return nil, filter.AtIndex("virtual_hosts", i, filter.At("name", fmt.Errorf("%q is the name of an earlier virtual host", vh.Name)))
-		}
-		names[vh.Name] = true
 		for j, d := range vh.Domains {
 			if err := t.addDomain(lowerDomain(d), vh); err != nil {
 				return nil, filter.AtIndex("virtual_hosts", i, filter.AtIndex("domains", j, err))

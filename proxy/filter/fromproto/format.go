@@ -64,16 +64,25 @@ func readFile(path string, limit int) (string, error) {
 // maxFormat is how long a format from a data source may be.
 const maxFormat = 1 << 20
 
+// Formatters refuses the formatter extensions of a list named formatters that this
+// build does not have; the others' operators are always there.
+func Formatters(list []*corev3.TypedExtensionConfig) error {
+	for i, f := range list {
+		c, err := Any(f.GetTypedConfig())
+		if err == nil && !knownFormatter(c.Type) {
+			err = fmt.Errorf("this build does not support the formatter %q", c.Type)
+		}
+		if err != nil {
+			return filter.AtIndex("formatters", i, filter.At("typed_config", err))
+		}
+	}
+	return nil
+}
+
 // Format converts a SubstitutionFormatString.
 func Format(pb *corev3.SubstitutionFormatString) (*accesslog.Format, error) {
-	for i, f := range pb.GetFormatters() {
-		c, err := Any(f.GetTypedConfig())
-		if err != nil {
-			return nil, filter.AtIndex("formatters", i, filter.At("typed_config", err))
-		}
-		if !knownFormatter(c.Type) {
-			return nil, filter.AtIndex("formatters", i, filter.At("typed_config", fmt.Errorf("this build does not support the formatter %q", c.Type)))
-		}
+	if err := Formatters(pb.GetFormatters()); err != nil {
+		return nil, err
 	}
 	o := accesslog.Options{OmitEmpty: pb.GetOmitEmptyValues()}
 	switch f := pb.GetFormat().(type) {

@@ -49,6 +49,9 @@ func perFilterConfig(name string, a *anypb.Any, p *filter.Parser) (*route.PerFil
 			return nil, err
 		}
 		optional, out.Disabled = fc.IsOptional, fc.Disabled
+		if fc.Config == nil && !fc.Disabled {
+			return nil, errors.New("is empty: config or disabled must be set")
+		}
 		if fc.Config.GetTypeUrl() == "" {
 			out.Slot = p.Registry.Slot(name)
 			return out, nil

@@ -1,0 +1,5 @@
+//go:build !race
+
+package headermutation
+
+const raceEnabled = false
