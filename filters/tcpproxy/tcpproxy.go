@@ -184,6 +184,7 @@ func (s *session) connect(c *filter.Conn) (connection, error) {
 			return connection{}, err
 		}
 		if c.Log.Attempts >= s.c.MaxConnectAttempts {
+			cl.Stats().UpstreamCxConnectAttemptsExceeded.Inc()
 			c.Log.Flags |= meta.UpstreamConnectionFailure | meta.UpstreamRetryLimitExceeded
 			return connection{}, err
 		}

@@ -62,6 +62,7 @@ type Stats struct {
 	UpstreamCxTxBytesTotal stats.Counter `stat:"upstream_cx_tx_bytes_total" help:"Bytes sent to hosts."`
 
 	UpstreamCxProtocolError                stats.Counter      `stat:"upstream_cx_protocol_error" help:"Connections closed because the host broke the protocol."`
+	UpstreamCxConnectAttemptsExceeded      stats.Counter      `stat:"upstream_cx_connect_attempts_exceeded" help:"TCP sessions given up after max_connect_attempts."`
 	UpstreamCxCloseNotify                  stats.Counter      `stat:"upstream_cx_close_notify" help:"Connections that the host asked to close."`
 	UpstreamRq                             stats.CodeCounters `stat:"upstream_rq" help:"Responses, ours in place of the host's included."`
 	ExternalRq                             stats.CodeCounters `stat:"external.upstream_rq" help:"Responses to requests from outside."`
