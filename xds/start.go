@@ -150,6 +150,10 @@ func (d *Dynamic) newClient(b *bootstrapv3.Bootstrap, a *corev3.ApiConfigSource)
 		}
 		cfg.Addresses = append(cfg.Addresses, addrs...)
 	}
+	var err error
+	if cfg.Dial, err = controlDial(b, a.GrpcServices); err != nil {
+		return nil, err
+	}
 	return ads.New(cfg)
 }
 

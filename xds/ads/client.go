@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"time"
 
@@ -35,6 +36,8 @@ type Config struct {
 	NodeOnFirstMessageOnly bool
 	// DialOptions carry the transport credentials; there is no default.
 	DialOptions []grpc.DialOption
+	// Dial makes connections (network "tcp" or "unix"); nil is that of net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Authority is the :authority header; empty is the address, or "localhost" for a unix socket.
 	Authority string
 	// Metadata is initial_metadata of the gRPC service.
@@ -83,7 +86,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.MaxMessageBytes <= 0 {
 		cfg.MaxMessageBytes = 256 << 20
 	}
-	conn, err := newConn(cfg.Addresses[0], cfg.Authority, cfg.ConnectTimeout, cfg.DialOptions)
+	conn, err := newConn(cfg.Addresses[0], &cfg)
 	if err != nil {
 		return nil, fmt.Errorf("ads: control plane %s: %w", cfg.Addresses[0], err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -28,23 +27,26 @@ func SplitAddress(s string) (network, address string) {
 
 // newConn makes a gRPC channel to one address. It serves one stream and is closed
 // with it, so that the only back-off is the machine's.
-func newConn(address, authority string, timeout time.Duration, opts []grpc.DialOption) (*grpc.ClientConn, error) {
+func newConn(address string, cfg *Config) (*grpc.ClientConn, error) {
 	network, addr := SplitAddress(address)
+	authority, dial := cfg.Authority, cfg.Dial
 	if authority == "" {
 		authority = "localhost"
 		if network == "tcp" {
 			authority = addr
 		}
 	}
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
 	all := []grpc.DialOption{
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, network, addr)
+			return dial(ctx, network, addr)
 		}),
 		grpc.WithAuthority(authority),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: timeout}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: cfg.ConnectTimeout}),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithNoProxy(),
 	}
-	return grpc.NewClient("passthrough:///control-plane", append(all, opts...)...)
+	return grpc.NewClient("passthrough:///control-plane", append(all, cfg.DialOptions...)...)
 }

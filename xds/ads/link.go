@@ -67,7 +67,7 @@ func (l *link) post(ctx context.Context, e linkEvent, last bool) {
 }
 
 func (l *link) run(ctx context.Context, cfg *Config, address string) error {
-	conn, err := newConn(address, cfg.Authority, cfg.ConnectTimeout, cfg.DialOptions)
+	conn, err := newConn(address, cfg)
 	if err != nil {
 		return closedBy(err)
 	}

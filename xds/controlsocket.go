@@ -1,0 +1,63 @@
+package xds
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"golang.org/x/sys/unix"
+
+	"github.com/mecha-mesh/mecha/proxy/filter"
+)
+
+// controlDial makes connections to the control plane that carry the SO_MARK of
+// upstream_bind_config.socket_options: of the cluster that envoy_grpc names, or of
+// cluster_manager. Capture rules that know the sidecar by its mark let it reach the
+// control plane by that. It is nil where there is no mark.
+func controlDial(b *bootstrapv3.Bootstrap, services []*corev3.GrpcService) (func(ctx context.Context, network, address string) (net.Conn, error), error) {
+	mark, err := socketMark(b.GetClusterManager().GetUpstreamBindConfig())
+	if err != nil {
+		return nil, filter.At("cluster_manager.upstream_bind_config", err)
+	}
+	for _, s := range services {
+		for _, c := range b.GetStaticResources().GetClusters() {
+			if c.UpstreamBindConfig == nil || c.Name != s.GetEnvoyGrpc().GetClusterName() {
+				continue
+			}
+			if mark, err = socketMark(c.UpstreamBindConfig); err != nil {
+				return nil, fmt.Errorf("cluster %q: %w", c.Name, filter.At("upstream_bind_config", err))
+			}
+		}
+	}
+	if mark == 0 {
+		return nil, nil
+	}
+	d := net.Dialer{Control: func(network, _ string, c syscall.RawConn) error {
+		if network == "unix" {
+			return nil
+		}
+		var failed error
+		if err := c.Control(func(fd uintptr) {
+			failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark)
+		}); err != nil {
+			return err
+		}
+		return os.NewSyscallError("setsockopt SO_MARK", failed)
+	}}
+	return d.DialContext, nil
+}
+
+// socketMark finds SO_MARK among the socket options; 0 is none.
+func socketMark(b *corev3.BindConfig) (mark int, err error) {
+	for i, o := range b.GetSocketOptions() {
+		if o.Level != unix.SOL_SOCKET || o.Name != unix.SO_MARK {
+			return 0, filter.AtIndex("socket_options", i, fmt.Errorf("this build sets SO_MARK only, not level %d name %d", o.Level, o.Name))
+		}
+		mark = int(o.GetIntValue())
+	}
+	return mark, nil
+}
