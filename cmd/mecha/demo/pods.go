@@ -151,7 +151,7 @@ func (o Options) startPod(ctx context.Context, node *pod.Node, s *shop, m member
 			return nil, err
 		}
 		defer capture.Close() //nolint:errcheck // the sidecar has its copy
-		rules := captureRules(m, s.plan.at[control].Addr())
+		rules := captureRules(m)
 		c.Capture, c.SidecarLog = &rules, capture
 		if c.Sidecar, err = o.sidecarCommand(s.plan, m.name); err != nil {
 			return nil, err
@@ -161,12 +161,10 @@ func (o Options) startPod(ctx context.Context, node *pod.Node, s *shop, m member
 }
 
 // captureRules is what capture does in a member's pod. The sidecar is known by
-// the mark of its sockets, which needs no second user. It speaks with the control
-// plane directly.
-func captureRules(m member, control netip.Addr) iptables.Config {
+// the mark of its sockets, which needs no second user.
+func captureRules(m member) iptables.Config {
 	c := iptables.DefaultConfig()
 	c.ProxyUIDs, c.ProxyGIDs, c.ProxyMarks = nil, nil, []uint32{iptables.DefaultProxyMark}
-	c.ExcludeOutboundCIDRs = []netip.Prefix{netip.PrefixFrom(control, 32)}
 	c.ExcludeInboundPorts = []iptables.PortRange{{First: adminPort, Last: adminPort}}
 	if m.name == "frontend" {
 		c.ExcludeOutboundPorts = []iptables.PortRange{{First: bankPort, Last: bankPort}}
