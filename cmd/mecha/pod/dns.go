@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +44,15 @@ func (n *names) remove(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.m, canonical(name))
+}
+
+// withdraw removes name if it still leads to addrs and nobody else has taken it.
+func (n *names) withdraw(name string, addrs []netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if slices.Equal(n.m[canonical(name)], addrs) {
+		delete(n.m, canonical(name))
+	}
 }
 
 func (n *names) get(name string) ([]netip.Addr, bool) {

@@ -97,6 +97,22 @@ func TestResolverAsksTheHostsServers(t *testing.T) {
 	}
 }
 
+// Of two pods with one name the later one has it, also when the first one ends.
+func TestNamesAreWithdrawnByTheirOwner(t *testing.T) {
+	n := newNames()
+	first, second := []netip.Addr{netip.MustParseAddr("10.201.0.10")}, []netip.Addr{netip.MustParseAddr("10.201.0.11")}
+	n.set("cart", first)
+	n.set("cart", second)
+	n.withdraw("cart", first)
+	if got, ok := n.get("cart"); !ok || !slices.Equal(got, second) {
+		t.Errorf("%v %v", got, ok)
+	}
+	n.withdraw("cart", second)
+	if got, ok := n.get("cart"); ok {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestHostResolvers(t *testing.T) {
 	etc := fstest.MapFS{"resolv.conf": &fstest.MapFile{Data: []byte("# x\nnameserver 10.0.0.1\nnameserver bad\nsearch a b\nnameserver fe80::1%eth0\n")}}
 	if got := hostResolvers(etc); len(got) != 2 || got[0].String() != "10.0.0.1:53" || got[1].String() != "[fe80::1%eth0]:53" {

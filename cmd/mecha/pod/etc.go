@@ -26,9 +26,6 @@ func (p *podInit) etc() error {
 	hosts := "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 	if p.setup.Name != "" {
 		hosts += p.place.V4.String() + " " + p.setup.Name + "\n"
-		if !p.place.NoV6 {
-			hosts += p.place.V6.String() + " " + p.setup.Name + "\n"
-		}
 	}
 	for target, content := range map[string]string{"/etc/resolv.conf": resolv, "/etc/hosts": hosts} {
 		// Without such a file on the host there is nothing to cover.

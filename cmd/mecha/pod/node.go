@@ -41,7 +41,7 @@ type nodeProcess struct {
 	mu      sync.Mutex
 	nextID  uint64
 	waiting map[uint64]chan answer
-	pods    map[int]string // running pods: number to DNS name, "" for none
+	pods    map[int]request // running pods: number to registered name and address
 	err     error          // why the node ended
 }
 
@@ -79,7 +79,7 @@ func NewNode(ctx context.Context, conf NodeConfig) (*Node, error) {
 	}
 	p := &nodeProcess{
 		conf: conf, w: w, names: newNames(), done: make(chan struct{}),
-		waiting: make(map[uint64]chan answer), pods: make(map[int]string),
+		waiting: make(map[uint64]chan answer), pods: make(map[int]request),
 	}
 	n := &Node{net: network{conf.IPv4, conf.IPv6}, log: conf.Log, ask: p.ask, own: p}
 	n.ctx, n.stop = context.WithCancel(context.Background())
@@ -172,10 +172,10 @@ func (p *nodeProcess) read() {
 			return
 		}
 		if re.Pod != 0 {
-			p.pods[re.Pod] = ""
+			p.pods[re.Pod] = request{}
 		}
 		if re.Gone != 0 {
-			p.names.remove(p.pods[re.Gone])
+			p.names.withdraw(p.pods[re.Gone].Name, p.pods[re.Gone].Addrs)
 			delete(p.pods, re.Gone)
 		}
 		ch := p.waiting[re.ID]
@@ -254,7 +254,7 @@ func (n *Node) Listen(ctx context.Context, addr string) (net.Listener, error) {
 func (n *Node) Gateway() (v4, v6 netip.Addr) { return n.net.gateway() }
 
 // Host returns the addresses that stand for 127.0.0.1 and ::1 of the host,
-// unless the node is isolated. Their DNS name is "host".
+// unless the node is isolated. The DNS name of v4 is "host".
 func (n *Node) Host() (v4, v6 netip.Addr) { return n.net.host() }
 
 // Name makes the node's DNS answer with addrs for name, in place of what it
@@ -275,7 +275,7 @@ func (p *nodeProcess) local(rq request) (a answer, handled bool) {
 	case "register":
 		// The pod may be gone already; then its name must not stay.
 		if _, running := p.pods[rq.Pod]; running {
-			p.pods[rq.Pod] = rq.Name
+			p.pods[rq.Pod] = rq
 			p.names.set(rq.Name, rq.Addrs)
 		}
 		return answer{}, true

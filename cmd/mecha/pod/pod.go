@@ -58,7 +58,8 @@ type NodeConfig struct {
 
 // Config describes a pod.
 type Config struct {
-	// Name is the host name inside, and a DNS name for other pods.
+	// Name is the host name inside, and a DNS name (for the IPv4 address) in
+	// other pods; with two pods of one name, of the later one.
 	Name string
 	// IP is the IPv4 address; the zero value takes the next free one.
 	IP netip.Addr

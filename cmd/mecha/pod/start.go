@@ -80,11 +80,11 @@ func (n *Node) Start(ctx context.Context, c Config) (*Pod, error) {
 	if c.Name == "" {
 		return pod, nil
 	}
-	addrs := []netip.Addr{pod.place.V4}
-	if !pod.place.NoV6 {
-		addrs = append(addrs, pod.place.V6)
-	}
-	if _, err := n.ask(ctx, request{Op: "register", Pod: number, Name: c.Name, Addrs: addrs}); err != nil {
+	// Names lead to IPv4 only, as in a cluster with one IP version: a sidecar
+	// accepts by either, so a client could not turn from a server that does not
+	// speak IPv6 to the other address.
+	rq := request{Op: "register", Pod: number, Name: c.Name, Addrs: []netip.Addr{pod.place.V4}}
+	if _, err := n.ask(ctx, rq); err != nil {
 		pod.Kill()
 		return nil, err
 	}

@@ -36,8 +36,8 @@ func (n *Node) openUplink(files []*os.File) error {
 	context.AfterFunc(n.ctx, func() { dns.Close() }) //nolint:errcheck // nothing was written to it
 	r := &resolver{names: n.own.names}
 	if !n.own.conf.Isolated {
-		v4, v6 := n.net.host()
-		r.names.set("host", []netip.Addr{v4, v6})
+		v4, _ := n.net.host()
+		r.names.set("host", []netip.Addr{v4})
 		r.upstream = hostResolvers(os.DirFS("/etc"))
 	}
 	n.wg.Go(func() { r.serve(n.ctx, dns, n.log) })
