@@ -218,3 +218,19 @@ func (l *load) stop() {
 		}
 	}
 }
+
+// ask sends what it is given and returns the code of the answer.
+func ask(conn net.Conn, request string) (code int, err error) {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return 0, err
+	}
+	if _, err := io.WriteString(conn, request); err != nil {
+		return 0, err
+	}
+	a, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, a.Body)
+	return a.StatusCode, err
+}

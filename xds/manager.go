@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
@@ -33,6 +34,8 @@ type Engine interface {
 	SetRoutes(name string, table filter.RouteTable)
 	// WhenWarm calls f once, when no cluster waits for its hosts any more.
 	WhenWarm(f func())
+	// WhenListening calls f once, when no listener waits for its route tables any more.
+	WhenListening(f func())
 }
 
 // Subscriber asks for resources. *ads.Client implements it.
@@ -49,19 +52,22 @@ type Manager struct {
 	sources  Sources
 
 	mu        sync.Mutex
-	clusters  map[string]string   // cluster to EDS service name, "" without EDS
-	services  map[string][]string // EDS service to its clusters
-	listeners map[string][]string // listener to the RDS names it uses
-	routes    map[string][]string // RDS name to its listeners
-	begun     bool                // listeners were asked for
-	answered  bool                // listeners came, or the wait for them is over
+	ads       Subscriber       // for what refers to ADS, nil without
+	clusters  map[string]ref   // cluster to its EDS service, the zero ref without EDS
+	services  *references      // EDS services, used by clusters
+	listeners map[string][]ref // listener to the route tables it uses
+	routes    *references      // RDS names, used by listeners
+	begun     bool             // listeners were asked for
+	running   bool             // Run was called
+	later     []func()         // to be started by Run
 	inUse     Inventory
+
+	answered atomic.Bool // listeners came and can be used, or the wait for them is over
 }
 
 // Sources says where each type comes from; nil is nowhere.
 type Sources struct {
-	Clusters, Listeners   *Source
-	Endpoints, RouteTable *Source // for what refers to ADS
+	Clusters, Listeners *Source
 }
 
 // Source is one source of a type, with initial_fetch_timeout.
@@ -74,8 +80,8 @@ type Source struct {
 func NewManager(e Engine, r *filter.Registry, log *slog.Logger) *Manager {
 	return &Manager{
 		engine: e, registry: r, log: log,
-		clusters: map[string]string{}, services: map[string][]string{},
-		listeners: map[string][]string{}, routes: map[string][]string{},
+		clusters: map[string]ref{}, services: newReferences(ads.EndpointType),
+		listeners: map[string][]ref{}, routes: newReferences(ads.RouteType),
 		inUse: Inventory{types: map[string]map[string]*Record{}},
 	}
 }
@@ -105,7 +111,9 @@ func (m *Manager) begin() {
 	m.engine.WhenWarm(func() {
 		if s := m.sources.Listeners; s != nil {
 			s.Subscribe(ads.ListenerType, s.Timeout)
+			return
 		}
+		m.finish() // those of the bootstrap are all there are
 	})
 }
 
@@ -124,20 +132,17 @@ func (m *Manager) Apply(u ads.Update) []ads.Refusal {
 	return refused
 }
 
-// finish notes that the listeners of the first configuration have come.
+// finish notes that the listeners of the first configuration have come, once their
+// route tables have.
 func (m *Manager) finish() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.answered = true
+	if !m.answered.Load() {
+		m.engine.WhenListening(func() { m.answered.Store(true) })
+	}
 }
 
 // Initialized reports whether the first configuration is complete: listeners have
-// come, or will not.
-func (m *Manager) Initialized() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.answered || m.begun && m.sources.Listeners == nil
-}
+// come and take connections, or will not come.
+func (m *Manager) Initialized() bool { return m.answered.Load() }
 
 func (m *Manager) apply(u ads.Update) (refused []ads.Refusal) {
 	m.mu.Lock()
@@ -197,54 +202,36 @@ func (m *Manager) setCluster(name string, raw []byte) error {
 		return err
 	}
 	m.warn("cluster", name, warnings)
-	service := ""
+	service, timeout := ref{}, spec.InitialFetchTimeout // spec is the engine's from here on
 	if spec.Type == cluster.EDS {
-		service = spec.ServiceName
+		service = ref{name: spec.ServiceName, path: spec.EDS, watched: spec.EDSWatched}
 	}
 	if err := m.engine.SetCluster(spec); err != nil {
 		return err
 	}
-	m.useService(name, service)
+	m.useService(name, service, timeout)
 	return nil
 }
 
 func (m *Manager) removeCluster(name string) {
 	m.engine.RemoveCluster(name)
-	m.useService(name, "")
+	m.useService(name, ref{}, 0)
 	delete(m.clusters, name)
 }
 
 // useService keeps the EDS subscriptions in step with the clusters.
-func (m *Manager) useService(name, service string) {
+func (m *Manager) useService(name string, service ref, timeout time.Duration) {
 	old := m.clusters[name]
 	m.clusters[name] = service
 	if old == service {
 		return
 	}
-	src := m.sources.Endpoints
-	if service != "" {
-		m.services[service] = append(m.services[service], name)
-		if len(m.services[service]) == 1 && src != nil {
-			src.Subscribe(ads.EndpointType, src.Timeout, service)
-		}
+	if service != (ref{}) {
+		m.use(m.services, service, name, max(timeout, 0))
 	}
-	if old != "" && drop(m.services, old, name) {
-		m.inUse.forget(ads.EndpointType, old)
-		if src != nil {
-			src.Unsubscribe(ads.EndpointType, old)
-		}
+	if old != (ref{}) {
+		m.drop(m.services, old, name)
 	}
-}
-
-// drop removes a user of key and reports whether it was the last one.
-func drop(users map[string][]string, key, user string) (last bool) {
-	list := slices.DeleteFunc(users[key], func(u string) bool { return u == user })
-	if len(list) == 0 {
-		delete(users, key)
-		return true
-	}
-	users[key] = list
-	return false
 }
 
 func (m *Manager) setEndpoints(_ string, raw []byte) error {
@@ -267,37 +254,31 @@ func (m *Manager) setListener(name string, raw []byte) error {
 	if err := m.engine.SetListener(spec, needs); err != nil {
 		return err
 	}
-	m.useRoutes(spec.Name, needs)
+	m.useRoutes(name, needs, p.RDSFrom)
 	return nil
 }
 
 func (m *Manager) removeListener(name string) {
 	m.engine.RemoveListener(name)
-	m.useRoutes(name, nil)
+	m.useRoutes(name, nil, nil)
 	delete(m.listeners, name)
 }
 
 // useRoutes keeps the RDS subscriptions in step with the listeners.
-func (m *Manager) useRoutes(listener string, names []string) {
+func (m *Manager) useRoutes(listener string, names []string, from map[string]filter.ConfigSource) {
 	old := m.listeners[listener]
-	m.listeners[listener] = names
-	src := m.sources.RouteTable
+	var now []ref
 	for _, n := range names {
-		if slices.Contains(old, n) {
-			continue
-		}
-		m.routes[n] = append(m.routes[n], listener)
-		if len(m.routes[n]) == 1 && src != nil {
-			src.Subscribe(ads.RouteType, src.Timeout, n)
+		r := refTo(n, from[n])
+		now = append(now, r)
+		if !slices.Contains(old, r) {
+			m.use(m.routes, r, listener, from[n].Timeout)
 		}
 	}
-	for _, n := range old {
-		if slices.Contains(names, n) || !drop(m.routes, n, listener) {
-			continue
-		}
-		m.inUse.forget(ads.RouteType, n)
-		if src != nil {
-			src.Unsubscribe(ads.RouteType, n)
+	m.listeners[listener] = now
+	for _, r := range old {
+		if !slices.Contains(now, r) {
+			m.drop(m.routes, r, listener)
 		}
 	}
 }

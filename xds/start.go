@@ -25,6 +25,9 @@ import (
 // where in it.
 func (m *Manager) Load(b *bootstrapv3.Bootstrap) (*Dynamic, error) {
 	d := &Dynamic{m: m, log: m.log}
+	if err := d.configure(b); err != nil {
+		return nil, filter.At("dynamic_resources", err)
+	}
 	control := controlClusters(b)
 	for i, c := range b.GetStaticResources().GetClusters() {
 		if control[c.Name] {
@@ -33,9 +36,6 @@ func (m *Manager) Load(b *bootstrapv3.Bootstrap) (*Dynamic, error) {
 		if err := m.static(c.Name, ads.ClusterType, c); err != nil {
 			return nil, filter.At("static_resources", filter.AtIndex("clusters", i, err))
 		}
-	}
-	if err := d.configure(b); err != nil {
-		return nil, filter.At("dynamic_resources", err)
 	}
 	for i, l := range b.GetStaticResources().GetListeners() {
 		if err := m.static(l.Name, ads.ListenerType, l); err != nil {
@@ -81,8 +81,9 @@ func (d *Dynamic) configure(b *bootstrapv3.Bootstrap) (err error) {
 		if d.client, err = d.newClient(b, a); err != nil {
 			return filter.At("ads_config", err)
 		}
-		both := &Source{d.client, ads.DefaultFetchTimeout}
-		d.sources.Endpoints, d.sources.RouteTable = both, both
+		d.m.mu.Lock()
+		d.m.ads = d.client
+		d.m.mu.Unlock()
 	}
 	if d.sources.Clusters, err = d.source(dyn.GetCdsConfig(), ads.ClusterType); err != nil {
 		return filter.At("cds_config", err)
@@ -90,9 +91,6 @@ func (d *Dynamic) configure(b *bootstrapv3.Bootstrap) (err error) {
 	if d.sources.Listeners, err = d.source(dyn.GetLdsConfig(), ads.ListenerType); err != nil {
 		return filter.At("lds_config", err)
 	}
-	d.m.mu.Lock()
-	d.m.sources = d.sources
-	d.m.mu.Unlock()
 	return nil
 }
 
@@ -192,6 +190,8 @@ func clusterAddresses(c *clusterv3.Cluster) (out []string, err error) {
 
 // Run keeps the dynamic resources up to date until ctx ends.
 func (d *Dynamic) Run(ctx context.Context) error {
+	d.m.run()
+	defer d.m.stop()
 	d.m.Start(d.sources)
 	errs := make(chan error, len(d.files)+1)
 	n := len(d.files)

@@ -18,7 +18,8 @@ type Spec struct {
 	StatName    string // alt_stat_name, or Name
 	Type        Discovery
 	ServiceName string // eds_cluster_config.service_name, or Name
-	EDS         string // "" ADS, otherwise a key of the configuration source
+	EDS         string // the file that endpoints come from (eds_config.path_config_source); "" is ADS
+	EDSWatched  string // watched_directory of that file, "" is its own
 	// InitialFetchTimeout is how long the cluster waits for its first assignment
 	// (eds_config.initial_fetch_timeout): 0 is Envoy's default of 15 s, negative is for
 	// ever (0 in the configuration).

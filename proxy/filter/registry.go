@@ -3,6 +3,7 @@ package filter
 import (
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Registry is the list of all filters that configuration may name, and the names
@@ -64,8 +65,18 @@ type Parser struct {
 	Routes func(raw []byte, p *Parser) (RouteTable, error)
 	// RDS collects the names of route configurations that the resource refers to.
 	RDS []string
+	// RDSFrom says where those come from, and how long they are waited for.
+	RDSFrom map[string]ConfigSource
 	// Warnings collects what was accepted but has no effect, with paths.
 	Warnings []string
+}
+
+// ConfigSource is envoy.config.core.v3.ConfigSource as far as it is used.
+type ConfigSource struct {
+	Path    string // of a file (path_config_source); "" is ADS
+	Watched string // watched_directory
+	// Timeout is initial_fetch_timeout; 0 is none.
+	Timeout time.Duration
 }
 
 // ErrUnknownType is a configuration type for which there is no filter of that kind.

@@ -7,7 +7,6 @@ package server
 
 import (
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -44,17 +43,22 @@ type Server struct {
 	Listeners *l4.Manager
 	start     time.Time
 
+	drainTime time.Duration
+
 	mu      sync.Mutex
 	routes  map[string]*routeSource
+	uses    map[string][]string // RDS names of the listeners in use, by listener
 	waiting map[string]*waiting // listeners that wait for route tables, by name
 	warm    []func()            // called when no cluster warms any more
+	settled []func()            // called when no listener waits any more
 }
 
 // New returns a server without clusters and listeners. It accepts nothing before Start.
 func New(o Options) *Server {
 	s := &Server{
 		log: o.Log("main"), start: time.Now(),
-		routes: map[string]*routeSource{}, waiting: map[string]*waiting{},
+		routes: map[string]*routeSource{}, uses: map[string][]string{}, waiting: map[string]*waiting{},
+		drainTime: o.DrainTime,
 	}
 	s.Clusters = cluster.NewManager(cluster.Options{
 		Stats: o.Stats, Log: o.Log("upstream"), HTTP: newHTTP, Ready: s.clusterReady,
@@ -116,66 +120,6 @@ func (s *Server) clusterReady(string) {
 	for _, f := range todo {
 		f()
 	}
-}
-
-// SetListener implements xds.Engine.
-func (s *Server) SetListener(spec *l4.Spec, routes []string) error {
-	s.mu.Lock()
-	w := &waiting{spec: spec}
-	for _, name := range routes {
-		src := s.routeSourceLocked(name)
-		if !src.answered {
-			w.missing = append(w.missing, name)
-		}
-	}
-	s.forgetWaiting(spec.Name)
-	if len(w.missing) > 0 {
-		s.waiting[spec.Name] = w
-		s.mu.Unlock()
-		return nil
-	}
-	s.mu.Unlock()
-	return s.Listeners.Set(spec)
-}
-
-// RemoveListener implements xds.Engine.
-func (s *Server) RemoveListener(name string) {
-	s.mu.Lock()
-	s.forgetWaiting(name)
-	s.mu.Unlock()
-	s.Listeners.Remove(name)
-}
-
-func (s *Server) forgetWaiting(name string) { delete(s.waiting, name) }
-
-// SetRoutes implements xds.Engine.
-func (s *Server) SetRoutes(name string, table filter.RouteTable) {
-	s.mu.Lock()
-	src := s.routeSourceLocked(name)
-	src.answered = true
-	if table != nil {
-		src.set(table)
-	}
-	var ready []*l4.Spec
-	for n, w := range s.waiting {
-		w.missing = slices.DeleteFunc(w.missing, func(m string) bool { return m == name })
-		if len(w.missing) == 0 {
-			ready = append(ready, w.spec)
-			delete(s.waiting, n)
-		}
-	}
-	s.mu.Unlock()
-	for _, spec := range ready {
-		if err := s.Listeners.Set(spec); err != nil {
-			s.log.Error("listener cannot be used", "name", spec.Name, "error", err)
-		}
-	}
-}
-
-// waiting is a listener whose route tables have not all arrived.
-type waiting struct {
-	spec    *l4.Spec
-	missing []string
 }
 
 // Close ends everything at once.

@@ -296,9 +296,8 @@ func (m *Machine) received(r Response) []Effect {
 	for _, res := range r.Resources {
 		out = m.stopTimer(out, t, res.Name)
 	}
-	for _, name := range r.Removed {
-		out = m.stopTimer(out, t, name)
-	}
+	// That there is no such resource (delta) may change at any moment: whoever waits
+	// for it waits on, but no longer than initial_fetch_timeout.
 	return append(out, Deliver{u})
 }
 

@@ -117,6 +117,13 @@ func (f *File) load() {
 		f.stats.UpdateAttempt++
 		f.stats.UpdateFailure++
 		f.mu.Unlock()
+		if !f.answered { // nothing better is to be expected soon
+			f.answered = true
+			if len(f.cfg.Names) == 0 {
+				f.cfg.Handler.FetchTimedOut(f.cfg.TypeURL, ads.Wildcard)
+			}
+			f.giveUp()
+		}
 		return
 	}
 	complete := len(f.cfg.Names) == 0
@@ -128,6 +135,9 @@ func (f *File) load() {
 	f.answered = true
 	late := f.cfg.Handler.Apply(u)
 	f.inventory.Commit(u, late)
+	if u.First {
+		f.giveUp()
+	}
 	refused = append(refused, late...)
 	for _, bad := range refused {
 		f.log.Warn("xds: resource refused", "path", f.cfg.Path, "type", ads.ShortType(f.cfg.TypeURL), "name", bad.Name, "error", bad.Err)
@@ -143,6 +153,15 @@ func (f *File) load() {
 	f.stats.UpdateSuccess++
 	f.stats.SetVersion(r.Version)
 	f.stats.UpdateTime = time.Now()
+}
+
+// giveUp tells those who wait for what is not in the file to wait no more.
+func (f *File) giveUp() {
+	for _, name := range f.cfg.Names {
+		if !f.inventory.Has(name) {
+			f.cfg.Handler.FetchTimedOut(f.cfg.TypeURL, name)
+		}
+	}
 }
 
 // Read reads a file with a DiscoveryResponse as a response of that type. Resources

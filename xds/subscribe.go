@@ -1,0 +1,113 @@
+package xds
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/xds/ads"
+	"github.com/mecha-mesh/mecha/xds/source"
+)
+
+// ref is a reference from one resource to another: from a cluster to its endpoints, from
+// a listener to a route table. The zero value refers to nothing.
+type ref struct {
+	name          string
+	path, watched string // of the file that it comes from; "" is ADS
+}
+
+func refTo(name string, from filter.ConfigSource) ref {
+	return ref{name: name, path: from.Path, watched: from.Watched}
+}
+
+// references are the resources of one type that others refer to, with who does.
+type references struct {
+	typeURL string
+	users   map[ref][]string
+	files   map[ref]context.CancelFunc
+}
+
+func newReferences(typeURL string) *references {
+	return &references{typeURL: typeURL, users: map[ref][]string{}, files: map[ref]context.CancelFunc{}}
+}
+
+// use notes that user refers to r, and subscribes to r if it is the first who does. The
+// manager's lock is held.
+func (m *Manager) use(l *references, r ref, user string, timeout time.Duration) {
+	l.users[r] = append(l.users[r], user)
+	if len(l.users[r]) > 1 {
+		return
+	}
+	if r.path == "" {
+		if m.ads != nil {
+			m.ads.Subscribe(l.typeURL, timeout, r.name)
+		}
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.files[r] = cancel
+	begin := func() {
+		if err := m.follow(ctx, l.typeURL, r); err != nil {
+			m.log.Error("a file cannot be followed", "path", r.path, "error", err)
+			m.FetchTimedOut(l.typeURL, r.name)
+		}
+	}
+	if !m.running {
+		m.later = append(m.later, begin)
+		return
+	}
+	go begin()
+}
+
+// drop is the end of user's interest in r; the last one ends the subscription.
+func (m *Manager) drop(l *references, r ref, user string) {
+	rest := slices.DeleteFunc(l.users[r], func(u string) bool { return u == user })
+	if len(rest) > 0 {
+		l.users[r] = rest
+		return
+	}
+	delete(l.users, r)
+	m.inUse.forget(l.typeURL, r.name)
+	if cancel, ok := l.files[r]; ok {
+		cancel()
+		delete(l.files, r)
+	} else if m.ads != nil {
+		m.ads.Unsubscribe(l.typeURL, r.name)
+	}
+}
+
+// follow applies one resource of a file, whenever it changes, until ctx ends.
+func (m *Manager) follow(ctx context.Context, typeURL string, r ref) error {
+	f, err := source.Open(source.Config{
+		Path: r.path, WatchedDirectory: r.watched, TypeURL: typeURL, Names: []string{r.name},
+		Handler: m, Logger: m.log,
+	})
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", ads.ShortType(typeURL), r.name, err)
+	}
+	return f.Run(ctx)
+}
+
+// run starts what had to wait until the process is complete.
+func (m *Manager) run() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running = true
+	for _, f := range m.later {
+		go f()
+	}
+	m.later = nil
+}
+
+// stop ends what follows files.
+func (m *Manager) stop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range []*references{m.services, m.routes} {
+		for _, cancel := range l.files {
+			cancel()
+		}
+	}
+}
