@@ -113,6 +113,11 @@ func (v *Inventory) Commit(u Update, refused []Refusal) {
 	bad := make(map[string]struct{}, len(refused))
 	for _, r := range refused {
 		bad[r.Name] = struct{}{}
+		if h, ok := v.held[r.Name]; ok {
+			// The version before is in effect. When it comes again the handler hears of
+			// it, since that ends the refusal.
+			v.held[r.Name] = held{version: h.version}
+		}
 	}
 	if v.held == nil && len(u.Changed) > 0 {
 		v.held = make(map[string]held, len(u.Changed))
