@@ -134,7 +134,8 @@ func (s *session) Serve(c *filter.Conn) error {
 }
 
 func (c *Config) lifetime() time.Duration {
-	return c.MaxDuration + time.Duration(float64(c.MaxDuration)*c.Jitter/100*rand.Float64())
+	d := c.MaxDuration + time.Duration(float64(c.MaxDuration)*c.Jitter/100*rand.Float64())
+	return max(d, c.MaxDuration) // the sum of two centuries overflows
 }
 
 // record notes what the relay moved and how it ended.

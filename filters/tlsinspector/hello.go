@@ -73,13 +73,10 @@ func message(b []byte, limit int) (body []byte, v verdict, need int) {
 		case known && len(joined) >= total:
 			return joined[handshakeHeader:total], found, 0
 		case end > len(b): // the record goes on
-			if known {
-				end = min(end, len(b)+total-len(joined))
+			if !known {
+				total = handshakeHeader
 			}
-			if end > limit && !known {
-				return nil, tooLarge, 0
-			}
-			return nil, more, end
+			return nil, more, min(end, len(b)+total-len(joined))
 		}
 		if at = end; at+recordHeader > limit {
 			return nil, tooLarge, 0
