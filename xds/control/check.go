@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -14,9 +15,10 @@ import (
 	"github.com/mecha-mesh/mecha/xds/ads"
 )
 
-// check looks for references that lead nowhere. These are warnings: the proxy's own
-// bootstrap may hold what is missing here.
-func check(s Set) []string {
+// check looks for references that lead nowhere, and for what nothing in the set
+// refers to. These are warnings: the proxy's own bootstrap may hold what is missing
+// here.
+func check(s Set) (dangling []string, unused []orphan) {
 	c := checker{set: s, usedEndpoints: map[string]bool{}, usedRoutes: map[string]bool{}, addresses: map[string]*Resource{}}
 	all := s.sorted()
 	for _, r := range all {
@@ -33,13 +35,48 @@ func check(s Set) []string {
 	for _, r := range all {
 		c.at = r
 		if r.TypeURL == ads.EndpointType && !c.usedEndpoints[r.Name] {
-			c.warn("", "no cluster of type EDS uses them")
+			unused = append(unused, orphan{r, "no cluster of type EDS uses them"})
 		}
 		if r.TypeURL == ads.RouteType && !c.usedRoutes[r.Name] {
-			c.warn("", "no listener uses them")
+			unused = append(unused, orphan{r, "no listener uses them"})
 		}
 	}
-	return c.out
+	return c.out, unused
+}
+
+// orphan is a resource that nothing in a set refers to.
+type orphan struct {
+	*Resource
+	why string
+}
+
+// warnings checks every set. What is unused in some sets only, such as routes that
+// the listeners of one node need, is no reason to warn.
+func warnings(sets map[string]Set) (out []string) {
+	var orphans []orphan
+	idle, holders := map[*Resource]int{}, map[*Resource]int{}
+	for _, group := range slices.Sorted(maps.Keys(sets)) {
+		dangling, unused := check(sets[group])
+		for _, w := range dangling {
+			if !slices.Contains(out, w) {
+				out = append(out, w)
+			}
+		}
+		for _, o := range unused {
+			if idle[o.Resource]++; idle[o.Resource] == 1 {
+				orphans = append(orphans, o)
+			}
+		}
+		for _, r := range sets[group] {
+			holders[r]++
+		}
+	}
+	for _, o := range orphans {
+		if idle[o.Resource] == holders[o.Resource] {
+			out = append(out, fmt.Sprintf("%s: %s: %s", o.where(), o.Resource, o.why))
+		}
+	}
+	return out
 }
 
 type checker struct {

@@ -148,11 +148,9 @@ func (f *Folder) state() State {
 		maps.Copy(merged, set)
 		s.Sets[group] = merged
 	}
-	for _, group := range slices.Sorted(maps.Keys(s.Sets)) {
-		for _, w := range check(s.Sets[group]) {
-			if !slices.Contains(s.Warnings, w) {
-				s.Warnings = append(s.Warnings, w)
-			}
+	for _, w := range warnings(s.Sets) {
+		if !slices.Contains(s.Warnings, w) {
+			s.Warnings = append(s.Warnings, w)
 		}
 	}
 	return s

@@ -227,6 +227,34 @@ default_filter_chain: {filters: [{name: h, typed_config: {"@type": type.googleap
 	}
 }
 
+// TestWarningsAcrossGroups: routes and endpoints of the folder itself that only
+// one node's listeners and clusters need are used.
+func TestWarningsAcrossGroups(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{
+		"shared.yaml": `
+name: routes
+virtual_hosts: [{name: v, domains: ["*"], routes: [{match: {prefix: /}, direct_response: {status: 200}}]}]
+---
+{cluster_name: web}
+---
+{cluster_name: orphan}
+`,
+		"a/own.yaml": `
+{name: web, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}
+---
+name: l
+address: {socket_address: {address: 127.0.0.1, port_value: 80}}
+default_filter_chain: {filters: [{name: h, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: h, rds: {route_config_name: routes, config_source: {ads: {}}}}}]}
+`,
+		"b/own.yaml": `{name: other, type: STATIC}`,
+	})
+	s := load(t, NewFolder(dir))
+	if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "endpoints orphan: no cluster of type EDS uses them") {
+		t.Errorf("warnings: %q", s.Warnings)
+	}
+}
+
 func TestChangesInWords(t *testing.T) {
 	parse := func(content string) Set {
 		resources, _, err := readFile(bootstrap.Source{Name: "x.yaml", Data: []byte(content)})
