@@ -88,6 +88,7 @@ func TestCapture(t *testing.T) {
 				sidecar identity
 			}{{"uid", uid, uidp(1337)}, {"gid", uid, gidp(1337)}, {"mark", mark, identity{mark: DefaultProxyMark}}} {
 				t.Run(fmt.Sprintf("%s/%s/%s", with, mode, id.name), func(t *testing.T) {
+					t.Parallel()
 					c := id.c
 					c.Inbound = mode
 					testCapture(t, newLab(t, c, with), id.sidecar)

@@ -109,7 +109,8 @@ func TestVerifyNamesWhatWasChanged(t *testing.T) {
 	for _, tc := range []struct{ with, change, want string }{
 		{"nftables", "nft flush chain inet mecha out_redirect", "out_redirect: rule 1 missing"},
 		{"nftables", "nft add rule inet mecha outbound tcp dport 5432 return", "outbound: rule 11 is not in the plan"},
-		{"nftables", "nft insert rule inet mecha outbound meta skuid 1000 return", "outbound: rule 1 was changed"},
+		{"nftables", "nft insert rule inet mecha outbound meta skuid 1000 return", "outbound: rule 1 is not in the plan"},
+		{"nftables", "nft flush chain inet mecha in_redirect; add rule inet mecha in_redirect meta l4proto tcp counter redirect to :15001", "in_redirect: rule 1 was changed"},
 		{"nftables", "nft add chain inet mecha mine", "mine: chain is not in the plan"},
 		{"nftables", "nft flush ruleset", "no capture rules"},
 		{"nftables", "ip -6 addr del ::6/128 dev lo", "lo has no ::6"},

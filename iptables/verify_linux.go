@@ -71,18 +71,30 @@ func sameHook(want, got *nftables.Chain) bool {
 		(got.Policy == nil || *got.Policy == *want.Policy)
 }
 
+// diffRules leaves out what is the same at both ends of a chain, so that one
+// added or lost rule is one line.
 func diffRules(want Chain, got []*nftables.Rule) []string {
-	var diff []string
-	for i, r := range want.Rules {
-		switch {
-		case i >= len(got):
-			diff = append(diff, fmt.Sprintf("%s: rule %d missing: %s", want.Name, i+1, r.nft()))
-		case !reflect.DeepEqual(comparable(r.exprs()), comparable(got[i].Exprs)):
-			diff = append(diff, fmt.Sprintf("%s: rule %d was changed (its comment is now %q); planned: %s", want.Name, i+1, comment(got[i]), r.nft()))
-		}
+	same := func(i, k int) bool {
+		return reflect.DeepEqual(comparable(want.Rules[i].exprs()), comparable(got[k].Exprs))
 	}
-	for i := len(want.Rules); i < len(got); i++ {
-		diff = append(diff, fmt.Sprintf("%s: rule %d is not in the plan (comment %q)", want.Name, i+1, comment(got[i])))
+	first, wantEnd, gotEnd := 0, len(want.Rules), len(got)
+	for first < min(wantEnd, gotEnd) && same(first, first) {
+		first++
+	}
+	for wantEnd > first && gotEnd > first && same(wantEnd-1, gotEnd-1) {
+		wantEnd--
+		gotEnd--
+	}
+	var diff []string
+	for i := first; i < max(wantEnd, gotEnd); i++ {
+		switch {
+		case i >= gotEnd:
+			diff = append(diff, fmt.Sprintf("%s: rule %d missing: %s", want.Name, i+1, want.Rules[i].nft()))
+		case i >= wantEnd:
+			diff = append(diff, fmt.Sprintf("%s: rule %d is not in the plan (comment %q)", want.Name, i+1, comment(got[i])))
+		case !same(i, i):
+			diff = append(diff, fmt.Sprintf("%s: rule %d was changed (its comment is now %q); planned: %s", want.Name, i+1, comment(got[i]), want.Rules[i].nft()))
+		}
 	}
 	return diff
 }

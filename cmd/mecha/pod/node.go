@@ -42,7 +42,7 @@ type nodeProcess struct {
 	nextID  uint64
 	waiting map[uint64]chan answer
 	pods    map[int]request // running pods: number to registered name and address
-	err     error          // why the node ended
+	err     error           // why the node ended
 }
 
 type answer struct {

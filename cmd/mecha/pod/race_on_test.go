@@ -1,0 +1,6 @@
+//go:build race
+
+package pod
+
+// raceEnabled: the tests run several times slower.
+const raceEnabled = true
