@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
@@ -76,8 +77,9 @@ type Filter struct {
 	replay  filter.Replay
 	keep    bool // the request body is kept for a retry
 	retries uint32
-	start   time.Time // of the first attempt
-	until   time.Time // global timeout, zero: none
+	start   time.Time      // of the first attempt
+	until   time.Time      // global timeout, zero: none, or not begun since the request is incomplete
+	again   cluster.Ticket // a place among the retries, for the next attempt
 
 	conn *cluster.Conn
 	up   codec.ClientStream
@@ -94,7 +96,7 @@ func (f *Filter) Reset() {
 	f.at = cluster.Attempt{}
 	f.tried = [4]*cluster.Host{}
 	f.timing, f.keep, f.retries = timing{}, false, 0
-	f.conn, f.up = nil, nil
+	f.conn, f.up, f.again = nil, nil, cluster.Ticket{}
 }
 
 // ServeStream implements filter.Terminal.
@@ -137,6 +139,7 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 	}
 	ticket, err := f.cluster.Admit(f.at.Priority)
 	if err != nil {
+		f.countReply(&replyOverflow)
 		return &replyOverflow
 	}
 	defer ticket.Done()
@@ -145,18 +148,31 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 	}
 	for {
 		s.Meta.Attempts++
+		held := f.again // the place of this attempt among the retries
+		f.again = cluster.Ticket{}
 		err := f.attempt(s, r)
+		held.Done()
 		if err == nil {
 			return nil
 		}
 		again, failed := f.decide(s, err)
 		if !again {
-			return failed
+			return f.final(s, failed)
 		}
 		if err := f.backOff(s); err != nil {
+			f.again.Done()
 			return err
 		}
 	}
+}
+
+// final is what the client gets for the failure of the last attempt.
+func (f *Filter) final(s *filter.Stream, failed error) error {
+	if r, ok := failed.(*filter.Reply); ok && s.Meta.Attempts > 1 {
+		failed = retried(r)
+	}
+	f.countReply(failed)
+	return failed
 }
 
 func (f *Filter) noCluster() error {
@@ -171,8 +187,11 @@ func (f *Filter) noCluster() error {
 func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
 	f.start = time.Now()
 	f.timing = timingOf(s, f.action)
+	f.until = time.Time{}
 	if t := f.timing.global; t > 0 {
-		f.until = f.start.Add(t)
+		if s.Engine.RequestBody() == codec.End {
+			f.until = f.start.Add(t)
+		}
 		if !f.sh.config.SuppressEnvoyHeaders {
 			expected := t
 			if p := f.timing.perTry; p > 0 && p < t {
@@ -180,8 +199,6 @@ func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
 			}
 			s.Request.SetInt(header.XEnvoyExpectedRqTimeoutMs, expected.Milliseconds())
 		}
-	} else {
-		f.until = time.Time{}
 	}
 	if err := r.FinalizeRequest(s, !f.sh.config.SuppressEnvoyHeaders); err != nil {
 		return err
@@ -200,11 +217,11 @@ func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
 
 // attempt makes one try. Its error says how it failed; nil means that the response
 // has been passed on to the end.
-func (f *Filter) attempt(s *filter.Stream, r *route.Route) error {
+func (f *Filter) attempt(s *filter.Stream, r *route.Route) (err error) {
 	if err := f.connect(s); err != nil {
 		return err
 	}
-	defer f.release(s)
+	defer func() { f.release(s, err) }()
 	if f.action.AttemptCount {
 		s.Request.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
 	}
@@ -216,11 +233,12 @@ func (f *Filter) attempt(s *filter.Stream, r *route.Route) error {
 		return err
 	}
 	code := status(&s.Response)
-	f.countResponse(code)
+	f.countHost(code)
 	if f.worthRetrying(s, code) && f.mayRetry(s) {
 		f.drop(next)
 		return &retryResponse{code}
 	}
+	f.countResponse(code)
 	return f.respond(s, r, next)
 }
 
@@ -228,7 +246,6 @@ func (f *Filter) attempt(s *filter.Stream, r *route.Route) error {
 func (f *Filter) connect(s *filter.Stream) error {
 	host, err := f.cluster.Pick(&f.at)
 	if err != nil {
-		f.cluster.Stats().UpstreamCxNoneHealthy.Inc()
 		return &replyNoHealthyHost
 	}
 	s.Meta.UpstreamHost, s.Meta.UpstreamHostname = host.Addr, host.Hostname
@@ -276,7 +293,7 @@ func (f *Filter) exchange(s *filter.Stream) (codec.Next, error) {
 	}
 	for {
 		s.Response.Reset()
-		next, err := s.Engine.Await(f.up, &s.Response, f.deadline())
+		next, err := f.await(s)
 		if err != nil {
 			return 0, f.awaitFailed(s, err, reused)
 		}
@@ -303,9 +320,7 @@ func (f *Filter) send(s *filter.Stream) error {
 		return err
 	}
 	if end || upgrade {
-		if err := f.up.Flush(); err != nil {
-			return err
-		}
+		// What is held back leaves with the wait for the response.
 		s.Meta.UpstreamEnd = time.Since(s.Meta.Start)
 		return nil
 	}
@@ -336,17 +351,6 @@ func (f *Filter) replayOrNil() *filter.Replay {
 		return &f.replay
 	}
 	return nil
-}
-
-// deadline is when the wait for a response head ends.
-func (f *Filter) deadline() time.Time {
-	d := f.until
-	if t := f.timing.perTry; t > 0 {
-		if p := time.Now().Add(t); d.IsZero() || p.Before(d) {
-			d = p
-		}
-	}
-	return d
 }
 
 // respond passes the response on.
@@ -396,6 +400,10 @@ func (f *Filter) relayFailed(s *filter.Stream, err error) error {
 			return f.pump.err
 		}
 	}
+	if isTimeout(err) {
+		f.cluster.Stats().UpstreamRqTimeout.Inc()
+		return errTimeoutInBody
+	}
 	return err
 }
 
@@ -409,15 +417,20 @@ func (f *Filter) tunnel(s *filter.Stream) error {
 	return nil
 }
 
-// release ends the attempt: it stops the pump and gives the connection back.
-func (f *Filter) release(s *filter.Stream) {
+// release ends the attempt: it stops the pump and gives the connection back. failed is
+// how the attempt ended.
+func (f *Filter) release(s *filter.Stream, failed error) {
 	if f.up == nil {
 		return
 	}
 	clean := f.pump.stop(s)
 	f.countBytes(f.up.WireBytes())
-	reusable := f.up.Release() && clean
-	f.cluster.Release(f.conn, reusable)
+	switch over := f.up.Release(); {
+	case over || failed == nil:
+		f.cluster.Release(f.conn, over && clean)
+	default:
+		f.cluster.Abandon(f.conn)
+	}
 	f.up, f.conn = nil, nil
 }
 
@@ -452,14 +465,18 @@ type pump struct {
 	running bool
 	wg      sync.WaitGroup
 	err     error
+	done    atomic.Int64 // when the request was complete, Unix nanoseconds; 0: it is not
 }
 
 func (p *pump) start(f *Filter, s *filter.Stream) {
 	p.running, p.err = true, nil
+	p.done.Store(0)
 	up, replay := f.up, f.replayOrNil()
 	p.wg.Go(func() {
 		_, err := s.Engine.RelayRequest(up, replay, false)
-		if err != nil {
+		if err == nil {
+			p.done.Store(time.Now().UnixNano())
+		} else {
 			p.err = err
 			if !upstreamFault(err) { // then there may be an answer that explains it
 				up.Interrupt() // wakes the goroutine that waits for the response

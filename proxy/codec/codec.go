@@ -48,7 +48,9 @@ type Stream interface {
 	ReadTrailers(m *header.Map) error
 
 	// WriteHeaders writes a head. Bytes may stay in the stream until more is written,
-	// Flush is called or the message ends, so that a head and its body leave together.
+	// Flush is called or the message ends, so that a head and its body leave together. A
+	// request without a body may stay until ReadHeaders: it leaves with the wait for its
+	// response, for which there must be a read deadline.
 	// On a server stream heads with an informational ":status" may come before the final one.
 	WriteHeaders(m *header.Map, end bool) error
 	// WriteData writes body bytes, coalesced as for WriteHeaders. It consumes b.

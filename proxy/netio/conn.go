@@ -67,6 +67,7 @@ func NewConn(c net.Conn) *Conn {
 	}
 	nc.r.fn = nc.r.try
 	nc.w.fn = nc.w.try
+	nc.r.w = &nc.w
 	return nc
 }
 
@@ -128,6 +129,54 @@ func (c *Conn) readBuf(b *buffer.Buf, limit int, try bool) (int, error) {
 		}
 		if err := c.rearm(); err != nil {
 			return 0, err
+		}
+	}
+}
+
+// Exchange writes all of out, then reads once into in, as WriteBuf and ReadBuf do, and
+// saves the read that would find nothing: the poller is armed before the bytes leave.
+// It is for connections on which nothing can arrive before something was sent. What
+// does arrive early (an end, unsolicited bytes) may be noticed only when the read
+// deadline has passed and the caller reads again, so there must be one. sent tells
+// whether out has left; it is consumed in any case.
+func (c *Conn) Exchange(out, in *buffer.Buf) (n int, sent bool, err error) {
+	if c.raw == nil || c.pending.Len() > 0 {
+		if err := c.WriteBuf(out); err != nil {
+			return 0, false, err
+		}
+		n, err = c.ReadBuf(in)
+		return n, true, err
+	}
+	if c.halt.Load() != running {
+		out.Release()
+		return 0, false, ErrInterrupted
+	}
+	for {
+		c.r.buf, c.r.limit, c.r.once, c.r.out = in, buffer.SlabSize, false, out
+		err := c.raw.Read(c.r.fn)
+		sent := c.r.out == nil && out.Len() == 0
+		c.r.buf, c.r.out = nil, nil
+		switch {
+		case err == nil && c.r.err == ErrWouldBlock: // the socket is full
+			if err := c.WriteBuf(out); err != nil {
+				return 0, false, err
+			}
+			n, err := c.ReadBuf(in)
+			return n, true, err
+		case err == nil:
+			out.Release()
+			return c.r.n, sent, c.r.err
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			out.Release()
+			return 0, sent, err
+		}
+		if err := c.rearm(); err != nil {
+			out.Release()
+			return 0, sent, err
+		}
+		if sent {
+			n, err := c.ReadBuf(in)
+			return n, true, err
 		}
 	}
 }

@@ -428,3 +428,87 @@ func TestReadWriteAllocs(t *testing.T) {
 		t.Errorf("%v allocations for a write, reads and a look at the peer", n)
 	}
 }
+
+// TestExchange: what is written leaves, an answer that comes at once or late is read,
+// a full socket is waited for, and a peer that has gone is an error, not a hang.
+func TestExchange(t *testing.T) {
+	a, b := exchangePair(t)
+	t.Run("answer", func(t *testing.T) {
+		for i := range 200 {
+			go func() {
+				p := make([]byte, 4)
+				if _, err := io.ReadFull(b, p); err == nil {
+					_, _ = b.Write([]byte("pong"))
+				}
+			}()
+			var out, in buffer.Buf
+			out.AppendString("ping")
+			n, sent, err := a.Exchange(&out, &in)
+			if err != nil || !sent || n != 4 || string(in.Bytes()) != "pong" {
+				t.Fatalf("round %d: %d %v %v %q", i, n, sent, err, in.Bytes())
+			}
+			in.Release()
+		}
+	})
+	t.Run("more than the socket takes", func(t *testing.T) {
+		const size = 8 << 20
+		go func() {
+			if _, err := io.CopyN(io.Discard, b, size); err == nil {
+				_, _ = b.Write([]byte("done"))
+			}
+		}()
+		var out, in buffer.Buf
+		out.Append(make([]byte, size))
+		if _, sent, err := a.Exchange(&out, &in); err != nil || !sent || string(in.Bytes()) != "done" {
+			t.Errorf("%v %v %q", sent, err, in.Bytes())
+		}
+		in.Release()
+	})
+	t.Run("deadline", func(t *testing.T) {
+		if err := a.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		var out, in buffer.Buf
+		out.AppendString("ping")
+		if _, sent, err := a.Exchange(&out, &in); !sent || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%v %v", sent, err)
+		}
+		_ = a.SetReadDeadline(time.Time{})
+	})
+	t.Run("peer gone", func(t *testing.T) {
+		_ = b.Close()
+		if err := a.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		for err == nil {
+			var out, in buffer.Buf
+			out.AppendString("ping")
+			_, _, err = a.Exchange(&out, &in)
+			in.Release()
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("a connection that the peer has closed was waited for")
+		}
+	})
+}
+
+// exchangePair returns both ends of a loopback connection.
+func exchangePair(t *testing.T) (*Conn, net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(); peer.Close() })
+	return NewConn(c), peer
+}

@@ -22,6 +22,8 @@ type readOp struct {
 	n     int
 	err   error
 	total *stats.Counter
+	out   *buffer.Buf // to be written first; see Exchange
+	w     *writeOp
 }
 
 func (o *readOp) count(n int) {
@@ -33,6 +35,9 @@ func (o *readOp) count(n int) {
 // try reads once; false means "wait until readable, then call again". The calls are
 // raw ones: the descriptor does not block, so the scheduler need not know.
 func (o *readOp) try(fd uintptr) bool {
+	if o.out != nil {
+		return o.send(fd)
+	}
 	room := o.buf.Reserve(min(minRead, o.limit))
 	if len(room) > o.limit {
 		room = room[:o.limit]
@@ -65,8 +70,24 @@ func (o *readOp) try(fd uintptr) bool {
 	}
 }
 
+// send is the first half of Exchange. The poller was armed before it is called, so
+// that an answer wakes the reader although nobody has tried to read yet; false waits
+// for it.
+func (o *readOp) send(fd uintptr) bool {
+	o.w.buf, o.w.err = o.out, nil
+	full := !o.w.try(fd)
+	o.w.buf, o.out = nil, nil
+	o.n, o.err = 0, o.w.err
+	if full {
+		o.err = ErrWouldBlock
+	}
+	return o.err != nil
+}
+
+// sysRead and writeOnce are recvfrom and sendto: on a socket they cost a few per cent
+// less than read and write, which go through the layer for files first.
 func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), 0, 0, 0)
 	return int(n), errno
 }
 
@@ -109,7 +130,7 @@ func (o *writeOp) try(fd uintptr) bool {
 func writeOnce(fd uintptr, b *buffer.Buf) (int, syscall.Errno) {
 	if b.Segments() == 1 {
 		p := b.First()
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0)
 		return int(n), errno
 	}
 	return writeVec(fd, b)

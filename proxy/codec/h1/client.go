@@ -105,15 +105,17 @@ type ClientStream struct {
 	upgrade     bool // the request asked for an upgrade
 	upgraded    bool
 	http10      bool
-	closing     bool // the connection ends with this exchange
-	began       bool // a response byte has arrived
-	infos       int  // 1xx responses seen
+	closing     bool        // the connection ends with this exchange
+	began       bool        // a response byte has arrived
+	infos       int         // 1xx responses seen
+	held        atomic.Bool // the whole request waits in w to leave with the wait for its response
 	interrupted atomic.Bool
 	dead        atomic.Bool // Reset was called
 }
 
 func (s *ClientStream) begin() {
 	s.asked, s.upgrade, s.upgraded, s.http10, s.closing, s.began, s.infos = askedOther, false, false, false, false, false, 0
+	s.held.Store(false)
 }
 
 // maxInformational is how many 1xx responses may come before the final one.
@@ -147,7 +149,7 @@ func (s *ClientStream) awaitHead() ([]byte, error) {
 		if p != nil || err != nil {
 			return p, err
 		}
-		err = s.r.fill()
+		err = s.fill()
 		if err == nil {
 			s.began = true
 			continue
@@ -161,6 +163,22 @@ func (s *ClientStream) awaitHead() ([]byte, error) {
 		}
 		return nil, err
 	}
+}
+
+// fill waits for more bytes, having sent what is held.
+func (s *ClientStream) fill() error {
+	if !s.held.Load() {
+		return s.r.fill()
+	}
+	s.held.Store(false)
+	_, sent, err := s.r.conn.Exchange(&s.w.out, &s.r.in)
+	if !sent {
+		s.w.failed = true
+	}
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 var truncated = &codec.ProtocolError{Code: 502, Details: detailsCodec, Reason: "connection ended within a message"}
@@ -227,6 +245,10 @@ func (s *ClientStream) WriteHeaders(m *header.Map, end bool) error {
 	q, err := s.w.writeRequest(m, end, s.c.opt.ProperCase)
 	s.asked, s.upgrade = q, s.w.framing == noBody && isUpgrade(m)
 	s.closing = s.closing || wantsClose(m)
+	if err == nil && !end {
+		return s.w.push()
+	}
+	s.held.Store(err == nil)
 	return err
 }
 
@@ -239,7 +261,10 @@ func (s *ClientStream) WriteTrailers(m *header.Map) error {
 }
 
 // Flush implements codec.Stream.
-func (s *ClientStream) Flush() error { return s.w.flush() }
+func (s *ClientStream) Flush() error {
+	s.held.Store(false)
+	return s.w.flush()
+}
 
 // Upgraded implements codec.Stream.
 func (s *ClientStream) Upgraded() bool { return s.upgraded }

@@ -73,6 +73,9 @@ func TestRequestBytes(t *testing.T) {
 			if err == nil && c.body != "" {
 				err = st.WriteData(bufOf(c.body), true)
 			}
+			if err == nil {
+				err = st.Flush()
+			}
 			if (err != nil) != (c.want == "") {
 				t.Errorf("error %v", err)
 			}
@@ -255,6 +258,9 @@ func TestClientUpgrade(t *testing.T) {
 	p, conn := newClient(t, ClientOptions{})
 	st := open(t, conn)
 	if err := st.WriteHeaders(fieldsOf(":method", "GET", ":path", "/", ":authority", "h", "connection", "upgrade", "upgrade", "x"), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	p.got()

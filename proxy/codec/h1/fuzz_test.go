@@ -105,6 +105,9 @@ func rewrite(t *testing.T, m *header.Map, body string) []byte {
 			t.Fatal(err)
 		}
 	}
+	if err := st.Flush(); err != nil {
+		t.Fatal(err)
+	}
 	st.Release()
 	return []byte((&peer{conn: x}).got())
 }

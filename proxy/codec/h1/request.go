@@ -9,7 +9,7 @@ import (
 
 var errBadTarget = errors.New("h1: :method, :path or :authority is missing or has characters that would break the request line")
 
-// writeRequest writes the head of a request.
+// writeRequest appends the head of a request to what is held back.
 func (w *writer) writeRequest(m *header.Map, end, proper bool) (asked, error) {
 	if w.headed {
 		return 0, errTwoHeads
@@ -68,7 +68,7 @@ func (w *writer) writeRequest(m *header.Map, end, proper bool) (asked, error) {
 	w.headed = true
 	w.wire.Header += int64(n)
 	w.done = end || w.framing == noBody
-	return q, w.push()
+	return q, nil
 }
 
 // isUpgrade reports whether m asks for, or grants, an upgrade.
