@@ -20,18 +20,11 @@ import (
 func (f *Filter) terminate(s *filter.Stream, r *route.Route) error {
 	host, err := f.cluster.Pick(&f.at)
 	if err != nil {
-		f.cluster.Stats().UpstreamCxNoneHealthy.Inc()
 		return &replyNoHealthyHost
 	}
 	s.Meta.UpstreamHost, s.Meta.UpstreamHostname, s.Meta.Attempts = host.Addr, host.Hostname, 1
 	conn, err := f.cluster.Dial(context.Background(), host, &f.at)
-	var failed *cluster.ConnectError
-	switch {
-	case errors.As(err, &failed) && !failed.Timeout:
-		reply := f.connectReply(s, failed)
-		reply.Body = resetBody + "remote connection failure" // the log alone says more
-		return reply
-	case err != nil:
+	if err != nil {
 		return f.answer(s, err)
 	}
 	s.Meta.UpstreamLocal, s.Meta.UpstreamConn = conn.Local, conn.ID

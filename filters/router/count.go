@@ -9,16 +9,29 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 )
 
-// countResponse counts a response head from a host.
-func (f *Filter) countResponse(code int) {
-	st, h := f.cluster.Stats(), f.conn.Host.Stats()
-	st.UpstreamRq.Count(code)
-	st.ExternalRq.Count(code)
+// countHost counts a response head for the host that it is from.
+func (f *Filter) countHost(code int) {
+	h := f.conn.Host.Stats()
 	if code >= 500 {
 		h.RqError.Inc()
 	} else {
 		h.RqSuccess.Inc()
 	}
+}
+
+// countReply counts an answer that is given in the cluster's place.
+func (f *Filter) countReply(err error) {
+	if r, ok := err.(*filter.Reply); ok {
+		f.cluster.Stats().UpstreamRq.Count(r.Code)
+		f.cluster.Stats().ExternalRq.Count(r.Code)
+	}
+}
+
+// countResponse counts a response that is passed on.
+func (f *Filter) countResponse(code int) {
+	st := f.cluster.Stats()
+	st.UpstreamRq.Count(code)
+	st.ExternalRq.Count(code)
 	if f.retries > 0 && code < 500 {
 		st.UpstreamRqRetrySuccess.Inc()
 	}
@@ -44,7 +57,6 @@ func (f *Filter) countFailure(err error) {
 	case errors.As(err, &bad):
 		st.UpstreamCxProtocolError.Inc()
 	}
-	st.UpstreamRqRxReset.Inc()
 }
 
 // countBytes adds what the exchange moved on the wire.

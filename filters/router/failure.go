@@ -30,7 +30,21 @@ var (
 	replyConnTimeout   = filter.Reply{Code: 503, Body: resetBody + "connection timeout", Details: "upstream_reset_before_response_started{connection_timeout}", Flags: meta.UpstreamConnectionFailure}
 )
 
-const resetBody = "upstream connect error or disconnect/reset before headers. reset reason: "
+const (
+	resetBody   = "upstream connect error or disconnect/reset before headers. reset reason: "
+	retriedBody = "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: "
+)
+
+// retried makes a reply tell that it was not the first attempt that failed.
+func retried(r *filter.Reply) *filter.Reply {
+	reason, ok := strings.CutPrefix(r.Body, resetBody)
+	if !ok {
+		return r
+	}
+	again := *r
+	again.Body = retriedBody + reason
+	return &again
+}
 
 // upstreamFailure is an attempt that ended without a response head.
 type upstreamFailure struct {
@@ -70,14 +84,26 @@ func (f *Filter) awaitFailed(s *filter.Stream, err error, reused bool) error {
 		}
 	}
 	var fe *filter.Error
-	if errors.As(err, &fe) {
-		if fe.Source == filter.Upstream && fe.Code == 504 {
-			return f.timedOut()
-		}
+	var reply *filter.Reply
+	switch {
+	case isTimeout(err):
+		return f.timedOut()
+	case errors.As(err, &reply):
+		return reply
+	case errors.As(err, &fe):
 		return err
 	}
 	return &upstreamFailure{err: err, reused: reused}
 }
+
+// isTimeout reports whether a wait of the engine ran into the time it was given.
+func isTimeout(err error) bool {
+	var fe *filter.Error
+	return errors.As(err, &fe) && fe.Source == filter.Upstream && fe.Code == 504
+}
+
+// errTimeoutInBody breaks a response off that takes too long.
+var errTimeoutInBody = &filter.Error{Source: filter.Upstream, Flag: meta.UpstreamRequestTimeout, Text: "response_timeout"}
 
 // timedOut tells the global timeout from the per-try one.
 func (f *Filter) timedOut() error {
@@ -122,7 +148,7 @@ func (f *Filter) connectReply(s *filter.Stream, ce *cluster.ConnectError) *filte
 	s.Meta.UpstreamFailure = reason
 	return &filter.Reply{
 		Code: 503,
-		Body: resetBody + "remote connection failure, transport failure reason: " + reason,
+		Body: resetBody + "remote connection failure", // the log alone says more
 		Details: "upstream_reset_before_response_started{remote_connection_failure|" +
 			strings.ReplaceAll(reason, " ", "_") + "}",
 		Flags: meta.UpstreamConnectionFailure,

@@ -106,9 +106,10 @@ func (f *Filter) mayRetry(s *filter.Stream) bool {
 	}
 	ticket, err := f.cluster.AdmitRetry(f.at.Priority)
 	if err != nil {
+		s.Meta.Flags |= meta.UpstreamOverflow
 		return false
 	}
-	ticket.Done()
+	f.again = ticket
 	st.UpstreamRqRetry.Inc()
 	if p.PreviousHosts {
 		f.at.AvoidTried, f.at.HostTries = true, max(p.HostAttempts, 1)
@@ -131,7 +132,7 @@ func (f *Filter) matches(err error) bool {
 	case errors.Is(err, cluster.ErrOverflow), errors.Is(err, cluster.ErrPendingOverflow):
 		return false
 	}
-	return on&(route.On5xx|route.OnReset) != 0
+	return on&(route.On5xx|route.OnGatewayError|route.OnReset) != 0
 }
 
 // worthRetrying reports whether the policy covers a response.

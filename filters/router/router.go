@@ -44,7 +44,7 @@ type Config struct {
 type counters struct {
 	NoRoute    stats.Counter `stat:"no_route" help:"Requests without a route"`
 	NoCluster  stats.Counter `stat:"no_cluster" help:"Requests whose cluster does not exist"`
-	Redirect   stats.Counter `stat:"rq_redirect" help:"Requests answered with a redirect"`
+	Redirect   stats.Counter `stat:"rq_redirect" help:"Always 0, as in Envoy: redirects are in rq_direct_response"`
 	Direct     stats.Counter `stat:"rq_direct_response" help:"Requests answered by the route itself"`
 	Total      stats.Counter `stat:"rq_total" help:"Requests that the router has seen"`
 	ResetAfter stats.Counter `stat:"rq_reset_after_downstream_response_started" help:"Streams reset after the response had begun"`
@@ -109,7 +109,7 @@ func (f *Filter) ServeStream(s *filter.Stream) error {
 	}
 	switch r.Kind {
 	case route.Redirect:
-		f.sh.counters.Redirect.Inc()
+		f.sh.counters.Direct.Inc() // Envoy has rq_redirect, and counts here
 		return r.RedirectReply(s)
 	case route.Direct:
 		f.sh.counters.Direct.Inc()

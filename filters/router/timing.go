@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/route"
@@ -39,6 +40,53 @@ func millis(s *filter.Stream, id header.ID) (time.Duration, bool) {
 	}
 	n, err := strconv.ParseUint(s.Request.Value(id), 10, 32)
 	return time.Duration(n) * time.Millisecond, err == nil
+}
+
+// lookAgain is how often a response that is waited for without a limit, since the
+// request is still on its way, is looked at: the time limits begin when it is complete.
+const lookAgain = 100 * time.Millisecond
+
+// await waits for a response head.
+func (f *Filter) await(s *filter.Stream) (codec.Next, error) {
+	begun := time.Now() // of this attempt
+	for {
+		until, pending := f.deadline(&begun)
+		if pending {
+			until = time.Now().Add(lookAgain)
+		}
+		next, err := s.Engine.Await(f.up, &s.Response, until)
+		if !pending || !isTimeout(err) {
+			return next, err
+		}
+	}
+}
+
+// deadline is when the wait for a response head ends. It is pending while the request
+// is incomplete; begun is moved to its end.
+func (f *Filter) deadline(begun *time.Time) (until time.Time, pending bool) {
+	t := f.timing
+	if t.global <= 0 && t.perTry <= 0 {
+		return time.Time{}, false
+	}
+	if f.pump.running {
+		done := f.pump.done.Load()
+		if done == 0 {
+			return time.Time{}, true
+		}
+		if end := time.Unix(0, done); end.After(*begun) {
+			*begun = end
+		}
+	}
+	if f.until.IsZero() && t.global > 0 {
+		f.until = begun.Add(t.global)
+	}
+	until = f.until
+	if t.perTry > 0 {
+		if p := begun.Add(t.perTry); until.IsZero() || p.Before(until) {
+			until = p
+		}
+	}
+	return until, false
 }
 
 // policy is the route's retry policy with what the request headers add to it

@@ -30,20 +30,15 @@ func (st *stream) receive(b *buffer.Buf) (codec.Next, error) {
 	if st.next.get() != codec.Data {
 		return st.next.get(), st.requestTrailers()
 	}
-	if err := st.down.SetReadDeadline(st.bodyDeadline()); err != nil {
-		return 0, errGone
-	}
 	before := b.Len()
-	next, err := st.down.ReadData(b)
+	next, err := st.readPiece(b)
 	if err != nil {
 		return 0, st.bodyError(err)
 	}
+	st.noteMoved()
 	st.monitor.Lock()
 	defer st.monitor.Unlock()
 	st.next.set(next)
-	if st.upgraded() {
-		st.heard.Store(time.Now().UnixNano())
-	}
 	st.Meta.BytesReceived += int64(b.Len() - before)
 	if next == codec.End {
 		st.Meta.RequestEnd = time.Since(st.Meta.Start)
@@ -89,15 +84,30 @@ func (st *stream) readTrailers() error {
 	return nil
 }
 
+// readPiece reads from the client. Its silence is not idleness while the response moves.
+func (st *stream) readPiece(b *buffer.Buf) (codec.Next, error) {
+	for {
+		hard := st.bodyDeadline()
+		d := hard
+		if st.idle > 0 {
+			if t := time.Now().Add(st.idle); d.IsZero() || t.Before(d) {
+				d = t
+			}
+		}
+		if err := st.down.SetReadDeadline(d); err != nil {
+			return 0, errGone
+		}
+		next, err := st.down.ReadData(b)
+		if !isTimeout(err) || d == hard || time.Since(time.Unix(0, st.moved.Load())) >= st.idle {
+			return next, err
+		}
+	}
+}
+
+// bodyDeadline is when the request has to be there, idle or not; zero: no time.
 func (st *stream) bodyDeadline() time.Time {
 	spec := st.m.spec
-	var d time.Time
-	if st.upgraded() {
-		return d // silence in one direction is not idleness: see heardWithin
-	}
-	if spec.StreamIdleTimeout > 0 {
-		d = time.Now().Add(spec.StreamIdleTimeout)
-	}
+	d := st.end
 	if spec.RequestTimeout > 0 && st.upgrade == "" {
 		if t := st.Meta.Start.Add(spec.RequestTimeout); d.IsZero() || t.Before(d) {
 			d = t
@@ -179,18 +189,4 @@ func writeFailed(err error) error {
 		Source: filter.Upstream, Retry: filter.IfReused, Flag: meta.UpstreamConnectionTermination,
 		Text: "connection_termination", Err: err,
 	}
-}
-
-// spliceAtLeast is the length of a body from which on the kernel moves it cheaper
-// than two copies do.
-const spliceAtLeast = 64 << 10
-
-// spliceResponse lets the kernel move a response body of known length, or of an
-// upgraded connection, if no filter wants to see it. It reports false where that is
-// not possible.
-func (st *stream) spliceResponse(up codec.ClientStream) (codec.Next, bool, error) {
-	if len(st.chain.responseData) > 0 || st.head {
-		return 0, false, nil
-	}
-	return 0, false, nil
 }

@@ -54,7 +54,7 @@ func (st *stream) waited(w *watch) error {
 
 // Await implements filter.Engine.
 func (st *stream) Await(up codec.ClientStream, m *header.Map, until time.Time) (codec.Next, error) {
-	w := watch{until: until}
+	w := watch{until: st.soonest(until)}
 	t := time.Now()
 	for {
 		if err := up.SetReadDeadline(w.next(t)); err != nil {
@@ -64,7 +64,11 @@ func (st *stream) Await(up codec.ClientStream, m *header.Map, until time.Time) (
 		if err == nil || !isTimeout(err) {
 			return next, err
 		}
-		if err := st.waited(&w); err != nil {
+		if err = st.waited(&w); err == errUpstreamTimeout {
+			err = st.expired(until)
+			w.until = st.soonest(until)
+		}
+		if err != nil {
 			return 0, err
 		}
 		t = time.Now()
@@ -73,35 +77,32 @@ func (st *stream) Await(up codec.ClientStream, m *header.Map, until time.Time) (
 
 // RelayResponse implements filter.Engine.
 func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until time.Time) error {
-	idle := st.m.spec.StreamIdleTimeout
 	for next == codec.Data {
 		if !up.BufferedData() {
 			if err := st.down.Flush(); err != nil {
 				return errGone
 			}
-			if n, ok, err := st.spliceResponse(up); ok {
+			if n, ok, err := st.spliceResponse(up, until); ok {
 				if err != nil {
-					return err
+					return relayError(err)
 				}
 				next = n
 				continue
 			}
 		}
-		w := watch{until: until}
-		if idle > 0 {
-			if t := time.Now().Add(idle); until.IsZero() || t.Before(until) {
-				w.until = t
-			}
-		}
+		w := watch{until: st.soonest(until)}
 		var err error
-		if next, err = st.readResponse(up, &w); err != nil {
-			if err == errUpstreamTimeout && st.heardWithin(idle) {
+		if next, err = st.readResponse(up, &w); err == errUpstreamTimeout {
+			if err = st.expired(until); err == nil {
 				next = codec.Data
 				continue
 			}
-			st.answer.Release()
-			return st.relayError(err, until)
 		}
+		if err != nil {
+			st.answer.Release()
+			return relayError(err)
+		}
+		st.noteMoved()
 		if st.answer.Len() > 0 || next == codec.End {
 			st.Meta.UpstreamReceived += int64(st.answer.Len())
 			if err := st.locked(func() error { return st.SendData(&st.answer, next == codec.End) }); err != nil {
@@ -116,12 +117,6 @@ func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until ti
 		return st.SendTrailers()
 	}
 	return nil
-}
-
-// heardWithin reports whether the client has used the tunnel within the time, so that
-// the silence of the other side does not make it idle.
-func (st *stream) heardWithin(idle time.Duration) bool {
-	return idle > 0 && st.upgraded() && time.Since(time.Unix(0, st.heard.Load())) < idle
 }
 
 func (st *stream) readResponse(up codec.ClientStream, w *watch) (codec.Next, error) {
@@ -141,27 +136,20 @@ func (st *stream) readResponse(up codec.ClientStream, w *watch) (codec.Next, err
 	}
 }
 
-// relayError tells a stream that was idle too long from one that took too long.
-func (st *stream) relayError(err error, until time.Time) error {
-	switch {
-	case err == errGone:
-		return err
-	case err == errUpstreamTimeout:
-		if until.IsZero() || time.Now().Before(until) {
-			st.m.counters.RqIdle.Inc()
-			return &filter.Error{Source: filter.Internal, Flag: meta.StreamIdleTimeout, Text: "stream_idle_timeout"}
-		}
+// relayError passes on what is known already and explains what upstream did.
+func relayError(err error) error {
+	var reply *filter.Reply
+	var fe *filter.Error
+	if errors.As(err, &reply) || errors.As(err, &fe) {
 		return err
 	}
 	return upstreamReset(err)
 }
 
+// upstreamReset is a response that broke off. Envoy calls that a protocol error, however
+// the connection ended: the message is not complete.
 func upstreamReset(err error) error {
-	var bad *codec.ProtocolError
-	if errors.As(err, &bad) {
-		return &filter.Error{Source: filter.Upstream, Flag: meta.UpstreamProtocolError, Text: bad.Details, Err: err}
-	}
-	return &filter.Error{Source: filter.Upstream, Flag: meta.UpstreamConnectionTermination, Text: "upstream_reset_after_response_started{connection_termination}", Err: err}
+	return &filter.Error{Source: filter.Upstream, Flag: meta.UpstreamProtocolError, Text: "upstream_reset_after_response_started{protocol_error}", Err: err}
 }
 
 // locked runs f under the monitor, which costs next to nothing while one goroutine

@@ -15,15 +15,18 @@ import (
 
 // The engine's own answers, with Envoy's codes, bodies and details.
 var (
-	replyRequestTimeout = filter.Reply{Code: 408, Body: "request timeout", Details: "request_overall_timeout"}
-	replyHeaderTimeout  = filter.Reply{Code: 408, Body: "request header timeout", Details: "request_header_timeout"}
-	replyIdleTimeout    = filter.Reply{Code: 408, Body: "stream timeout", Details: "stream_idle_timeout", Flags: meta.StreamIdleTimeout}
-	replyTooLarge       = filter.Reply{Code: 413, Body: "Payload Too Large", Details: "request_payload_too_large"}
-	replyBadPath        = filter.Reply{Code: 400, Details: "path_normalization_failed"}
-	replyMissingPath    = filter.Reply{Code: 404, Details: "missing_path_rejected"}
-	replyAbsolutePath   = filter.Reply{Code: 404, Details: "absolute_path_rejected"}
-	replyNoHost         = filter.Reply{Code: 400, Details: "missing_host_header"}
-	replyUpgrade        = filter.Reply{Code: 403, Details: "upgrade_failed"}
+	replyRequestTimeout     = filter.Reply{Code: 408, Body: "request timeout", Details: "request_overall_timeout"}
+	replyHeaderTimeout      = filter.Reply{Code: 408, Body: "request header timeout", Details: "request_header_timeout"}
+	replyIdleTimeout        = filter.Reply{Code: 408, Body: "stream timeout", Details: "stream_idle_timeout", Flags: meta.StreamIdleTimeout}
+	replyIdleUpstream       = filter.Reply{Code: 504, Body: "stream timeout", Details: "stream_idle_timeout", Flags: meta.StreamIdleTimeout}
+	replyDuration           = filter.Reply{Code: 504, Body: "downstream duration timeout", Details: "max_duration_timeout"}
+	replyTooLarge           = filter.Reply{Code: 413, Body: "Payload Too Large", Details: "request_payload_too_large"}
+	replyDurationIncomplete = filter.Reply{Code: 408, Body: "downstream duration timeout", Details: "max_duration_timeout"}
+	replyBadPath            = filter.Reply{Code: 400, Details: "path_normalization_failed"}
+	replyMissingPath        = filter.Reply{Code: 404, Details: "missing_path_rejected"}
+	replyAbsolutePath       = filter.Reply{Code: 404, Details: "absolute_path_rejected"}
+	replyNoHost             = filter.Reply{Code: 400, Details: "missing_host_header"}
+	replyUpgrade            = filter.Reply{Code: 403, Details: "upgrade_failed"}
 )
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
@@ -41,6 +44,7 @@ func (st *stream) reply(r *filter.Reply) {
 		st.fail(&filter.Error{Source: filter.Internal, Text: st.Meta.Details})
 		return
 	}
+	st.skipRequest()
 	m := &st.Response
 	m.Reset()
 	m.SetInt(header.Status, int64(r.Code))
@@ -68,6 +72,25 @@ func (st *stream) reply(r *filter.Reply) {
 	if err != nil {
 		st.broken = true
 		st.down.Reset(codec.ResetCancel)
+	}
+}
+
+// skipRequest throws away what of the request is at hand, so that a request that has
+// come completely does not cost the connection.
+func (st *stream) skipRequest() {
+	for st.next.get() == codec.Data && !st.broken && st.upgrade == "" && st.down.BufferedData() {
+		next, err := st.down.ReadData(&st.piece)
+		st.piece.Release()
+		if err != nil {
+			return // the response says so
+		}
+		if next == codec.Trailers {
+			next = codec.End
+			if st.down.ReadTrailers(&st.RequestTrailers) != nil {
+				return
+			}
+		}
+		st.next.set(next)
 	}
 }
 

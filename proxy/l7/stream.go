@@ -30,14 +30,16 @@ type stream struct {
 	next      nextOf     // what of the request has not been read
 	buffered  buffer.Buf // request body read ahead by BufferRequest
 	hasBuffer bool
-	piece     buffer.Buf   // request body on its way up
-	answer    buffer.Buf   // response body on its way down
-	started   bool         // a final response head was sent
-	ended     bool         // the response is complete
-	head      bool         // HEAD: the response has no body
-	upgrade   string       // wanted upgrade type, lower case, "connect" for CONNECT
-	heard     atomic.Int64 // when the client last sent through a tunnel, Unix nanoseconds
-	broken    bool         // downstream cannot be used any more
+	piece     buffer.Buf    // request body on its way up
+	answer    buffer.Buf    // response body on its way down
+	started   bool          // a final response head was sent
+	ended     bool          // the response is complete
+	head      bool          // HEAD: the response has no body
+	upgrade   string        // wanted upgrade type, lower case, "connect" for CONNECT
+	idle      time.Duration // how long nothing may move; 0 is for ever
+	end       time.Time     // when the stream has to be over; zero: never
+	moved     atomic.Int64  // when something moved while the request was incomplete, Unix nanoseconds
+	broken    bool          // downstream cannot be used any more
 
 	// monitor keeps hooks from running at the same time while a second goroutine
 	// moves the request body.
@@ -143,6 +145,7 @@ func (st *stream) RefreshRoute() {
 		st.Meta.RouteName = st.Route.Name()
 	}
 	st.off = st.m.factory.off(st.Route)
+	st.setLimits()
 }
 
 // finish counts, logs and gives back what the exchange held.
@@ -186,7 +189,8 @@ func (st *stream) reset() {
 	st.answer.Release()
 	st.Stream.Reset()
 	st.Conn, st.conn, st.down = nil, nil, nil
-	st.off, st.upgrade = 0, ""
+	st.off, st.upgrade, st.idle, st.end = 0, "", 0, time.Time{}
+	st.moved.Store(0)
 	st.next.set(codec.End)
 	st.hasBuffer, st.started, st.ended, st.head, st.broken = false, false, false, false, false
 }
@@ -327,6 +331,10 @@ func (st *stream) timedOut() error {
 	if t := st.m.spec.RequestTimeout; t > 0 && time.Since(st.Meta.Start) >= t {
 		st.m.counters.RqTimeout.Inc()
 		return &replyRequestTimeout
+	}
+	if !st.end.IsZero() && !time.Now().Before(st.end) {
+		st.m.counters.RqMaxDuration.Inc()
+		return &replyDurationIncomplete
 	}
 	st.m.counters.RqIdle.Inc()
 	return &replyIdleTimeout

@@ -60,6 +60,7 @@ type ForwardAction struct {
 	IdleTimeout       time.Duration // 0: that of the connection manager, unless IdleTimeoutSet
 	IdleTimeoutSet    bool
 	MaxStreamDuration time.Duration // 0 is never
+	DurationSet       bool          // MaxStreamDuration replaces that of the connection manager
 	Retry             *RetryPolicy  // nil is none
 
 	WeightedHost      string              // host_rewrite_literal of the weighted cluster: what the route sees as the host
@@ -146,6 +147,22 @@ func (r *Route) Upgrade(typ string) (enabled, set bool) {
 		}
 	}
 	return false, false
+}
+
+// StreamIdle returns how long nothing may move on a stream, if the route says so.
+func (r *Route) StreamIdle() (d time.Duration, set bool) {
+	if r.Forward == nil {
+		return 0, false
+	}
+	return r.Forward.IdleTimeout, r.Forward.IdleTimeoutSet
+}
+
+// StreamDuration returns how long a stream may take, if the route says so.
+func (r *Route) StreamDuration() (d time.Duration, set bool) {
+	if r.Forward == nil {
+		return 0, false
+	}
+	return r.Forward.MaxStreamDuration, r.Forward.DurationSet
 }
 
 // ClusterName returns the cluster for a request, "" if the request does not name one.

@@ -140,6 +140,10 @@ func actionTimeouts(a *routev3.RouteAction, f *route.ForwardAction) (err error) 
 	if f.IdleTimeout, err = Duration(a.IdleTimeout, 0); err != nil {
 		return filter.At("idle_timeout", err)
 	}
+	if m := a.MaxStreamDuration; m != nil {
+		f.Timeout = 0 // the duration of the stream takes its place
+		f.DurationSet = m.MaxStreamDuration != nil
+	}
 	f.MaxStreamDuration, err = Duration(a.GetMaxStreamDuration().GetMaxStreamDuration(), 0)
 	return filter.At("max_stream_duration.max_stream_duration", err)
 }

@@ -16,7 +16,7 @@ type site struct {
 	address string // of the listener
 	logFile string
 	servers map[string]*upstream // by cluster: "up", "other"
-	tcp     bool               // the chain ends in tcp_proxy
+	tcp     bool                 // the chain ends in tcp_proxy
 }
 
 // Names that configurations may use: $up and $other are clusters of recording upstream

@@ -40,6 +40,7 @@
 //	u> u< u!     the same for connections that the proxy made to cluster $up, in the
 //	             order in which it made them: u, u2, u3...; v, v2... are those to $other
 //	admin TEXT   POST to a path of the admin endpoint
+//	wait 200ms   let time pass, where time is what the case is about
 //	log: TEXT    a line of the access log: code, details, flags (for tcp: flags, bytes
 //	             received and sent)
 //	stat: N V    a counter or gauge
@@ -78,6 +79,7 @@ const (
 	ReadEnd            // until the connection is over
 	Act                // Arg: close, shut, reset
 	Admin              // Arg: path
+	Wait               // Arg: how long
 	Log                // Arg: expected line
 	Stat               // Arg: name and value
 )

@@ -197,6 +197,7 @@ var (
 	uuid  = regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
 	times = regexp.MustCompile(`(?i)^(x-envoy-upstream-service-time): [0-9]+$`)
 	dates = regexp.MustCompile(`(?i)^(date): \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT$`)
+	left  = regexp.MustCompile(`(?i)^(x-envoy-expected-rq-timeout-ms): ([0-9]+)$`)
 	long  = regexp.MustCompile(`^([!-9;-~]+: )(.{400,})$`)
 )
 
@@ -206,6 +207,13 @@ func normalise(lines []string, replace *strings.Replacer) []string {
 		l = uuid.ReplaceAllString(replace.Replace(l), "UUID")
 		l = times.ReplaceAllString(l, "$1: MS")
 		l = dates.ReplaceAllString(l, "$1: DATE")
+		if m := left.FindStringSubmatch(l); m != nil {
+			n, _ := strconv.Atoi(m[2])                      // digits
+			if n > 1000 {
+				n = (n + 999) / 1000 * 1000 // Envoy takes off what earlier attempts took
+			}
+			l = fmt.Sprintf("%s: %d", m[1], n)
+		}
 		if m := long.FindStringSubmatch(l); m != nil {
 			l = m[1] + bodyLines([]byte(m[2]))[0]
 		}

@@ -108,7 +108,7 @@ func (p *parser) line(line string, n int) error {
 		p.c.Differs = rest
 		return nil
 	}
-	for prefix, op := range map[string]Op{"log:": Log, "stat:": Stat, "admin ": Admin} {
+	for prefix, op := range map[string]Op{"log:": Log, "stat:": Stat, "admin ": Admin, "wait ": Wait} {
 		if arg, ok := strings.CutPrefix(line, prefix); ok {
 			p.add(Step{Op: op, Arg: strings.TrimSpace(arg), Line: n})
 			return nil
@@ -250,6 +250,8 @@ func (s *Step) format(b *strings.Builder, noBlank bool) {
 		b.WriteString(strings.Join(s.Lines, "\n") + "\n")
 	case Act:
 		fmt.Fprintf(b, "%s! %s\n", s.Who, s.Arg)
+	case Wait:
+		fmt.Fprintf(b, "wait %s\n", s.Arg)
 	case Admin:
 		fmt.Fprintf(b, "admin %s\n", s.Arg)
 	case Log:

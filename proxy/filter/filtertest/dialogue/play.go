@@ -86,6 +86,12 @@ func (pl *player) step(st *Step) error {
 	switch st.Op {
 	case Admin:
 		return pl.p.post(st.Arg)
+	case Wait:
+		d, err := time.ParseDuration(st.Arg)
+		if err == nil {
+			<-time.After(d)
+		}
+		return err
 	case Log:
 		if pl.p.logs() {
 			st.Arg = pl.logLine()
@@ -239,12 +245,26 @@ func (pl *player) logLine() string {
 		if err == nil && len(lines) > pl.logged && strings.HasSuffix(lines[pl.logged], "\n") {
 			line := strings.TrimSuffix(lines[pl.logged], "\n")
 			pl.logged++
-			return normalise([]string{line}, pl.replace)[0]
+			return normalise([]string{sortFlags(line)}, pl.replace)[0]
 		}
 		if time.Now().After(end) {
 			return nothing
 		}
 	}
+}
+
+// sortFlags puts several response flags in alphabetical order: in which order a proxy
+// has come to them says nothing.
+func sortFlags(line string) string {
+	words := strings.Split(line, " ")
+	for i, w := range words {
+		if strings.Contains(w, ",") {
+			flags := strings.Split(w, ",")
+			slices.Sort(flags)
+			words[i] = strings.Join(flags, ",")
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // statValue waits for a statistic to have the value, and returns the last one.
