@@ -17,7 +17,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/mecha-mesh/mecha/cmd/mecha/pod"
@@ -94,7 +93,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := d.open(limited, w.dir, fail); err != nil {
 		return because(limited, err)
 	}
-	defer d.closeShop(began)
+	defer func() {
+		closing := time.Now()
+		d.shop.closing()
+		w.close()
+		d.closed(time.Since(closing), time.Since(began))
+	}()
 	d.opened(time.Since(began))
 	for _, step := range d.steps() {
 		if err := step(limited); err != nil {
@@ -172,9 +176,9 @@ and what it is sent to the sidecar. This machine's own network is not touched.`)
 	switch {
 	case d.why != nil:
 		s.blank()
-		s.say("There is no capture, because it is not possible to %s here:", d.why.Step)
-		s.row("", "%v", d.why.Cause)
-		s.row("", "%s", d.why.Advice)
+		s.say("There is no capture: it is not possible to %s here.", d.why.Step)
+		s.row("why", "%s", wrap(d.why.Cause.Error(), textWidth))
+		s.row("remedy", "%s", wrap(d.why.Advice, textWidth))
 	default:
 		s.say("There is no capture, as you asked (--no-capture).")
 	}
@@ -187,7 +191,7 @@ func (d *demo) conclude() {
 	s := d.screen
 	s.blank()
 	if n := len(s.failed); n > 0 {
-		s.title("%s", s.paint(red, fmt.Sprintf("%d expectations not met:", n)))
+		s.title("%s", s.paint(red, fmt.Sprintf("Not as expected in %d of %d:", n, n+s.passed)))
 		for _, f := range s.failed {
 			s.say("✗ %s", f)
 		}
@@ -240,15 +244,12 @@ func (d *demo) invite(ctx context.Context) {
 	s.blank()
 }
 
-// closeShop ends everything and says so.
-func (d *demo) closeShop(began time.Time) {
-	closing := time.Now()
-	d.shop.closing()
-	d.screen.blank()
-	var gone []string
+// closed says that everything has ended.
+func (d *demo) closed(took, whole time.Duration) {
+	what := "programs and files"
 	if d.shop.plan.captured {
-		gone = append(gone, "pods, networks, rules,")
+		what = "pods, networks, rules, " + what
 	}
-	d.screen.say("%s", d.screen.paint(dim, fmt.Sprintf("Closed in %s: %s programs and files are gone. The demo took %.0f s.",
-		milliseconds(time.Since(closing)), strings.Join(gone, " "), time.Since(began).Seconds())))
+	d.screen.blank()
+	d.screen.say("%s", d.screen.paint(dim, fmt.Sprintf("Closed in %s: all %s are gone. The demo took %.0f s.", milliseconds(took), what, whole.Seconds())))
 }

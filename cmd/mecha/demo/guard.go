@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,6 +45,7 @@ type workspace struct {
 	dir   string
 	guard *exec.Cmd
 	stdin io.Closer
+	once  sync.Once
 }
 
 // newWorkspace starts a guard; self is the command for it.
@@ -76,9 +78,11 @@ func newWorkspace(self []string) (*workspace, error) {
 
 // close removes the directory and waits for that.
 func (w *workspace) close() {
-	w.stdin.Close() //nolint:errcheck // its end is the message
-	_ = w.guard.Wait()
-	if w.dir != "" {
-		_ = os.RemoveAll(w.dir) // in case someone has killed the guard
-	}
+	w.once.Do(func() {
+		w.stdin.Close() //nolint:errcheck // its end is the message
+		_ = w.guard.Wait()
+		if w.dir != "" {
+			_ = os.RemoveAll(w.dir) // in case someone has killed the guard
+		}
+	})
 }

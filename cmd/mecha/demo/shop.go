@@ -232,7 +232,7 @@ func (o Options) sidecarCommand(p plan, name string) ([]string, error) {
 }
 
 // await calls ready until it returns nil, or an error that is final, or ctx
-// ends. At most 8 of these run at a time, so polling is no load.
+// ends.
 func await(ctx context.Context, ready func(ctx context.Context) error) error {
 	for {
 		last := ready(ctx)
@@ -246,32 +246,49 @@ func await(ctx context.Context, ready func(ctx context.Context) error) error {
 }
 
 // ready waits until every sidecar says that it is live, which it is when it has
-// all its listeners, routes and clusters, and the frontend answers.
+// all its listeners, routes and clusters, and every program answers through its own.
 func (s *shop) ready(ctx context.Context) error {
 	var wg sync.WaitGroup
-	names := s.plan.sidecars()
-	errs := make([]error, len(names))
-	for i, name := range names {
-		wg.Go(func() {
-			err := await(ctx, func(ctx context.Context) error { return s.want200(ctx, "http://"+s.plan.admin[name].String()+"/ready") })
-			if err != nil {
-				errs[i] = fmt.Errorf("the sidecar of %s is not ready: %w\nit says:\n%s", name, err, s.lastWords(sidecarLog(name)))
-			}
-		})
+	all := members()
+	errs := make([]error, len(all))
+	for i, m := range all {
+		if m.kind == "" || m.kind == "bank" && !s.plan.captured {
+			continue
+		}
+		wg.Go(func() { errs[i] = s.memberReady(ctx, m) })
 	}
 	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
+	return errors.Join(errs...)
+}
+
+func (s *shop) memberReady(ctx context.Context, m member) error {
+	if m.sidecar {
+		err := await(ctx, func(ctx context.Context) error {
+			return s.probe(ctx, "http://"+s.plan.admin[m.name].String()+"/ready", http.StatusOK)
+		})
+		if err != nil {
+			return fmt.Errorf("the sidecar of %s is not ready: %w\nit says:\n%s", m.name, err, s.lastWords(sidecarLog(m.name)))
+		}
 	}
-	if err := await(ctx, func(ctx context.Context) error { return s.want200(ctx, s.url("/")) }); err != nil {
-		return fmt.Errorf("the frontend does not answer: %w\nit says:\n%s", err, s.lastWords("frontend"))
+	// Any answer of its own will do: the services count what they are for.
+	url, status := "http://"+s.plan.at[m.name].String()+"/", http.StatusNotFound
+	switch m.kind {
+	case "inventory": // does not speak HTTP
+		url, status = s.url("/stock/apple"), http.StatusOK
+	case "frontend":
+		status = http.StatusOK
+	}
+	err := await(ctx, func(ctx context.Context) error { return s.probe(ctx, url, status) })
+	if err != nil {
+		return fmt.Errorf("%s does not answer: %w\nit says:\n%s\nits sidecar says:\n%s", m.name, err, s.lastWords(m.name), s.lastWords(sidecarLog(m.name)))
 	}
 	return nil
 }
 
-func (s *shop) want200(ctx context.Context, url string) error {
+// probe asks for a status.
+func (s *shop) probe(ctx context.Context, url string, want int) error {
 	status, err := s.call(ctx, http.MethodGet, url, nil)
-	if err == nil && status != http.StatusOK {
+	if err == nil && status != want {
 		err = fmt.Errorf("%s answers %d", url, status)
 	}
 	return err
