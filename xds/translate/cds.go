@@ -8,15 +8,12 @@ package translate
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -24,12 +21,14 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
+// clusterFields is what of Cluster this build obeys. What is ignored concerns
+// statistics, how names are looked up, and health, which the control plane tells, too.
 var clusterFields = fromproto.Fields{
 	Used: []string{
-		"name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "per_connection_buffer_limit_bytes",
-		"lb_policy", "load_assignment", "max_requests_per_connection", "circuit_breakers", "common_http_protocol_options",
-		"http_protocol_options", "typed_extension_protocol_options", "dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl",
-		"dns_lookup_family", "cleanup_interval", "upstream_bind_config", "common_lb_config", "transport_socket",
+		"name", "alt_stat_name", "type", "cluster_type", "eds_cluster_config", "connect_timeout",
+		"per_connection_buffer_limit_bytes", "lb_policy", "load_assignment", "max_requests_per_connection",
+		"circuit_breakers", "common_http_protocol_options", "http_protocol_options", "typed_extension_protocol_options",
+		"dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "cleanup_interval", "upstream_bind_config", "common_lb_config", "transport_socket",
 		"transport_socket_matches", "upstream_connection_options", "close_connections_on_host_health_failure",
 		"least_request_lb_config", "original_dst_lb_config", "round_robin_lb_config",
 	},
@@ -44,22 +43,16 @@ var clusterFields = fromproto.Fields{
 // Cluster translates a Cluster.
 func Cluster(raw []byte) (*cluster.Spec, []string, error) {
 	var pb clusterv3.Cluster
-	if err := proto.Unmarshal(raw, &pb); err != nil {
-		return nil, nil, fmt.Errorf("cluster: %w", err)
+	if err := fromproto.Unmarshal(raw, &pb); err != nil {
+		return nil, nil, err
 	}
 	p := &filter.Parser{}
 	if err := fromproto.Check(&pb, p, clusterFields); err != nil {
 		return nil, nil, err
 	}
-	if pb.Name == "" {
-		return nil, nil, filter.At("name", errors.New("is required"))
-	}
-	h := fnv.New64a()
-	_, _ = h.Write(raw) // a hash never fails
 	spec := &cluster.Spec{
 		Name: pb.Name, StatName: pb.AltStatName, ServiceName: pb.Name,
-		ConnectTimeout: 5 * time.Second, BufferLimit: 1 << 20, PanicThreshold: 50,
-		CleanupEvery: 5 * time.Second, Socket: transport.Raw{}, Hash: h.Sum64(),
+		BufferLimit: 1 << 20, PanicThreshold: 50, Socket: transport.Raw{}, Hash: hashOf(raw),
 		CloseOnHostRemoval: pb.CloseConnectionsOnHostHealthFailure,
 	}
 	if spec.StatName == "" {
@@ -77,7 +70,10 @@ func Cluster(raw []byte) (*cluster.Spec, []string, error) {
 
 func clusterType(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) error {
 	if t := pb.GetClusterType(); t != nil {
-		return filter.At("cluster_type", fmt.Errorf("this build does not support the cluster type %q", t.Name))
+		return filter.At("cluster_type", fmt.Errorf("this build does not support the cluster type %q", fromproto.TypeName(t.GetTypedConfig().GetTypeUrl())))
+	}
+	if pb.EdsClusterConfig != nil && pb.GetType() != clusterv3.Cluster_EDS {
+		return filter.At("eds_cluster_config", errors.New("is for clusters of type EDS"))
 	}
 	switch pb.GetType() {
 	case clusterv3.Cluster_STATIC:
@@ -99,6 +95,12 @@ func clusterType(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) er
 			UseHTTPHeader: o.GetUseHttpHeader(), HTTPHeader: o.GetHttpHeaderName(),
 			PortOverride: uint16(o.GetUpstreamPortOverride().GetValue()),
 		}
+		if o.GetHttpHeaderName() != "" && !o.GetUseHttpHeader() {
+			return filter.At("original_dst_lb_config.http_header_name", errors.New("needs use_http_header"))
+		}
+		if pb.LoadAssignment != nil {
+			return filter.At("load_assignment", errors.New("a cluster of type ORIGINAL_DST has no hosts of its own"))
+		}
 		if spec.OriginalDst.HTTPHeader == "" {
 			spec.OriginalDst.HTTPHeader = "x-envoy-original-dst-host"
 		}
@@ -119,29 +121,30 @@ func clusterSource(pb *clusterv3.Cluster, spec *cluster.Spec) error {
 	return nil
 }
 
-func clusterLimits(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) error {
-	if d := pb.ConnectTimeout; d != nil {
-		if d.AsDuration() <= 0 {
-			return filter.At("connect_timeout", fmt.Errorf("%v is not more than zero", d.AsDuration()))
-		}
-		spec.ConnectTimeout = d.AsDuration()
+func clusterLimits(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) (err error) {
+	if spec.ConnectTimeout, err = fromproto.PositiveDuration(pb.ConnectTimeout, 5*time.Second); err != nil {
+		return filter.At("connect_timeout", err)
+	}
+	if spec.CleanupEvery, err = fromproto.PositiveDuration(pb.CleanupInterval, 5*time.Second); err != nil {
+		return filter.At("cleanup_interval", err)
 	}
 	if v := pb.PerConnectionBufferLimitBytes; v != nil {
 		spec.BufferLimit = int(v.Value)
 	}
-	if d := pb.CleanupInterval; d != nil {
-		spec.CleanupEvery = d.AsDuration()
+	spec.DNS = cluster.DNS{RespectTTL: pb.RespectDnsTtl, Family: cluster.Family(pb.DnsLookupFamily)}
+	if spec.DNS.Refresh, err = fromproto.PositiveDuration(pb.DnsRefreshRate, 5*time.Second); err != nil {
+		return filter.At("dns_refresh_rate", err)
 	}
-	spec.DNS = cluster.DNS{Refresh: 5 * time.Second, RespectTTL: pb.RespectDnsTtl, Family: cluster.Family(pb.DnsLookupFamily)}
-	if d := pb.DnsRefreshRate; d != nil {
-		if d.AsDuration() < time.Millisecond {
-			return filter.At("dns_refresh_rate", fmt.Errorf("%v is less than 1ms", d.AsDuration()))
-		}
-		spec.DNS.Refresh = d.AsDuration()
+	if spec.DNS.Jitter, err = fromproto.Duration(pb.DnsJitter, 0); err != nil {
+		return filter.At("dns_jitter", err)
 	}
-	spec.DNS.Jitter = pb.DnsJitter.AsDuration()
 	if r := pb.DnsFailureRefreshRate; r != nil {
-		spec.DNS.FailureBase, spec.DNS.FailureMax = r.BaseInterval.AsDuration(), r.MaxInterval.AsDuration()
+		if spec.DNS.FailureBase, err = fromproto.Duration(r.BaseInterval, 0); err != nil {
+			return filter.At("dns_failure_refresh_rate.base_interval", err)
+		}
+		if spec.DNS.FailureMax, err = fromproto.Duration(r.MaxInterval, 0); err != nil {
+			return filter.At("dns_failure_refresh_rate.max_interval", err)
+		}
 	}
 	if k := pb.UpstreamConnectionOptions.GetTcpKeepalive(); k != nil {
 		spec.KeepAlive = &cluster.TCPKeepAlive{
@@ -173,11 +176,20 @@ func clusterBalance(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser)
 		return filter.At("lb_policy", errors.New("CLUSTER_PROVIDED is for clusters of type ORIGINAL_DST"))
 	}
 	spec.LeastRequest = cluster.LeastRequest{Choices: 2, Bias: 1}
+	if c := pb.GetRoundRobinLbConfig(); c != nil {
+		if err := fromproto.Check(c, p, fromproto.Fields{Ignored: []string{"slow_start_config", "locality_lb_config"}}); err != nil {
+			return filter.At("round_robin_lb_config", err)
+		}
+	}
 	if c := pb.GetLeastRequestLbConfig(); c != nil {
+		err := fromproto.Check(c, p, fromproto.Fields{
+			Used:    []string{"choice_count", "active_request_bias"},
+			Ignored: []string{"slow_start_config", "locality_lb_config", "selection_method"},
+		})
+		if err != nil {
+			return filter.At("least_request_lb_config", err)
+		}
 		if v := c.ChoiceCount; v != nil {
-			if v.Value < 2 {
-				return filter.At("least_request_lb_config.choice_count", fmt.Errorf("%d is less than 2", v.Value))
-			}
 			spec.LeastRequest.Choices = int(v.Value)
 		}
 		if v := c.ActiveRequestBias; v != nil {
@@ -201,6 +213,7 @@ func clusterBreakers(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser
 	for i := range spec.Breakers {
 		spec.Breakers[i] = cluster.Thresholds{MaxConnections: 1024, MaxPending: 1024, MaxRequests: 1024, MaxRetries: 3}
 	}
+	seen := map[corev3.RoutingPriority]bool{}
 	for i, t := range pb.CircuitBreakers.GetThresholds() {
 		err := fromproto.Check(t, p, fromproto.Fields{
 			Used:    []string{"priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining"},
@@ -209,6 +222,10 @@ func clusterBreakers(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser
 		if err != nil {
 			return filter.At("circuit_breakers", filter.AtIndex("thresholds", i, err))
 		}
+		if seen[t.Priority] {
+			continue // the first one of a priority counts
+		}
+		seen[t.Priority] = true
 		into := &spec.Breakers[cluster.Default]
 		if t.Priority == corev3.RoutingPriority_HIGH {
 			into = &spec.Breakers[cluster.High]
@@ -258,14 +275,16 @@ func clusterBind(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) er
 	for _, s := range sources {
 		addr, err := netip.ParseAddr(s.GetAddress())
 		if err != nil {
-			return filter.At("upstream_bind_config.source_address", err)
+			return filter.At("upstream_bind_config.source_address", fmt.Errorf("%q is not an IP address", s.GetAddress()))
 		}
-		ap := netip.AddrPortFrom(addr, uint16(s.GetPortValue()))
+		into := &bind.V6
 		if addr.Is4() {
-			bind.V4 = ap
-		} else {
-			bind.V6 = ap
+			into = &bind.V4
 		}
+		if into.IsValid() {
+			return filter.At("upstream_bind_config", fmt.Errorf("there are two source addresses of the IP version of %s", addr))
+		}
+		*into = netip.AddrPortFrom(addr, uint16(s.GetPortValue()))
 	}
 	const solSocket, soMark = 1, 36
 	for i, o := range b.SocketOptions {
@@ -307,98 +326,12 @@ func plainSocket(ts *corev3.TransportSocket) error {
 	return nil
 }
 
-const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-
-func clusterHTTP(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) error {
-	spec.HTTP = cluster.HTTPOptions{IdleTimeout: time.Hour, MaxHeadersCount: 100, MaxHeadersKB: 60}
-	spec.HTTP.MaxRequests = pb.GetMaxRequestsPerConnection().GetValue() //nolint:staticcheck // deprecated, still sent
-	if err := commonHTTP(pb.GetCommonHttpProtocolOptions(), spec); err != nil {
-		return filter.At("common_http_protocol_options", err)
-	}
-	http1(pb.GetHttpProtocolOptions(), spec)
-	for key, a := range pb.TypedExtensionProtocolOptions {
-		at := fmt.Sprintf("typed_extension_protocol_options[%s]", key)
-		c, err := fromproto.Any(a)
-		if err != nil {
-			return filter.At(at, err)
-		}
-		if c.Type != httpOptions {
-			return filter.At(at, fmt.Errorf("this build does not support %q", c.Type))
-		}
-		if err := httpProtocolOptions(c.Value, spec, p); err != nil {
-			return filter.At(at, err)
-		}
-	}
-	return nil
-}
-
-func httpProtocolOptions(raw []byte, spec *cluster.Spec, p *filter.Parser) error {
-	var o httpv3.HttpProtocolOptions
-	if err := proto.Unmarshal(raw, &o); err != nil {
-		return err
-	}
-	err := fromproto.Check(&o, p, fromproto.Fields{
-		Used:    []string{"common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config"},
-		Ignored: []string{"upstream_http_protocol_options"},
-	})
-	if err != nil {
-		return err
-	}
-	if err := commonHTTP(o.CommonHttpProtocolOptions, spec); err != nil {
-		return filter.At("common_http_protocol_options", err)
-	}
-	if e := o.GetExplicitHttpConfig(); e != nil {
-		if e.GetHttp2ProtocolOptions() != nil || e.GetHttp3ProtocolOptions() != nil {
-			return filter.At("explicit_http_config", errors.New("this build speaks HTTP/1 to hosts only"))
-		}
-		http1(e.GetHttpProtocolOptions(), spec)
-	}
-	http1(o.GetUseDownstreamProtocolConfig().GetHttpProtocolOptions(), spec)
-	http1(o.GetAutoConfig().GetHttpProtocolOptions(), spec)
-	return nil
-}
-
-func commonHTTP(c *corev3.HttpProtocolOptions, spec *cluster.Spec) error {
-	if c == nil {
-		return nil
-	}
-	for _, d := range []struct {
-		path string
-		pb   *durationpb.Duration
-		into *time.Duration
-	}{
-		{"idle_timeout", c.IdleTimeout, &spec.HTTP.IdleTimeout},
-		{"max_connection_duration", c.MaxConnectionDuration, &spec.HTTP.MaxConnDuration},
-	} {
-		if d.pb == nil {
-			continue
-		}
-		if d.pb.AsDuration() < 0 {
-			return filter.At(d.path, fmt.Errorf("%v is negative", d.pb.AsDuration()))
-		}
-		*d.into = d.pb.AsDuration()
-	}
-	if v := c.MaxHeadersCount; v != nil {
-		spec.HTTP.MaxHeadersCount = v.Value
-	}
-	if v := c.MaxResponseHeadersKb; v != nil {
-		spec.HTTP.MaxHeadersKB = v.Value
-	}
-	if v := c.MaxRequestsPerConnection; v != nil {
-		spec.HTTP.MaxRequests = v.Value
-	}
-	return nil
-}
-
-func http1(o *corev3.Http1ProtocolOptions, spec *cluster.Spec) {
-	if o == nil {
-		return
-	}
-	spec.HTTP.EnableTrailers = o.EnableTrailers
-	spec.HTTP.ProperCase = o.HeaderKeyFormat.GetProperCaseWords() != nil
-}
-
 func clusterHosts(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) error {
+	if spec.Type == cluster.LogicalDNS {
+		if e := pb.GetLoadAssignment().GetEndpoints(); len(e) != 1 || len(e[0].LbEndpoints) != 1 {
+			return filter.At("load_assignment", errors.New("a cluster of type LOGICAL_DNS has one locality with one endpoint"))
+		}
+	}
 	if pb.LoadAssignment == nil {
 		return nil
 	}

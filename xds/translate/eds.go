@@ -3,49 +3,49 @@ package translate
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
 // Assignment translates a ClusterLoadAssignment that came over EDS.
 func Assignment(raw []byte) (*cluster.Assignment, error) {
 	var pb endpointv3.ClusterLoadAssignment
-	if err := proto.Unmarshal(raw, &pb); err != nil {
-		return nil, fmt.Errorf("cluster_load_assignment: %w", err)
-	}
-	if pb.ClusterName == "" {
-		return nil, filter.At("cluster_name", errors.New("is required"))
+	if err := fromproto.Unmarshal(raw, &pb); err != nil {
+		return nil, err
 	}
 	a, err := assignment(&pb, false)
 	if err != nil {
 		return nil, err
 	}
-	h := fnv.New64a()
-	_, _ = h.Write(raw) // a hash never fails
-	a.Hash = h.Sum64()
+	a.Hash = hashOf(raw)
 	return a, nil
 }
 
 // assignment converts endpoints; names tells whether an address may be a DNS name.
 func assignment(pb *endpointv3.ClusterLoadAssignment, names bool) (*cluster.Assignment, error) {
 	a := &cluster.Assignment{Cluster: pb.ClusterName, Overprovisioning: 140}
-	if v := pb.GetPolicy().GetOverprovisioningFactor(); v != nil {
-		if v.Value == 0 {
-			return nil, filter.At("policy.overprovisioning_factor", errors.New("0 is not more than zero"))
+	if err := fromproto.Check(pb, nil, fromproto.Fields{Used: []string{"cluster_name", "endpoints", "policy"}}); err != nil {
+		return nil, err
+	}
+	if p := pb.Policy; p != nil {
+		err := fromproto.Check(p, nil, fromproto.Fields{
+			Used: []string{"overprovisioning_factor"}, Ignored: []string{"endpoint_stale_after", "weighted_priority_health"},
+		})
+		if err != nil {
+			return nil, filter.At("policy", err)
 		}
-		a.Overprovisioning = int(v.Value)
+		a.Overprovisioning = int(orDefault(p.OverprovisioningFactor, 140))
 	}
 	for i, l := range pb.Endpoints {
-		if l.Priority > 128 {
-			return nil, filter.AtIndex("endpoints", i, filter.At("priority", fmt.Errorf("%d is more than 128", l.Priority)))
+		if l.GetLbConfig() != nil {
+			return nil, filter.AtIndex("endpoints", i, errors.New("this build takes endpoints from lb_endpoints only"))
 		}
 		loc := cluster.Locality{
 			Region: l.GetLocality().GetRegion(), Zone: l.GetLocality().GetZone(), SubZone: l.GetLocality().GetSubZone(),
@@ -70,9 +70,6 @@ func host(e *endpointv3.LbEndpoint, names bool) (cluster.HostSpec, error) {
 	}
 	h := cluster.HostSpec{Hostname: ep.Hostname, Weight: 1, Health: healthOf(e.HealthStatus)}
 	if v := e.LoadBalancingWeight; v != nil {
-		if v.Value == 0 {
-			return h, filter.At("load_balancing_weight", errors.New("0 is not more than zero"))
-		}
 		h.Weight = v.Value
 	}
 	if fm := e.GetMetadata().GetFilterMetadata(); len(fm) > 0 {
@@ -128,16 +125,13 @@ func address(a *corev3.Address) (meta.Addr, error) {
 		}
 		ip, err := netip.ParseAddr(s.Address)
 		if err != nil {
-			return meta.Addr{}, filter.At("socket_address.address", fmt.Errorf("%q is not an IP address; names need a cluster of type STRICT_DNS", s.Address))
+			return meta.Addr{}, filter.At("socket_address.address", fmt.Errorf("%q is not an IP address", s.Address))
 		}
-		if s.GetPortValue() > 65535 || s.GetNamedPort() != "" {
-			return meta.Addr{}, filter.At("socket_address.port_value", fmt.Errorf("%d is not a port number", s.GetPortValue()))
+		if s.GetNamedPort() != "" {
+			return meta.Addr{}, filter.At("socket_address.named_port", errors.New("this build needs port_value"))
 		}
 		return meta.Addr{AddrPort: netip.AddrPortFrom(ip, uint16(s.GetPortValue()))}, nil
 	case *corev3.Address_Pipe:
-		if a.Pipe.Path == "" {
-			return meta.Addr{}, filter.At("pipe.path", errors.New("is required"))
-		}
 		return meta.Addr{Path: a.Pipe.Path}, nil
 	case nil:
 		return meta.Addr{}, errors.New("socket_address or pipe is required")

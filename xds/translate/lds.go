@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
-	"net/netip"
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -35,8 +35,8 @@ var listenerFields = fromproto.Fields{
 // are collected in p.
 func Listener(raw []byte, p *filter.Parser) (*l4.Spec, error) {
 	var pb listenerv3.Listener
-	if err := proto.Unmarshal(raw, &pb); err != nil {
-		return nil, fmt.Errorf("listener: %w", err)
+	if err := fromproto.Unmarshal(raw, &pb); err != nil {
+		return nil, err
 	}
 	if err := fromproto.Check(&pb, p, listenerFields); err != nil {
 		return nil, err
@@ -46,11 +46,12 @@ func Listener(raw []byte, p *filter.Parser) (*l4.Spec, error) {
 		Unbound:        pb.BindToPort != nil && !pb.BindToPort.Value || pb.DeprecatedV1.GetBindToPort() != nil && !pb.DeprecatedV1.BindToPort.Value,
 		UseOriginalDst: pb.UseOriginalDst.GetValue(), Transparent: pb.Transparent.GetValue(), Freebind: pb.Freebind.GetValue(),
 		Backlog: int(pb.TcpBacklogSize.GetValue()), Direction: l4.Direction(pb.TrafficDirection),
-		FilterTimeout: 15 * time.Second, ContinueOnTimeout: pb.ContinueOnListenerFiltersTimeout,
-		BufferLimit: 1 << 20, IgnoreGlobalLimit: pb.IgnoreGlobalConnLimit, Hash: hashOf(raw),
+		ContinueOnTimeout: pb.ContinueOnListenerFiltersTimeout,
+		BufferLimit:       1 << 20, IgnoreGlobalLimit: pb.IgnoreGlobalConnLimit, Hash: hashOf(raw),
 	}
-	if d := pb.ListenerFiltersTimeout; d != nil {
-		spec.FilterTimeout = d.AsDuration()
+	var err error
+	if spec.FilterTimeout, err = fromproto.Duration(pb.ListenerFiltersTimeout, 15*time.Second); err != nil {
+		return nil, filter.At("listener_filters_timeout", err)
 	}
 	if v := pb.PerConnectionBufferLimitBytes; v != nil {
 		spec.BufferLimit = int(v.Value)
@@ -191,7 +192,10 @@ func chain(pb *listenerv3.FilterChain, p *filter.Parser) (*l4.Chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &l4.Chain{Name: pb.Name, ConnectTimeout: pb.TransportSocketConnectTimeout.AsDuration(), Hash: hashOf(raw)}
+	c := &l4.Chain{Name: pb.Name, Hash: hashOf(raw)}
+	if c.ConnectTimeout, err = fromproto.Duration(pb.TransportSocketConnectTimeout, 0); err != nil {
+		return nil, filter.At("transport_socket_connect_timeout", err)
+	}
 	if c.Match, err = chainMatch(pb.FilterChainMatch, p); err != nil {
 		return nil, filter.At("filter_chain_match", err)
 	}
@@ -229,34 +233,24 @@ func chainMatch(pb *listenerv3.FilterChainMatch, p *filter.Parser) (m l4.Match, 
 		TransportProtocol: pb.TransportProtocol, ApplicationProtocols: pb.ApplicationProtocols,
 		SourceType: l4.SourceType(pb.SourceType),
 	}
-	if m.PrefixRanges, err = prefixes(pb.PrefixRanges); err != nil {
-		return m, filter.At("prefix_ranges", err)
+	if m.PrefixRanges, err = fromproto.CIDRs("prefix_ranges", pb.PrefixRanges); err != nil {
+		return m, err
 	}
-	if m.DirectSourceRanges, err = prefixes(pb.DirectSourcePrefixRanges); err != nil {
-		return m, filter.At("direct_source_prefix_ranges", err)
+	if m.DirectSourceRanges, err = fromproto.CIDRs("direct_source_prefix_ranges", pb.DirectSourcePrefixRanges); err != nil {
+		return m, err
 	}
-	if m.SourceRanges, err = prefixes(pb.SourcePrefixRanges); err != nil {
-		return m, filter.At("source_prefix_ranges", err)
+	if m.SourceRanges, err = fromproto.CIDRs("source_prefix_ranges", pb.SourcePrefixRanges); err != nil {
+		return m, err
+	}
+	for i, name := range pb.ServerNames {
+		if strings.Contains(strings.TrimPrefix(name, "*."), "*") {
+			return m, filter.AtIndex("server_names", i, fmt.Errorf("%q: a wildcard stands for whole labels in front only, as in *.example.com", name))
+		}
 	}
 	for _, port := range pb.SourcePorts {
 		m.SourcePorts = append(m.SourcePorts, uint16(port))
 	}
 	return m, nil
-}
-
-func prefixes(list []*corev3.CidrRange) (out []netip.Prefix, err error) {
-	for i, c := range list {
-		addr, err := netip.ParseAddr(c.AddressPrefix)
-		if err != nil {
-			return nil, filter.At(fmt.Sprintf("[%d].address_prefix", i), err)
-		}
-		prefix, err := addr.Prefix(int(c.PrefixLen.GetValue()))
-		if err != nil {
-			return nil, filter.At(fmt.Sprintf("[%d].prefix_len", i), err)
-		}
-		out = append(out, prefix)
-	}
-	return out, nil
 }
 
 func listenerLogs(pb *listenerv3.Listener, spec *l4.Spec, _ *filter.Parser) (err error) {

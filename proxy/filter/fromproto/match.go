@@ -127,7 +127,8 @@ func RuntimeFraction(pb *corev3.RuntimeFractionalPercent) match.Fraction {
 	return Fraction(pb.GetDefaultValue())
 }
 
-// CIDRs converts a list of CidrRanges; field is its name, for errors.
+// CIDRs converts a list of CidrRanges; field is its name, for errors. No prefix_len is
+// none at all: everything.
 func CIDRs(field string, list []*corev3.CidrRange) (match.CIDRs, error) {
 	var out match.CIDRs
 	for i, c := range list {
@@ -135,10 +136,7 @@ func CIDRs(field string, list []*corev3.CidrRange) (match.CIDRs, error) {
 		if err != nil {
 			return nil, filter.AtIndex(field, i, filter.At("address_prefix", fmt.Errorf("%q is not an IP address", c.GetAddressPrefix())))
 		}
-		bits := c.GetPrefixLen().GetValue()
-		if bits > uint32(addr.BitLen()) {
-			return nil, filter.AtIndex(field, i, filter.At("prefix_len", fmt.Errorf("%d is more than the %d bits of the address", bits, addr.BitLen())))
-		}
+		bits := min(c.GetPrefixLen().GetValue(), uint32(addr.BitLen())) // as lenient as Envoy
 		prefix, err := addr.WithZone("").Prefix(int(bits))
 		if err != nil {
 			return nil, filter.AtIndex(field, i, err)
