@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// etc gives the pod its own resolv.conf and hosts. The files live in a tmpfs
+// etc gives the pod its own resolv.conf, hosts and nsswitch.conf. The files live in a tmpfs
 // that no path leads to any more, so nothing is left on any disk.
 func (p *podInit) etc() error {
 	// Any directory will do as a mount point for a moment: nobody else is in
@@ -27,7 +27,12 @@ func (p *podInit) etc() error {
 	if p.setup.Name != "" {
 		hosts += p.place.V4.String() + " " + p.setup.Name + "\n"
 	}
-	for target, content := range map[string]string{"/etc/resolv.conf": resolv, "/etc/hosts": hosts} {
+	const services = "/etc/nsswitch.conf"
+	nsswitch, err := os.ReadFile(services)
+	if err != nil {
+		nsswitch = nil // not there: the C library asks DNS
+	}
+	for target, content := range map[string]string{"/etc/resolv.conf": resolv, "/etc/hosts": hosts, services: onlyDNS(nsswitch)} {
 		// Without such a file on the host there is nothing to cover.
 		real, err := filepath.EvalSymlinks(target)
 		if err != nil {
@@ -42,6 +47,20 @@ func (p *podInit) etc() error {
 		}
 	}
 	return nil
+}
+
+// onlyDNS is an nsswitch.conf whose host names come from hosts and resolv.conf
+// only. Others, such as systemd-resolved, are services of this machine behind unix
+// sockets, which a pod can reach and which know nothing of its names.
+func onlyDNS(nsswitch []byte) string {
+	var out strings.Builder
+	for line := range strings.Lines(string(nsswitch)) {
+		if strings.HasPrefix(strings.TrimSpace(line), "hosts:") {
+			line = "hosts: files dns\n"
+		}
+		out.WriteString(line)
+	}
+	return out.String()
 }
 
 // keepOptions returns the lines of a resolv.conf that do not name servers.
