@@ -152,18 +152,11 @@ func (m *Manager) after(d time.Duration, f func()) {
 }
 
 // Drain stops the listeners, only those with traffic direction INBOUND if inbound,
-// and calls done, which may be nil, when that has happened. Graceful means that
-// their connections are told to drain first, and that they accept until the drain
-// time is over. Connections are not cut.
+// tells their connections to drain, and calls done, which may be nil, when the
+// listeners have stopped. Graceful means that they accept until the drain time is over.
+// Connections are not cut.
 func (m *Manager) Drain(inbound, graceful bool, done func()) {
-	m.mu.Lock()
-	var which []*Listener
-	for _, l := range m.listeners {
-		if !inbound || l.Spec().Direction == Inbound {
-			which = append(which, l)
-		}
-	}
-	m.mu.Unlock()
+	which := m.directed(inbound)
 	stop := func() {
 		m.mu.Lock()
 		for _, l := range which {
@@ -176,8 +169,30 @@ func (m *Manager) Drain(inbound, graceful bool, done func()) {
 	}
 	if !graceful {
 		stop()
+		m.discourage(which)
 		return
 	}
+	m.discourage(which)
+	m.after(m.o.DrainTime, stop)
+}
+
+// Discourage is the first part of a graceful Drain, for who ends the process by other
+// means: connections are told to drain, those to come included, and nothing stops.
+func (m *Manager) Discourage(inbound bool) { m.discourage(m.directed(inbound)) }
+
+// directed returns all listeners, or those with traffic direction INBOUND.
+func (m *Manager) directed(inbound bool) (which []*Listener) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range m.listeners {
+		if !inbound || l.Spec().Direction == Inbound {
+			which = append(which, l)
+		}
+	}
+	return which
+}
+
+func (m *Manager) discourage(which []*Listener) {
 	for _, l := range which {
 		if !m.o.Gradual {
 			l.draining.Store(true)
@@ -186,7 +201,6 @@ func (m *Manager) Drain(inbound, graceful bool, done func()) {
 			m.drain(&c.conns)
 		}
 	}
-	m.after(m.o.DrainTime, stop)
 }
 
 // Close stops everything: it cuts all connections and returns when the last one has

@@ -29,6 +29,8 @@ type Options struct {
 	Gradual bool
 	// MaxConnections limits all listeners together; 0 is no limit.
 	MaxConnections int64
+	// NoSockets builds listeners without binding them, to find out whether they work.
+	NoSockets bool
 }
 
 // Manager owns the listeners of a process.
