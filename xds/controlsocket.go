@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"syscall"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"golang.org/x/sys/unix"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 )
 
 // controlDial makes connections to the control plane that carry the SO_MARK of
@@ -36,19 +35,14 @@ func controlDial(b *bootstrapv3.Bootstrap, services []*corev3.GrpcService) (func
 	if mark == 0 {
 		return nil, nil
 	}
-	d := net.Dialer{Control: func(network, _ string, c syscall.RawConn) error {
-		if network == "unix" {
-			return nil
-		}
-		var failed error
-		if err := c.Control(func(fd uintptr) {
-			failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark)
-		}); err != nil {
-			return err
-		}
-		return os.NewSyscallError("setsockopt SO_MARK", failed)
-	}}
-	return d.DialContext, nil
+	return netio.MarkedDialer(mark).DialContext, nil
+}
+
+// UpstreamMark is the SO_MARK in cluster_manager.upstream_bind_config, which is for
+// every cluster that has none of its own; 0 is none.
+func UpstreamMark(b *bootstrapv3.Bootstrap) (int, error) {
+	mark, err := socketMark(b.GetClusterManager().GetUpstreamBindConfig())
+	return mark, filter.At("cluster_manager.upstream_bind_config", err)
 }
 
 // socketMark finds SO_MARK among the socket options; 0 is none.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/admin"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/xds"
 )
@@ -31,7 +32,7 @@ type console struct {
 	quit      func()
 	reopen    func() error
 	unhealthy atomic.Bool
-	draining  atomic.Bool
+	draining  atomic.Bool // a graceful drain has begun
 }
 
 var _ admin.Source = (*console)(nil)
@@ -39,7 +40,7 @@ var _ admin.Source = (*console)(nil)
 // State implements admin.Source.
 func (c *console) State() admin.State {
 	switch {
-	case c.unhealthy.Load() || c.draining.Load():
+	case c.unhealthy.Load(): // draining listeners leaves a server live, as in Envoy
 		return admin.Draining
 	case !c.p.manager.Initialized():
 		return admin.Initializing
@@ -145,12 +146,18 @@ func (c *console) ConfigDump(o admin.DumpOptions) ([]byte, error) {
 	return out, nil
 }
 
-// Drain implements admin.Source.
+// Drain implements admin.Source. A graceful drain is not begun twice.
 func (c *console) Drain(o admin.DrainOptions) {
-	if !o.InboundOnly {
-		c.draining.Store(true)
+	switch l := c.p.server.Listeners; {
+	case !o.Graceful && o.SkipExit: // nothing to discourage, nothing to stop
+	case !o.Graceful:
+		l.Drain(o.InboundOnly, false, nil)
+	case c.draining.Swap(true):
+	case o.SkipExit:
+		l.Discourage(o.InboundOnly)
+	default:
+		l.Drain(o.InboundOnly, true, func() { c.draining.Store(false) })
 	}
-	c.p.server.Listeners.Drain(o.InboundOnly, o.Graceful, nil)
 }
 
 // SetHealthy implements admin.Source.
@@ -162,23 +169,26 @@ func (c *console) ReopenLogs() error { return c.reopen() }
 // Quit implements admin.Source.
 func (c *console) Quit() { c.quit() }
 
-// serveAdmin listens on the admin address of the bootstrap, if it has one. The
-// server is closed when ctx ends.
-func (c *console) serveAdmin(ctx context.Context, cfg admin.Config, log *slog.Logger) error {
-	a := c.bootstrap.GetAdmin().GetAddress()
+// listenAdmin opens the admin address of the bootstrap; nil without one.
+func listenAdmin(b *bootstrapv3.Bootstrap) (net.Listener, error) {
+	a := b.GetAdmin().GetAddress()
 	if a == nil {
-		return nil
+		return nil, nil
 	}
 	addr, err := adminAddress(a)
 	if err != nil {
-		return fmt.Errorf("admin.address: %w", err)
+		return nil, filter.At("admin.address", err)
 	}
-	l, err := admin.Listen(addr)
-	if err != nil {
-		return err
+	return admin.Listen(addr)
+}
+
+// serveAdmin serves the admin interface on l, if there is one. The server is closed
+// when ctx ends.
+func (c *console) serveAdmin(ctx context.Context, l net.Listener, cfg admin.Config, log *slog.Logger) error {
+	if l == nil {
+		return nil
 	}
 	if err := c.writeAdminAddress(l.Addr()); err != nil {
-		l.Close()
 		return err
 	}
 	cfg.Source, cfg.Log = c, log
@@ -213,5 +223,8 @@ func (c *console) writeAdminAddress(a net.Addr) error {
 	if c.options.AdminAddressPath == "" {
 		return nil
 	}
-	return os.WriteFile(c.options.AdminAddressPath, []byte(a.String()), 0o644)
+	if err := os.WriteFile(c.options.AdminAddressPath, []byte(a.String()), 0o644); err != nil {
+		return fmt.Errorf("--admin-address-path: %w", err)
+	}
+	return nil
 }

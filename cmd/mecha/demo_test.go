@@ -173,7 +173,7 @@ func (r *demoRun) shown(t *testing.T, captured bool) {
 	}
 	checks := 6
 	if captured {
-		want = append(want, "✓ 20 of 20 connections passed by the sidecar, 20 of 20 through it", "Closed in")
+		want = append(want, "✓ 20 of 20 connections bypassed the sidecar, 20 of 20 went through it", "Closed in")
 		checks = 7
 	} else {
 		want = append(want, "There is no capture", "not shown: without capture", "Not shown: ")

@@ -29,7 +29,7 @@ type program struct {
 }
 
 func main() {
-	p := program{stdout: os.Stdout, stderr: os.Stderr, serve: runProxy}
+	p := program{stdout: os.Stdout, stderr: os.Stderr, serve: runProxy, verify: verifyEngine}
 	os.Exit(p.run(context.Background(), os.Args))
 }
 

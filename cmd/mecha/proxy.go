@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/server"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/xds"
+	"github.com/mecha-mesh/mecha/xds/bootstrap"
 )
 
 // runProxy is the data plane from the bootstrap to the last connection. It returns
@@ -37,12 +39,23 @@ func runProxy(ctx context.Context, o Options) error {
 	if err := applyLogConfig(log, b, o); err != nil {
 		return err
 	}
+	// A mistake in the last listener must not let the first one open its port.
+	if err := verifyEngine(b, o); err != nil {
+		return err
+	}
 	logStart(log, o, report)
 	tuneRuntime(o)
 
-	p, err := newProxy(b, o, log.Logger)
+	adm, err := listenAdmin(b)
 	if err != nil {
-		return fmt.Errorf("%s: %w", o.ConfigPath, err)
+		return inFile(o, err)
+	}
+	if adm != nil {
+		defer adm.Close()
+	}
+	p, err := newProxy(b, o, log.Logger, false)
+	if err != nil {
+		return inFile(o, err)
 	}
 	defer p.close()
 	if o.Mode == ModeInitOnly {
@@ -54,7 +67,33 @@ func runProxy(ctx context.Context, o Options) error {
 	}
 	ctx, stop := watchSignals(ctx, log.Logger("main"), reopen)
 	defer stop()
-	return p.serve(ctx, b, o, log, reopen)
+	return p.serve(ctx, b, o, log, adm, reopen)
+}
+
+// inFile says which configuration an error is about.
+func inFile(o Options, err error) error {
+	name := o.ConfigPath
+	if name == "" {
+		name = bootstrap.InlineName
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// verifyEngine builds what a bootstrap describes, without opening a socket, and says
+// what is wrong with it.
+func verifyEngine(b *bootstrapv3.Bootstrap, o Options) error {
+	if a := b.GetAdmin().GetAddress(); a != nil {
+		if _, err := adminAddress(a); err != nil {
+			return inFile(o, filter.At("admin.address", err))
+		}
+	}
+	silent := slog.New(slog.DiscardHandler)
+	p, err := newProxy(b, o, func(string) *slog.Logger { return silent }, true)
+	if err != nil {
+		return inFile(o, err)
+	}
+	p.close()
+	return nil
 }
 
 // proxy is the engine and what configures it.
@@ -67,10 +106,17 @@ type proxy struct {
 	process processStats
 }
 
-// newProxy builds everything that a bootstrap describes. Listeners are bound and
-// accept nothing yet.
-func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *slog.Logger) (*proxy, error) {
+// newProxy builds everything that a bootstrap describes. Listeners are bound, unless
+// verify is set, and accept nothing yet.
+func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *slog.Logger, verify bool) (*proxy, error) {
 	registry, err := filter.NewRegistry(filters.All()...)
+	if err != nil {
+		return nil, err
+	}
+	if err := markUpstream(b); err != nil {
+		return nil, err
+	}
+	mark, err := xds.UpstreamMark(b)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +128,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	p.server = server.New(server.Options{
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: filter.Node{ID: b.GetNode().GetId(), Cluster: b.GetNode().GetCluster(), Zone: b.GetNode().GetLocality().GetZone()},
-		Env:  filter.Env{Logs: p.logs},
+		Env:  filter.Env{Logs: p.logs}, UpstreamMark: mark, Verify: verify,
 	})
 	p.manager = xds.NewManager(p.server, registry, log("config"))
 	if p.dynamic, err = p.manager.Load(b); err != nil {
@@ -106,14 +152,14 @@ func (p *proxy) close() {
 
 // serve accepts connections and follows the configuration until ctx ends or someone
 // asks to quit.
-func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, log *applog.Log, reopen func() error) error {
+func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, log *applog.Log, adm net.Listener, reopen func() error) error {
 	main := log.Logger("main")
 	ctx, quit := context.WithCancel(ctx)
 	defer quit()
 	c := &console{p: p, bootstrap: b, options: o, start: time.Now(), quit: quit, reopen: reopen}
 	p.dynamic.Export(p.stats)
 	p.process.export(p.stats, c)
-	if err := c.serveAdmin(ctx, admin.Config{Stats: p.stats, Levels: log}, log.Logger("admin")); err != nil {
+	if err := c.serveAdmin(ctx, adm, admin.Config{Stats: p.stats, Levels: log}, log.Logger("admin")); err != nil {
 		return err
 	}
 	go p.flushStats(ctx, b.GetStatsFlushInterval().AsDuration())

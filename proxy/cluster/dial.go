@@ -14,11 +14,21 @@ import (
 // is that of ctx.
 type dialFunc func(ctx context.Context, s *Spec, to meta.Addr) (*netio.Conn, error)
 
-// dialSocket is the dialFunc of real sockets.
-func dialSocket(ctx context.Context, s *Spec, to meta.Addr) (*netio.Conn, error) {
-	o := netio.DialOptions{Addr: to}
+// dialSocket returns the dialFunc of real sockets, with the mark of those for whose
+// cluster none is configured.
+func dialSocket(mark int) dialFunc {
+	return func(ctx context.Context, s *Spec, to meta.Addr) (*netio.Conn, error) {
+		return dialMarked(ctx, s, to, mark)
+	}
+}
+
+func dialMarked(ctx context.Context, s *Spec, to meta.Addr, mark int) (*netio.Conn, error) {
+	o := netio.DialOptions{Addr: to, Mark: mark}
 	if b := s.Bind; b != nil {
-		o.Bind.V4, o.Bind.V6, o.Bind.Freebind, o.Mark = b.V4, b.V6, b.Freebind, b.Mark
+		o.Bind.V4, o.Bind.V6, o.Bind.Freebind = b.V4, b.V6, b.Freebind
+		if b.Mark != 0 {
+			o.Mark = b.Mark
+		}
 	}
 	if k := s.KeepAlive; k != nil {
 		o.KeepAlive = netio.KeepAlive{Enable: true, Probes: int(k.Probes), Idle: k.Time, Interval: k.Interval}

@@ -6,11 +6,13 @@
 package server
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/codec/h1"
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -32,6 +34,11 @@ type Options struct {
 	Gradual bool
 	// MaxConnections limits all listeners together; 0 is no limit.
 	MaxConnections int64
+	// Verify makes a server that only finds out whether its configuration works: it opens
+	// no socket and looks up no name.
+	Verify bool
+	// UpstreamMark is the SO_MARK of upstream connections that are given no other; 0 is none.
+	UpstreamMark int
 	// Env is the part of what filters are built with that only the process knows.
 	Env filter.Env
 }
@@ -60,14 +67,16 @@ func New(o Options) *Server {
 		routes: map[string]*routeSource{}, uses: map[string][]string{}, waiting: map[string]*waiting{},
 		drainTime: o.DrainTime,
 	}
-	s.Clusters = cluster.NewManager(cluster.Options{
-		Stats: o.Stats, Log: o.Log("upstream"), HTTP: newHTTP, Ready: s.clusterReady,
-	})
+	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), HTTP: newHTTP, Ready: s.clusterReady, Mark: o.UpstreamMark}
+	if o.Verify {
+		upstream.Resolver = noNames{}
+	}
+	s.Clusters = cluster.NewManager(upstream)
 	env := o.Env
 	env.Stats, env.Log, env.Node = o.Stats, o.Log("filter"), o.Node
 	env.Clusters, env.Routes = s.Clusters, s.routeSource
 	s.Listeners = l4.NewManager(l4.Options{
-		Env: env, DrainTime: o.DrainTime, Gradual: o.Gradual, MaxConnections: o.MaxConnections,
+		Env: env, DrainTime: o.DrainTime, Gradual: o.Gradual, MaxConnections: o.MaxConnections, NoSockets: o.Verify,
 	})
 	return s
 }
@@ -80,6 +89,13 @@ func newHTTP(c *netio.Conn, spec *cluster.Spec) codec.ClientConn {
 		EnableTrailers:  spec.HTTP.EnableTrailers,
 		ProperCase:      spec.HTTP.ProperCase,
 	}})
+}
+
+// noNames is the resolver of a server that verifies: every name exists, without addresses.
+type noNames struct{}
+
+func (noNames) Lookup(context.Context, string, dns.Want) (dns.Answer, error) {
+	return dns.Answer{}, nil
 }
 
 // Start lets the listeners accept connections.

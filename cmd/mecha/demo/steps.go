@@ -96,6 +96,7 @@ const (
 // split changes the weights of two versions while requests flow.
 func (d *demo) split(ctx context.Context) error {
 	d.screen.step(2, "A 90/10 split becomes 50/50 while requests flow")
+	d.screen.did("%d customers ask for /products without a pause", customers)
 	l := d.shop.startLoad(ctx, customers)
 	defer l.end()
 	if err := l.flow(ctx, 0); err != nil {
@@ -106,7 +107,7 @@ func (d *demo) split(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.screen.did("%d customers ask for /products without a pause. After %s routes.yaml is edited:\n%s", customers, milliseconds(edited), strings.Join(lines, "\n"))
+	d.screen.row("", "after %s this is saved in routes.yaml:\n%s", milliseconds(edited), strings.Join(lines, "\n"))
 	d.screen.expect("version 2 answers 10 %% before and 50 %% after, and no request fails")
 	inForce := time.Since(l.began)
 	if err := l.flow(ctx, l.count()); err != nil {
@@ -163,6 +164,7 @@ type order struct {
 func (d *demo) retry(ctx context.Context) error {
 	const few, many = 30, 60
 	d.screen.step(3, "Retries heal a service that fails")
+	d.screen.did("the orders service answers one of three requests with 503; %d orders are placed", few)
 	var last order
 	place := func(n int) (failed int, err error) {
 		for range n {
@@ -188,7 +190,7 @@ func (d *demo) retry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.screen.did("The orders service answers one of three requests with 503. After %d orders this is\nadded to routes.yaml, then %d more are placed:\n%s", few, many, strings.Join(lines, "\n"))
+	d.screen.row("", "this is added to routes.yaml, then %d more are placed:\n%s", many, strings.Join(lines, "\n"))
 	d.screen.expect("customers see %d failures before, none after", few/3)
 	with, err := place(many)
 	if err != nil {
@@ -220,6 +222,7 @@ func (d *demo) timeout(ctx context.Context) error {
 		status, err = d.shop.call(ctx, http.MethodGet, d.shop.url("/reports"), nil)
 		return status, time.Since(began), err
 	}
+	d.screen.did("a customer asks for a report, which takes %s", slowReport)
 	slowStatus, slow, err := ask()
 	if err != nil {
 		return err
@@ -232,7 +235,7 @@ func (d *demo) timeout(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.screen.did("A report takes %s. This is added to routes.yaml, then %d customers ask again:\n%s", slowReport, requests, strings.Join(lines, "\n"))
+	d.screen.row("", "this is added to routes.yaml, then %d more ask:\n%s", requests, strings.Join(lines, "\n"))
 	d.screen.expect("200 after %s before; 504 after %s since", slowReport, milliseconds(reportLimit))
 	cut, shortest, longest := 0, time.Hour, time.Duration(0)
 	for range requests {

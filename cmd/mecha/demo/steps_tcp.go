@@ -125,7 +125,7 @@ func (d *demo) exclusion(ctx context.Context) error {
 	d.screen.row("", "port %d: the bank counted %d more; outbound connections the sidecar saw: %d", backupPort, second.Calls-first.Calls, captured)
 	d.screen.row("", "tcp.passthrough.downstream_cx_total grew by %d: no listener is for them, so they go\non unchanged", passed)
 	d.screen.check(first.Calls == payments && second.Calls == 2*payments && bypassed == 0 && captured == payments && passed == payments,
-		"%d of %d connections passed by the sidecar, %d of %d through it", first.Calls-bypassed, payments, captured, payments)
+		"%d of %d connections bypassed the sidecar, %d of %d went through it", first.Calls-bypassed, payments, captured, payments)
 	return nil
 }
 

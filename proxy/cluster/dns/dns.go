@@ -48,7 +48,16 @@ func System() *Resolver { return FromFiles("/etc/resolv.conf", "/etc/hosts") }
 
 // FromFiles is System with other files.
 func FromFiles(resolvConf, hostsFile string) *Resolver {
-	r := &Resolver{dial: new(net.Dialer).DialContext}
+	return fromFiles(resolvConf, hostsFile, new(net.Dialer).DialContext)
+}
+
+// SystemVia is System that reaches the servers through dial.
+func SystemVia(dial func(ctx context.Context, network, address string) (net.Conn, error)) *Resolver {
+	return fromFiles("/etc/resolv.conf", "/etc/hosts", dial)
+}
+
+func fromFiles(resolvConf, hostsFile string, dial func(ctx context.Context, network, address string) (net.Conn, error)) *Resolver {
+	r := &Resolver{dial: dial}
 	r.conf.path, r.conf.parse = resolvConf, parseConfig
 	r.hosts.path, r.hosts.parse = hostsFile, parseHosts
 	return r
