@@ -1,7 +1,7 @@
 package match
 
 import (
-	"strconv"
+	"math"
 	"strings"
 
 	"github.com/mecha-mesh/mecha/proxy/header"
@@ -105,10 +105,32 @@ func (h *Header) one(v string) bool {
 	case headerAbsent:
 		return false
 	case headerRange:
-		n, err := strconv.ParseInt(strings.Trim(v, " \t"), 10, 64)
-		return err == nil && h.low <= n && n < h.high
+		n, ok := parseInt(strings.Trim(v, " \t"))
+		return ok && h.low <= n && n < h.high
 	}
 	return h.text.Match(v)
+}
+
+// parseInt is strconv.ParseInt without an error, which would cost memory.
+func parseInt(s string) (n int64, ok bool) {
+	negative := false
+	if s != "" && (s[0] == '-' || s[0] == '+') {
+		negative, s = s[0] == '-', s[1:]
+	}
+	for i := range len(s) {
+		d := int64(s[i]) - '0'
+		if d < 0 || d > 9 || n < (math.MinInt64+d)/10 {
+			return 0, false
+		}
+		n = n*10 - d // below zero there is room for one more
+	}
+	switch {
+	case s == "", !negative && n == math.MinInt64:
+		return 0, false
+	case negative:
+		return n, true
+	}
+	return -n, true
 }
 
 // Headers matches if all of its matchers do.

@@ -1,6 +1,10 @@
 package match
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/mecha-mesh/mecha/proxy/header"
+)
 
 // Query matches a parameter in the query of a path (QueryParameterMatcher). Only the
 // first parameter of a name counts; values are compared as they were sent.
@@ -54,18 +58,28 @@ type Cookie struct {
 	Invert bool
 }
 
-// MatchValue reports whether the values of the cookie fields match. A cookie that is
-// not there matches only an inverted matcher.
-func (c *Cookie) MatchValue(fields func(yield func(string) bool)) bool {
-	for list := range fields {
-		for item := range strings.SplitSeq(list, ";") {
-			key, v, ok := strings.Cut(strings.TrimLeft(item, " \t"), "=")
-			if ok && key == c.Name {
-				return c.Text.Match(unquote(strings.TrimRight(v, " \t"))) != c.Invert
-			}
+// Match reports whether the cookies of a request match. A cookie that is not there
+// matches only an inverted matcher.
+func (c *Cookie) Match(m *header.Map) bool {
+	for list := range m.Values("cookie") {
+		if v, ok := c.find(list); ok {
+			return c.Text.Match(v) != c.Invert
 		}
 	}
 	return c.Invert
+}
+
+// find returns the value of the cookie in one field.
+func (c *Cookie) find(list string) (value string, ok bool) {
+	for list != "" {
+		var item string
+		item, list, _ = strings.Cut(list, ";")
+		key, v, ok := strings.Cut(strings.TrimLeft(item, " \t"), "=")
+		if ok && key == c.Name {
+			return unquote(strings.TrimRight(v, " \t")), true
+		}
+	}
+	return "", false
 }
 
 func unquote(v string) string {

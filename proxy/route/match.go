@@ -45,7 +45,7 @@ func (m *Match) matches(s *filter.Stream, full, path string) bool {
 		}
 	}
 	for i := range m.Cookies {
-		if !m.Cookies[i].MatchValue(req.Values("cookie")) {
+		if !m.Cookies[i].Match(req) {
 			return false
 		}
 	}
