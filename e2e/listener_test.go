@@ -79,8 +79,9 @@ func TestListenerUpdatesUnderLoad(t *testing.T) {
 // kept is a connection that stays open between requests.
 type kept struct {
 	net.Conn
-	t *testing.T
-	r *bufio.Reader
+	t    *testing.T
+	r    *bufio.Reader
+	last bool // the answer has announced the end of the connection
 }
 
 func newKept(t *testing.T, dial func() (net.Conn, error)) *kept {
@@ -90,7 +91,7 @@ func newKept(t *testing.T, dial func() (net.Conn, error)) *kept {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	k := &kept{c, t, newReader(c)}
+	k := &kept{Conn: c, t: t, r: newReader(c)}
 	k.get()
 	return k
 }
@@ -102,6 +103,7 @@ func (k *kept) get() (last bool) {
 	if err != nil {
 		k.t.Errorf("a connection that was idle: %v", err)
 	}
+	k.last = last
 	return last
 }
 

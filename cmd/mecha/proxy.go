@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -138,11 +139,23 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	return p, nil
 }
 
-// flushLogs is how long the last lines of access logs may take at the end.
-const flushLogs = 2 * time.Second
+// How long connections, and the last lines of access logs, may take at the end.
+const (
+	endConnections = 5 * time.Second
+	flushLogs      = 2 * time.Second
+)
 
 func (p *proxy) close() {
-	p.server.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.server.Close()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(endConnections): // a filter that does not notice must not hold up the end
+		fmt.Fprintln(os.Stderr, "mecha: some connections have not ended")
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), flushLogs)
 	defer cancel()
 	if err := p.logs.Close(ctx); err != nil {
@@ -163,6 +176,8 @@ func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, 
 		return err
 	}
 	go p.flushStats(ctx, b.GetStatsFlushInterval().AsDuration())
+	go trimIdle(ctx)
+	debug.FreeOSMemory() // what reading the configuration took
 	p.server.Start()
 	main.Info("started", "listeners", len(p.server.Listeners.Listeners()), "clusters", len(p.server.Clusters.Names()))
 	err := p.dynamic.Run(ctx)

@@ -34,9 +34,10 @@ type Files struct {
 	opt   FileOptions
 	stats FileStats
 
-	mu     sync.Mutex
-	byPath map[string]*File
-	closed bool
+	mu      sync.Mutex
+	byPath  map[string]*File
+	leaving map[*File]struct{} // given back by everyone, with lines still to be written
+	closed  bool
 }
 
 // NewFiles returns an empty set. Statistics are bound to scope, which is
@@ -51,7 +52,7 @@ func NewFiles(opt FileOptions, scope *stats.Scope) *Files {
 	if opt.MaxBuffered <= 0 {
 		opt.MaxBuffered = 4 << 20
 	}
-	fs := &Files{opt: opt, byPath: map[string]*File{}}
+	fs := &Files{opt: opt, byPath: map[string]*File{}, leaving: map[*File]struct{}{}}
 	if scope != nil {
 		scope.Bind(&fs.stats)
 	}
@@ -123,6 +124,9 @@ func (fs *Files) Close(ctx context.Context) error {
 	for path, f := range fs.byPath {
 		open = append(open, f)
 		delete(fs.byPath, path)
+	}
+	for f := range fs.leaving {
+		open = append(open, f)
 	}
 	fs.mu.Unlock()
 	for _, f := range open {
@@ -196,6 +200,7 @@ func (f *File) Close() {
 	last := f.users == 0 && f.set.byPath[f.path] == f
 	if last {
 		delete(f.set.byPath, f.path)
+		f.set.leaving[f] = struct{}{}
 	}
 	f.set.mu.Unlock()
 	if last {
@@ -214,7 +219,7 @@ func (f *File) stop() {
 // run is the writer: it sleeps while nothing is buffered, and gathers lines for the
 // flush interval, or until there are enough, before it writes them at once.
 func (f *File) run() {
-	defer close(f.done)
+	defer f.ended()
 	timer := time.NewTimer(f.set.opt.FlushInterval)
 	defer timer.Stop()
 	for {
@@ -230,6 +235,13 @@ func (f *File) run() {
 			return
 		}
 	}
+}
+
+func (f *File) ended() {
+	f.set.mu.Lock()
+	delete(f.set.leaving, f)
+	f.set.mu.Unlock()
+	close(f.done)
 }
 
 // flush writes everything that is buffered and reports whether the file was closed.

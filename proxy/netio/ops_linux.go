@@ -181,8 +181,12 @@ const pollHangUp = unix.POLLRDHUP | unix.POLLHUP | unix.POLLERR
 
 // PeerClosed reports, without waiting and without reading, whether the peer has
 // closed or reset the connection. It cannot tell for connections that are no
-// plain sockets and says false. It is called by the goroutine that owns c.
+// plain sockets and says false. After Cut it says true. It is called by the goroutine
+// that owns c.
 func (c *Conn) PeerClosed() bool {
+	if c.halt.Load() == cut {
+		return true
+	}
 	if c.raw == nil {
 		return false
 	}
@@ -193,6 +197,9 @@ func (c *Conn) PeerClosed() bool {
 // PeerReset is PeerClosed for connections in error only: a peer that has ended its
 // own direction may still be waiting for an answer.
 func (c *Conn) PeerReset() bool {
+	if c.halt.Load() == cut {
+		return true
+	}
 	if c.raw == nil {
 		return false
 	}
