@@ -75,7 +75,7 @@ func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manag
 		DefaultHostForHTTP10: spec.HTTP1.DefaultHost,
 		RefuseAbsoluteURL:    !spec.HTTP1.AllowAbsoluteURL,
 		AllowCustomMethods:   spec.HTTP1.AllowCustomMethods,
-		Underscores:          spec.Underscores,
+		Underscores:          h1.Underscores(spec.Underscores), // the same values
 		HeadersTimeout:       spec.RequestHeadersTimeout,
 	}
 	m.streams.New = func() any { return newStream(m) }
@@ -103,7 +103,7 @@ type conn struct {
 }
 
 // parkAfter is how long a connection idles on its goroutine before it gives it back.
-const parkAfter = 2 * time.Second
+const parkAfter = time.Second
 
 // ServeConn serves a connection until it is over; it returns filter.Parked when it
 // has given its goroutine back for a while.
