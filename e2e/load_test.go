@@ -40,21 +40,25 @@ func startLoad(t testing.TB, addr string) *load {
 }
 
 func startLoadOver(t testing.TB, dial func() (net.Conn, error)) *load {
-	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{t: t, dial: dial, cancel: cancel, by: map[string]int{}}
-	t.Cleanup(func() { cancel(); l.wg.Wait() })
 	body := make([]byte, 40<<10) // more than a slab
 	for i := range body {
 		body[i] = byte(i * 7)
 	}
-	for _, c := range []client{
+	return startLoadOf(t, dial, []client{
 		{path: "/get"}, {path: "/get"},
 		{path: "/get", once: true},
 		{path: "/slow"}, {path: "/slow", pause: 3 * time.Millisecond},
 		{path: "/post", body: body}, {path: "/post", body: body[:100], once: true},
 		{path: "/post", body: body, chunked: true},
 		{path: "/get", pause: 20 * time.Millisecond},
-	} {
+	}...)
+}
+
+func startLoadOf(t testing.TB, dial func() (net.Conn, error), clients ...client) *load {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{t: t, dial: dial, cancel: cancel, by: map[string]int{}}
+	t.Cleanup(func() { cancel(); l.wg.Wait() })
+	for _, c := range clients {
 		l.wg.Go(func() { l.run(ctx, c) })
 	}
 	return l
