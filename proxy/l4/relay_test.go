@@ -177,39 +177,43 @@ func TestRelayPassesResetsOn(t *testing.T) {
 
 func TestRelayIdle(t *testing.T) {
 	for _, hooks := range []bool{false, true} {
-		m := newTestManager(t, Options{})
-		const idle = 60 * time.Millisecond
-		l, res := relayTo(t, m, echoServer(t), hooks, idle)
-		c := dial(t, l)
-		begin := time.Now()
-		for range 4 { // activity moves the end away
-			c.Write([]byte("x"))
-			io.ReadFull(c, make([]byte, 1))
-			c.SetReadDeadline(time.Now().Add(idle / 2))
-			if _, err := c.Read(make([]byte, 1)); err == io.EOF {
-				t.Fatal("ended while active")
+		t.Run(fmt.Sprintf("hooks=%v", hooks), func(t *testing.T) {
+			t.Parallel()
+			m := newTestManager(t, Options{})
+			const idle = 400 * time.Millisecond
+			l, res := relayTo(t, m, echoServer(t), hooks, idle)
+			c := dial(t, l)
+			begin := time.Now()
+			for range 4 { // activity moves the end away
+				c.Write([]byte("x"))
+				io.ReadFull(c, make([]byte, 1))
+				c.SetReadDeadline(time.Now().Add(idle / 4))
+				if _, err := c.Read(make([]byte, 1)); err == io.EOF {
+					t.Fatal("ended while active")
+				}
+				c.SetReadDeadline(time.Now().Add(patience))
 			}
-			c.SetReadDeadline(time.Now().Add(patience))
-		}
-		if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
-			t.Errorf("read %q, %v", b, err)
-		}
-		if d := time.Since(begin); d < 2*idle {
-			t.Errorf("ended after %v", d)
-		}
-		if r := <-res; !r.Timeout || r.Reset || r.Received != 4 || r.Sent != 4 {
-			t.Errorf("result %+v", r)
-		}
+			if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+				t.Errorf("read %q, %v", b, err)
+			}
+			if d := time.Since(begin); d < idle*3/2 {
+				t.Errorf("ended after %v", d)
+			}
+			if r := <-res; !r.Timeout || r.Reset || r.Received != 4 || r.Sent != 4 {
+				t.Errorf("result %+v", r)
+			}
+		})
 	}
 }
 
 // TestRelayIdleWhileNobodyReads: silence is also that a full socket stays full.
 func TestRelayIdleWhileNobodyReads(t *testing.T) {
+	t.Parallel()
 	m := newTestManager(t, Options{})
 	stuck := make(chan struct{})
 	defer close(stuck)
 	to := server(t, func(*net.TCPConn) { <-stuck })
-	l, res := relayTo(t, m, to, false, 100*time.Millisecond)
+	l, res := relayTo(t, m, to, false, 700*time.Millisecond)
 	c := dial(t, l)
 	go c.Write(make([]byte, 64<<20))
 	if r := <-res; !r.Timeout || r.Received == 0 {

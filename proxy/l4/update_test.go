@@ -265,7 +265,7 @@ func TestDrain(t *testing.T) {
 	for _, gradual := range []bool{false, true} {
 		begun, drained := make(chan *filter.Conn, 100), make(chan string, 100)
 		mk := func() filter.Network { return watched{begun: begun, drained: drained} }
-		m := newTestManager(t, Options{DrainTime: 200 * time.Millisecond, Gradual: gradual})
+		m := newTestManager(t, Options{DrainTime: 600 * time.Millisecond, Gradual: gradual})
 		in := setListener(t, m, &Spec{Name: "in", Direction: Inbound, Addresses: []Address{loopback()}, Default: chainOf("in", Match{}, mk)})
 		out := setListener(t, m, &Spec{Name: "out", Direction: Outbound, Addresses: []Address{loopback()}, Default: chainOf("out", Match{}, mk)})
 		var conns []net.Conn
