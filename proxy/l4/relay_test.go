@@ -215,7 +215,13 @@ func TestRelayIdleWhileNobodyReads(t *testing.T) {
 	to := server(t, func(*net.TCPConn) { <-stuck })
 	l, res := relayTo(t, m, to, false, 700*time.Millisecond)
 	c := dial(t, l)
-	go c.Write(make([]byte, 64<<20))
+	go func() {
+		for p := make([]byte, 1<<20); ; {
+			if _, err := c.Write(p); err != nil {
+				return
+			}
+		}
+	}()
 	if r := <-res; !r.Timeout || r.Received == 0 {
 		t.Errorf("result %+v", r)
 	}
