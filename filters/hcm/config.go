@@ -12,7 +12,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/mecha-mesh/mecha/proxy/codec/h1"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/proxy/l7"
@@ -122,9 +121,9 @@ func parseCommon(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parse
 	}
 	switch c.HeadersWithUnderscoresAction {
 	case corev3.HttpProtocolOptions_REJECT_REQUEST:
-		spec.Underscores = h1.RejectUnderscores
+		spec.Underscores = l7.RejectUnderscores
 	case corev3.HttpProtocolOptions_DROP_HEADER:
-		spec.Underscores = h1.DropUnderscores
+		spec.Underscores = l7.DropUnderscores
 	}
 	if n := c.MaxHeadersCount; n != nil {
 		spec.MaxHeadersCount = n.Value

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
-	"github.com/mecha-mesh/mecha/proxy/codec/h1"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 )
 
@@ -53,7 +52,7 @@ type Spec struct {
 
 	MaxHeadersKB    uint32 // 60 unless set
 	MaxHeadersCount uint32 // 100 unless set
-	Underscores     h1.Underscores
+	Underscores     Underscores
 	Upgrades        []Upgrade
 	HTTP1           HTTP1
 	Logs            []accesslog.Spec
@@ -85,6 +84,17 @@ const (
 	RejectRequest
 	UnescapeAndRedirect
 	UnescapeAndForward
+)
+
+// Underscores is headers_with_underscores_action, what to do with a request field that
+// has "_" in its name.
+type Underscores uint8
+
+// The actions.
+const (
+	AllowUnderscores Underscores = iota
+	RejectUnderscores
+	DropUnderscores
 )
 
 // StripPort is strip_port_mode.

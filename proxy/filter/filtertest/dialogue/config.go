@@ -3,8 +3,10 @@ package dialogue
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -17,6 +19,7 @@ type site struct {
 	logFile string
 	servers map[string]*upstream // by cluster: "up", "other"
 	tcp     bool                 // the chain ends in tcp_proxy
+	dial    func() (net.Conn, error)
 }
 
 // Names that configurations may use: $up and $other are clusters of recording upstream
@@ -40,6 +43,8 @@ type settings struct {
 	VirtualHosts []any          `yaml:"virtual_hosts"` // in place of it
 	RouteConfig  map[string]any `yaml:"route_config"`  // merged over the route configuration
 	HTTPFilters  []any          `yaml:"http_filters"`  // before the router
+	Filter       map[string]any `yaml:"filter"`        // configuration of the filter under test, before those
+	Overrides    map[string]any `yaml:"overrides"`     // its configuration for a path
 	Router       map[string]any `yaml:"router"`        // merged over the router's configuration
 	TCP          map[string]any `yaml:"tcp"`           // merged over a tcp_proxy, which takes the connection manager's place
 	Listener     map[string]any `yaml:"listener"`      // merged over the listener
@@ -89,6 +94,9 @@ func socket(address string) object {
 
 // logFormat shows what a client cannot see. The log of a tcp_proxy has no codes.
 func (s *site) accessLog() []any {
+	if s.logFile == "" {
+		return []any{}
+	}
 	format := "%RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %RESPONSE_FLAGS%\n"
 	if s.tcp {
 		format = "%RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT%\n"
@@ -117,11 +125,15 @@ func (s *site) manager(set *settings) object {
 	if hosts == nil {
 		routes := set.Routes
 		if routes == nil {
-			routes = []any{object{"match": object{"prefix": "/"}, "route": object{"cluster": s.cluster("up")}}}
+			routes = append(s.overrides(set), object{"match": object{"prefix": "/"}, "route": object{"cluster": s.cluster("up")}})
 		}
 		hosts = []any{object{"name": "all", "domains": []any{"*"}, "routes": routes}}
 	}
-	filters := append(set.HTTPFilters[:len(set.HTTPFilters):len(set.HTTPFilters)], object{
+	var filters []any
+	if set.Filter != nil {
+		filters = append(filters, object{"name": s.c.Subject.Name, "typed_config": typed(s.c.Subject.Type, set.Filter)})
+	}
+	filters = append(append(filters, set.HTTPFilters...), object{
 		"name":         "envoy.filters.http.router",
 		"typed_config": merge(typed("envoy.extensions.filters.http.router.v3.Router", object{}), set.Router),
 	})
@@ -130,6 +142,22 @@ func (s *site) manager(set *settings) object {
 			"stat_prefix": s.c.Name, "delayed_close_timeout": "0.1s", "access_log": s.accessLog(),
 			"route_config": merge(object{"name": s.c.Name, "virtual_hosts": hosts}, set.RouteConfig), "http_filters": filters,
 		}), set.HCM)}
+}
+
+// overrides are the routes on which the filter under test has another configuration.
+func (s *site) overrides(set *settings) (routes []any) {
+	for _, path := range slices.Sorted(maps.Keys(set.Overrides)) {
+		own, _ := set.Overrides[path].(object)
+		config := typed(s.c.Subject.RouteType, object{})
+		if own["disabled"] == true {
+			config = typed("envoy.config.route.v3.FilterConfig", object{})
+		}
+		routes = append(routes, object{
+			"match": object{"prefix": path}, "route": object{"cluster": s.cluster("up")},
+			"typed_per_filter_config": object{s.c.Subject.Name: merge(config, own)},
+		})
+	}
+	return routes
 }
 
 // clusters are the configurations of the case's clusters.
@@ -161,6 +189,7 @@ func (s *site) clusterOf(name string, over object, addresses ...string) object {
 // newSite opens what a case needs. ip is the address of this run's listeners.
 func newSite(c *Case, address, dir string) (*site, *settings, error) {
 	s := &site{c: c, address: address, logFile: filepath.Join(dir, c.Name+".log"), servers: map[string]*upstream{}}
+	s.dial = func() (net.Conn, error) { return net.DialTimeout("tcp", address, patience) }
 	set, err := c.settings(s.vars)
 	if err != nil {
 		return nil, nil, err

@@ -65,7 +65,12 @@ type Case struct {
 	Config     string   // YAML
 	Differs    string   // why Envoy does something else, "" if it must not
 	Steps      []Step
+	Subject    Subject
 }
+
+// Subject is the HTTP filter that cases are about: what "filter" in their configuration
+// configures, and "overrides" for routes by path prefix.
+type Subject struct{ Name, Type, RouteType string }
 
 // Op is what a step does.
 type Op uint8

@@ -57,9 +57,12 @@ func (e *engine) close() {
 	_ = e.files.Close(ctx) // the logs are in a folder that the test removes
 }
 
-func (e *engine) stat(name string) string {
+func (e *engine) stat(name string) string { return statOf(e.stats, name) }
+
+// statOf is the value of a counter or gauge, "" if there is none.
+func statOf(st *stats.Store, name string) string {
 	sum, found := int64(0), false
-	e.stats.Each(func(m stats.Metric) {
+	st.Each(func(m stats.Metric) {
 		switch {
 		case m.Name != name:
 		case m.Counter != nil:
@@ -82,5 +85,3 @@ func (e *engine) post(path string) error {
 	e.server.Listeners.Drain(strings.Contains(query, "inboundonly"), strings.Contains(query, "graceful"), func() {})
 	return nil
 }
-
-func (e *engine) logs() bool { return true }

@@ -208,7 +208,7 @@ func normalise(lines []string, replace *strings.Replacer) []string {
 		l = times.ReplaceAllString(l, "$1: MS")
 		l = dates.ReplaceAllString(l, "$1: DATE")
 		if m := left.FindStringSubmatch(l); m != nil {
-			n, _ := strconv.Atoi(m[2])                      // digits
+			n, _ := strconv.Atoi(m[2]) // digits
 			if n > 1000 {
 				n = (n + 999) / 1000 * 1000 // Envoy takes off what earlier attempts took
 			}

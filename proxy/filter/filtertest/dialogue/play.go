@@ -22,8 +22,6 @@ type proxy interface {
 	stat(name string) string
 	// post posts to the admin endpoint.
 	post(path string) error
-	// logs reports whether the proxy writes access logs.
-	logs() bool
 }
 
 // wire is one connection with a script at its end.
@@ -93,9 +91,7 @@ func (pl *player) step(st *Step) error {
 		}
 		return err
 	case Log:
-		if pl.p.logs() {
-			st.Arg = pl.logLine()
-		}
+		st.Arg = pl.logLine()
 		return nil
 	case Stat:
 		name, want, _ := strings.Cut(st.Arg, " ")
@@ -130,7 +126,7 @@ func (pl *player) wire(who string) (*wire, error) {
 	var err error
 	switch who[0] {
 	case 'c':
-		c, err = net.DialTimeout("tcp", pl.s.address, patience)
+		c, err = pl.s.dial()
 	case 'u':
 		c, err = pl.s.servers["up"].next(patience)
 	default:
@@ -166,16 +162,15 @@ func (pl *player) send(w *wire, b []byte) {
 }
 
 func (w *wire) act(what string) error {
-	t := w.c.(*net.TCPConn)
-	switch what {
-	case "shut":
-		return t.CloseWrite()
-	case "reset":
+	if half, ok := w.c.(interface{ CloseWrite() error }); ok && what == "shut" {
+		return half.CloseWrite()
+	}
+	if t, ok := w.c.(*net.TCPConn); ok && what == "reset" {
 		if err := t.SetLinger(0); err != nil {
 			return err
 		}
 	}
-	return t.Close()
+	return w.c.Close()
 }
 
 // read reads what a step asks for.

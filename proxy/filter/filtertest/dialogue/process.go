@@ -86,5 +86,3 @@ func (p *process) post(path string) error {
 	_, err := p.do(http.MethodPost, path)
 	return err
 }
-
-func (p *process) logs() bool { return true }

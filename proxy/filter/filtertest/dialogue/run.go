@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/mecha-mesh/mecha/proxy/filter"
 )
 
 // Flags of the test binary.
@@ -23,10 +25,13 @@ var (
 
 // Mecha plays the dialogues of the files that the patterns name against mecha in this
 // process, in whole messages and in random pieces. The result must be the same.
-func Mecha(t *testing.T, patterns ...string) {
-	cases := load(t, patterns)
+func Mecha(t *testing.T, patterns ...string) { MechaAbout(t, Subject{}, patterns...) }
+
+// MechaAbout is Mecha for the dialogues of an HTTP filter.
+func MechaAbout(t *testing.T, about Subject, patterns ...string) {
+	cases := load(t, about, patterns)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	start := func(dir, admin string, config []byte) (running, error) { return startEngine(config, log) }
+	start := func(_, _ string, config []byte, _ []*site) (running, error) { return startEngine(config, log) }
 	t.Run("whole", func(t *testing.T) {
 		run(t, cases, start, nil, *rewrite, func(c *Case) bool { return false })
 	})
@@ -43,13 +48,43 @@ func Mecha(t *testing.T, patterns ...string) {
 	})
 }
 
+// InMemory plays the dialogues of an HTTP filter against the HTTP engine alone, with a
+// stand-in for the router, in whole messages and in random pieces.
+func InMemory(t *testing.T, about Subject, specs []filter.Descriptor, patterns ...string) {
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	start := func(_, _ string, config []byte, sites []*site) (running, error) {
+		return startMemory(sites, config, log, specs)
+	}
+	cases := slices.DeleteFunc(load(t, about, patterns), (*Case).needsSockets)
+	never := func(*Case) bool { return false }
+	t.Run("whole", func(t *testing.T) { run(t, cases, start, nil, false, never) })
+	t.Run("pieces", func(t *testing.T) {
+		rnd := rand.New(rand.NewPCG(rand.Uint64(), 0))
+		run(t, cases, start, rnd, false, never)
+	})
+}
+
+// needsSockets reports whether a case is about what the engine alone does not have:
+// listeners, clusters and their failures.
+func (c *Case) needsSockets() bool {
+	if strings.Contains(c.Config, "$closed") || strings.Contains(c.Config, "$empty") {
+		return true
+	}
+	return slices.ContainsFunc(c.Steps, func(s Step) bool {
+		return s.Op == Admin || s.Op == Act || s.Op == Stat && strings.HasPrefix(s.Arg, "cluster.")
+	})
+}
+
+// Rewriting reports whether the test was run with -rewrite.
+func Rewriting() bool { return *rewrite }
+
 // Binary plays the dialogues against a proxy with Envoy's command line. Where a case
 // says that it differs from Envoy, it must.
-func Binary(t *testing.T, binary string, patterns ...string) {
-	start := func(dir, admin string, config []byte) (running, error) {
+func Binary(t *testing.T, binary string, about Subject, patterns ...string) {
+	start := func(dir, admin string, config []byte, _ []*site) (running, error) {
 		return startProcess(binary, dir, admin, config)
 	}
-	run(t, load(t, patterns), start, nil, *rewrite, func(c *Case) bool { return c.Differs != "" })
+	run(t, load(t, about, patterns), start, nil, *rewrite, func(c *Case) bool { return c.Differs != "" })
 }
 
 // running is a proxy that can be ended.
@@ -58,9 +93,9 @@ type running interface {
 	close()
 }
 
-type starter func(dir, admin string, config []byte) (running, error)
+type starter func(dir, admin string, config []byte, sites []*site) (running, error)
 
-func load(t *testing.T, patterns []string) []*Case {
+func load(t *testing.T, about Subject, patterns []string) []*Case {
 	t.Helper()
 	cases, err := Load(patterns...)
 	if err != nil {
@@ -68,6 +103,9 @@ func load(t *testing.T, patterns []string) []*Case {
 	}
 	if len(cases) == 0 {
 		t.Fatalf("no dialogue in %s", strings.Join(patterns, " "))
+	}
+	for _, c := range cases {
+		c.Subject = about
 	}
 	return cases
 }
@@ -127,7 +165,7 @@ func playAll(t *testing.T, cases []*Case, which []int, start starter, rnd *rand.
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := start(dir, admin, config)
+	p, err := start(dir, admin, config, sites)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,10 +247,13 @@ func rewriteFiles(t *testing.T, cases []*Case) {
 
 // Oracle is Binary for the proxy that the environment names in MECHA_ENVOY, which is
 // meant to be Envoy. Without one there is nothing to do.
-func Oracle(t *testing.T, patterns ...string) {
+func Oracle(t *testing.T, patterns ...string) { OracleAbout(t, Subject{}, patterns...) }
+
+// OracleAbout is Oracle for the dialogues of an HTTP filter.
+func OracleAbout(t *testing.T, about Subject, patterns ...string) {
 	binary := os.Getenv("MECHA_ENVOY")
 	if binary == "" {
 		t.Skip("MECHA_ENVOY names no proxy binary")
 	}
-	Binary(t, binary, patterns...)
+	Binary(t, binary, about, patterns...)
 }

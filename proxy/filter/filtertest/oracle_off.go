@@ -1,0 +1,5 @@
+//go:build !oracle
+
+package filtertest
+
+const oracle = false

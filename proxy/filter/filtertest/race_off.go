@@ -1,0 +1,6 @@
+//go:build !race
+
+package filtertest
+
+// race is whether the race detector runs, under which everything allocates.
+const race = false
