@@ -67,6 +67,7 @@ func startLoadOf(t testing.TB, dial func() (net.Conn, error), clients ...client)
 // client is one of the clients of a load.
 type client struct {
 	path    string
+	header  string // one more line of the head
 	body    []byte
 	chunked bool
 	once    bool          // a new connection for each request
@@ -125,6 +126,9 @@ func (c client) exchange(conn net.Conn, r *bufio.Reader) (by string, last bool, 
 		method = http.MethodPost
 	}
 	head := method + " " + c.path + " HTTP/1.1\r\nhost: shop\r\n"
+	if c.header != "" {
+		head += c.header + "\r\n"
+	}
 	switch {
 	case c.chunked:
 		head += "transfer-encoding: chunked\r\n\r\n"
