@@ -2,7 +2,6 @@ package router
 
 import (
 	"errors"
-	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
@@ -65,6 +64,3 @@ func (f *Filter) countBytes(read, written codec.Wire) {
 	st.UpstreamCxRxBytesTotal.Add(uint64(read.Header + read.Body))
 	st.UpstreamCxTxBytesTotal.Add(uint64(written.Header + written.Body))
 }
-
-// since is the time from t on in whole milliseconds.
-func since(t time.Time) int64 { return time.Since(t).Milliseconds() }

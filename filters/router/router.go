@@ -185,7 +185,7 @@ func (f *Filter) noCluster() error {
 // prepare works out time limits and the retry policy, and makes the request what
 // upstream is to see.
 func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
-	f.start = time.Now()
+	f.start = s.Now()
 	f.timing = timingOf(s, f.action)
 	f.until = time.Time{}
 	if t := f.timing.global; t > 0 {
@@ -249,9 +249,9 @@ func (f *Filter) connect(s *filter.Stream) error {
 		return &replyNoHealthyHost
 	}
 	s.Meta.UpstreamHost, s.Meta.UpstreamHostname = host.Addr, host.Hostname
-	before := time.Now()
+	before := s.Elapsed()
 	f.conn, err = f.acquire(host)
-	s.Meta.PoolReady = time.Since(before)
+	s.Meta.PoolReady = max(s.Tick()-before, 1)
 	if err != nil {
 		f.noteTried(host)
 		return err
@@ -284,7 +284,8 @@ func (f *Filter) noteTried(h *cluster.Host) {
 // exchange sends the request and waits for the final response head.
 func (f *Filter) exchange(s *filter.Stream) (codec.Next, error) {
 	reused := f.conn.Used()
-	s.Meta.UpstreamStart = time.Since(s.Meta.Start)
+	f.hold(true)
+	s.Meta.UpstreamStart = s.Elapsed()
 	if err := f.send(s); err != nil {
 		if upstreamFault(err) {
 			return 0, &upstreamFailure{err: err, reused: reused}
@@ -299,7 +300,7 @@ func (f *Filter) exchange(s *filter.Stream) (codec.Next, error) {
 		}
 		code := status(&s.Response)
 		if code >= 200 || code == 101 {
-			s.Meta.ResponseStart = time.Since(s.Meta.Start)
+			s.Meta.ResponseStart = s.Elapsed()
 			s.Meta.UpstreamProtocol = f.up.Protocol()
 			return next, nil
 		}
@@ -321,7 +322,7 @@ func (f *Filter) send(s *filter.Stream) error {
 	}
 	if end || upgrade {
 		// What is held back leaves with the wait for the response.
-		s.Meta.UpstreamEnd = time.Since(s.Meta.Start)
+		s.Meta.UpstreamEnd = s.Elapsed()
 		return nil
 	}
 	if !first && f.replay.Buf.Len() > 0 {
@@ -339,11 +340,20 @@ func (f *Filter) send(s *filter.Stream) error {
 		return f.up.Flush()
 	}
 	left, err := s.Engine.RelayRequest(f.up, f.replayOrNil(), true)
+	s.Tick()
 	if err != nil || left == codec.End {
 		return err
 	}
 	f.pump.start(f, s)
 	return nil
+}
+
+// hold lets the end of the request leave together with the wait for the response, while
+// one goroutine does both.
+func (f *Filter) hold(on bool) {
+	if h, ok := f.up.(codec.EndHolder); ok {
+		h.HoldEnd(on)
+	}
 }
 
 func (f *Filter) replayOrNil() *filter.Replay {
@@ -356,7 +366,7 @@ func (f *Filter) replayOrNil() *filter.Replay {
 // respond passes the response on.
 func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) error {
 	if !f.sh.config.SuppressEnvoyHeaders && f.requestSent(s) {
-		s.Response.SetInt(header.XEnvoyUpstreamServiceTime, since(s.Meta.Start.Add(max(s.Meta.RequestEnd, f.start.Sub(s.Meta.Start)))))
+		s.Response.SetInt(header.XEnvoyUpstreamServiceTime, (s.Elapsed() - max(s.Meta.RequestEnd, f.start.Sub(s.Meta.Start))).Milliseconds())
 	}
 	if f.action.AttemptCountBack {
 		s.Response.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
@@ -380,7 +390,7 @@ func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) erro
 	if err := s.Engine.RelayResponse(f.up, next, f.until); err != nil {
 		return f.relayFailed(s, err)
 	}
-	s.Meta.ResponseEnd = time.Since(s.Meta.Start)
+	s.Meta.ResponseEnd = s.Elapsed()
 	f.countTime(s)
 	return nil
 }
@@ -463,26 +473,42 @@ func (f *Filter) backOff(s *filter.Stream) error {
 // the body is still arriving after its head.
 type pump struct {
 	running bool
+	ended   atomic.Bool
 	wg      sync.WaitGroup
 	err     error
 	done    atomic.Int64 // when the request was complete, Unix nanoseconds; 0: it is not
+	run     func()       // made once, so that a start takes no memory
+
+	engine filter.Engine
+	up     codec.ClientStream
+	replay *filter.Replay
 }
 
 func (p *pump) start(f *Filter, s *filter.Stream) {
+	f.hold(false)
 	p.running, p.err = true, nil
+	p.engine, p.up, p.replay = s.Engine, f.up, f.replayOrNil()
+	p.ended.Store(false)
 	p.done.Store(0)
-	up, replay := f.up, f.replayOrNil()
-	p.wg.Go(func() {
-		_, err := s.Engine.RelayRequest(up, replay, false)
-		if err == nil {
-			p.done.Store(time.Now().UnixNano())
-		} else {
-			p.err = err
-			if !upstreamFault(err) { // then there may be an answer that explains it
-				up.Interrupt() // wakes the goroutine that waits for the response
-			}
-		}
-	})
+	if p.run == nil {
+		p.run = p.move
+	}
+	p.wg.Add(1)
+	go p.run()
+}
+
+func (p *pump) move() {
+	defer p.wg.Done()
+	defer p.ended.Store(true)
+	_, err := p.engine.RelayRequest(p.up, p.replay, false)
+	if err == nil {
+		p.done.Store(time.Now().UnixNano())
+		return
+	}
+	p.err = err
+	if !upstreamFault(err) { // then there may be an answer that explains it
+		p.up.Interrupt() // wakes the goroutine that waits for the response
+	}
 }
 
 // stop waits for the pump to end, interrupting it if the exchange is over before the
@@ -491,8 +517,11 @@ func (p *pump) stop(s *filter.Stream) bool {
 	if !p.running {
 		return true
 	}
-	s.Engine.InterruptRequest()
+	if !p.ended.Load() {
+		s.Engine.InterruptRequest()
+	}
 	p.wg.Wait()
 	p.running = false
+	p.engine, p.up, p.replay = nil, nil, nil
 	return p.err == nil && s.Engine.RequestBody() == codec.End
 }

@@ -140,6 +140,21 @@ type ClientStream interface {
 	Release() (reusable bool)
 }
 
+// EndHolder is a ClientStream that can save a system call. HoldEnd tells it, before
+// the request is written, that whoever writes the end of it will then read the
+// response, on the same goroutine: the last bytes may wait for that read, or for
+// Flush. An error of that write is one of the read then. HoldEnd(false) takes it back.
+type EndHolder interface{ HoldEnd(on bool) }
+
+// BodyPeeker is a ServerStream that can look into its socket without waiting.
+type BodyPeeker interface {
+	// PeekBody is BufferedData after reading what has arrived of the body.
+	PeekBody() bool
+	// WholeBody reports whether the rest of the body is at hand then, if it is at most
+	// limit bytes.
+	WholeBody(limit int) bool
+}
+
 // Reset is why a stream is given up.
 type Reset uint8
 

@@ -25,8 +25,23 @@ type Stream struct {
 	ReplyBody        string // body of a local reply, for %LOCAL_REPLY_BODY%
 	State            State  // what filters tell each other and the access log
 
-	random uint64 // see Random
-	entry  accesslog.Entry
+	random  uint64        // see Random
+	elapsed time.Duration // see Elapsed
+	entry   accesslog.Entry
+}
+
+// Elapsed is the time from Meta.Start to the last Tick, at least a nanosecond: a phase
+// that has happened is never at zero. It belongs to the goroutine of the response.
+func (s *Stream) Elapsed() time.Duration { return max(s.elapsed, 1) }
+
+// Now is Elapsed as a point in time.
+func (s *Stream) Now() time.Time { return s.Meta.Start.Add(s.elapsed) }
+
+// Tick looks at the clock. The engine does it whenever the stream has waited and after
+// hooks; what lies between takes less time than looking does.
+func (s *Stream) Tick() time.Duration {
+	s.elapsed = time.Since(s.Meta.Start)
+	return s.Elapsed()
 }
 
 // LogEntry describes the stream to access logs and to formatted header values. The
@@ -190,6 +205,6 @@ func (s *Stream) Reset() {
 	s.Route = nil
 	s.ReplyBody = ""
 	s.State.Reset()
-	s.random = 0
+	s.random, s.elapsed = 0, 0
 	s.entry = accesslog.Entry{}
 }

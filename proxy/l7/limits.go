@@ -40,7 +40,7 @@ func (st *stream) soonest(until time.Time) time.Time {
 		until = st.end
 	}
 	if st.idle > 0 {
-		if t := time.Now().Add(st.idle); until.IsZero() || t.Before(until) {
+		if t := st.Now().Add(st.idle); until.IsZero() || t.Before(until) {
 			until = t
 		}
 	}

@@ -100,6 +100,8 @@ type conn struct {
 	served    uint32
 	drained   atomic.Bool
 	counted   codec.Wire // bytes already in the statistics
+	next      *stream    // head read, not served yet
+	turnFn    func(codec.ServerStream) bool
 }
 
 // parkAfter is how long a connection idles on its goroutine before it gives it back.
@@ -116,6 +118,7 @@ func (m *Manager) ServeConn(c *filter.Conn) error {
 	m.counters.CxHTTP1Active.Inc()
 	cn.stopDrain = c.Engine.OnDrain(cn.drain)
 	cn.idleSince = time.Now()
+	cn.turnFn = cn.turn
 	return cn.serve()
 }
 
@@ -125,58 +128,89 @@ func (c *conn) drain() {
 	c.codec.Announce()
 }
 
-// serve runs streams until the connection is over or parked.
+// serve runs streams until the connection is over or parked. Most of them run in
+// turns; here are those that read more from the client than their head.
 func (c *conn) serve() error {
 	for {
-		s, err := c.accept()
+		down, err := c.accept()
 		if err != nil {
 			if err == filter.Parked {
 				return err
 			}
 			return c.close(err)
 		}
-		st := c.m.streams.Get().(*stream)
-		reusable := st.serve(c, s)
-		c.m.streams.Put(st)
-		c.served++
-		if !reusable {
+		if down != nil {
+			c.next = c.begin(down)
+		}
+		st := c.next
+		if c.next = nil; st == nil || !c.complete(st) {
 			return c.close(nil)
 		}
-		c.idleSince = time.Now()
 	}
 }
 
-// accept waits for the next request, on this goroutine for a short while and parked
-// from then on.
+// turn serves a stream inside a read of the connection (h1.ServerConn.AcceptEach). It
+// reports false, with the stream in c.next, if that must go on outside, and also if
+// the connection is over.
+func (c *conn) turn(down codec.ServerStream) (more bool) {
+	st := c.begin(down)
+	if st.reads() {
+		c.next = st
+		return false
+	}
+	return c.complete(st)
+}
+
+func (c *conn) begin(down codec.ServerStream) *stream {
+	st := c.m.streams.Get().(*stream)
+	st.begin(c, down)
+	return st
+}
+
+// complete serves a stream to its end and reports whether there may be another.
+func (c *conn) complete(st *stream) bool {
+	start := st.Meta.Start
+	took, reusable := st.proceed()
+	c.m.streams.Put(st)
+	c.served++
+	c.idleSince = start.Add(took)
+	c.codec.SetIdleDeadline(c.parkAt())
+	return reusable
+}
+
+// parkAt is when the connection gives its goroutine back.
+func (c *conn) parkAt() time.Time {
+	if idle := c.m.spec.IdleTimeout; idle > 0 && idle < parkAfter {
+		return c.idleSince.Add(idle)
+	}
+	return c.idleSince.Add(parkAfter)
+}
+
+// accept waits for a request that is not served in its turn, on this goroutine for a
+// short while and parked from then on. A nil stream without an error says that c.next
+// has it or, if that is nil, that the connection is over.
 func (c *conn) accept() (codec.ServerStream, error) {
-	idle := c.m.spec.IdleTimeout
-	for {
-		until := c.idleSince.Add(parkAfter)
-		if idle > 0 && idle < parkAfter {
-			until = c.idleSince.Add(idle)
-		}
-		c.codec.SetIdleDeadline(until)
-		s, err := c.codec.Accept()
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return s, err
-		}
-		var end time.Time
-		if idle > 0 {
-			end = c.idleSince.Add(idle)
-			if !time.Now().Before(end) {
-				return nil, errIdle
-			}
-		}
-		if c.down.Engine.Park(end, c.resume) {
-			return nil, filter.Parked
-		}
-		c.codec.SetIdleDeadline(end)
-		s, err = c.codec.Accept()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = errIdle
-		}
+	c.codec.SetIdleDeadline(c.parkAt())
+	s, err := c.codec.AcceptEach(c.turnFn)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return s, err
 	}
+	var end time.Time
+	if idle := c.m.spec.IdleTimeout; idle > 0 {
+		end = c.idleSince.Add(idle)
+		if !time.Now().Before(end) {
+			return nil, errIdle
+		}
+	}
+	if c.down.Engine.Park(end, c.resume) {
+		return nil, filter.Parked
+	}
+	c.codec.SetIdleDeadline(end)
+	s, err = c.codec.Accept()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = errIdle
+	}
+	return s, err
 }
 
 // resume continues a parked connection on a new goroutine.

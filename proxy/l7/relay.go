@@ -43,7 +43,7 @@ var errUpstreamTimeout = &filter.Error{Source: filter.Upstream, Flag: meta.Upstr
 // waited is called when a read from upstream ran into the watch's deadline: nil
 // means wait on.
 func (st *stream) waited(w *watch) error {
-	if !w.until.IsZero() && !time.Now().Before(w.until) {
+	if !w.until.IsZero() && !st.Now().Before(w.until) {
 		return errUpstreamTimeout
 	}
 	if st.gone() {
@@ -55,12 +55,12 @@ func (st *stream) waited(w *watch) error {
 // Await implements filter.Engine.
 func (st *stream) Await(up codec.ClientStream, m *header.Map, until time.Time) (codec.Next, error) {
 	w := watch{until: st.soonest(until)}
-	t := time.Now()
 	for {
-		if err := up.SetReadDeadline(w.next(t)); err != nil {
+		if err := up.SetReadDeadline(w.next(st.Now())); err != nil {
 			return 0, err
 		}
 		next, err := up.ReadHeaders(m)
+		st.Tick()
 		if err == nil || !isTimeout(err) {
 			return next, err
 		}
@@ -71,17 +71,18 @@ func (st *stream) Await(up codec.ClientStream, m *header.Map, until time.Time) (
 		if err != nil {
 			return 0, err
 		}
-		t = time.Now()
 	}
 }
 
 // RelayResponse implements filter.Engine.
 func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until time.Time) error {
 	for next == codec.Data {
-		if !up.BufferedData() {
+		waits := !up.BufferedData()
+		if waits {
 			if err := st.down.Flush(); err != nil {
 				return errGone
 			}
+			st.Tick() // the client may have kept us waiting
 			if n, ok, err := st.spliceResponse(up, until); ok {
 				if err != nil {
 					return relayError(err)
@@ -102,10 +103,13 @@ func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until ti
 			st.answer.Release()
 			return relayError(err)
 		}
+		if waits {
+			st.Tick()
+		}
 		st.noteMoved()
 		if st.answer.Len() > 0 || next == codec.End {
 			st.Meta.UpstreamReceived += int64(st.answer.Len())
-			if err := st.locked(func() error { return st.SendData(&st.answer, next == codec.End) }); err != nil {
+			if err := st.sendLocked(next == codec.End); err != nil {
 				return err
 			}
 		}
@@ -119,20 +123,20 @@ func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until ti
 	return nil
 }
 
+// readResponse reads the next piece of the response body into st.answer.
 func (st *stream) readResponse(up codec.ClientStream, w *watch) (codec.Next, error) {
-	t := time.Now()
 	for {
-		if err := up.SetReadDeadline(w.next(t)); err != nil {
+		if err := up.SetReadDeadline(w.next(st.Now())); err != nil {
 			return 0, err
 		}
 		next, err := up.ReadData(&st.answer)
 		if err == nil || !isTimeout(err) {
 			return next, err
 		}
+		st.Tick()
 		if err := st.waited(w); err != nil {
 			return 0, err
 		}
-		t = time.Now()
 	}
 }
 
@@ -152,25 +156,32 @@ func upstreamReset(err error) error {
 	return &filter.Error{Source: filter.Upstream, Flag: meta.UpstreamProtocolError, Text: "upstream_reset_after_response_started{protocol_error}", Err: err}
 }
 
-// locked runs f under the monitor, which costs next to nothing while one goroutine
-// does everything.
-func (st *stream) locked(f func() error) error {
+// sendLocked sends st.answer under the monitor, which costs next to nothing while one
+// goroutine does everything.
+func (st *stream) sendLocked(end bool) error {
 	st.monitor.Lock()
 	defer st.monitor.Unlock()
-	return f()
+	return st.SendData(&st.answer, end)
+}
+
+// atHand reports whether more of the request body can be had without waiting. Before a
+// second goroutine is borrowed for the rest, it is worth looking into the socket.
+func (st *stream) atHand(look bool) bool {
+	if st.down.BufferedData() {
+		return true
+	}
+	if p, ok := st.down.(codec.BodyPeeker); ok && look {
+		return p.PeekBody()
+	}
+	return false
 }
 
 // RelayRequest implements filter.Engine.
 func (st *stream) RelayRequest(up codec.ClientStream, replay *filter.Replay, inline bool) (codec.Next, error) {
 	for {
-		if st.RequestBody() == codec.Data {
-			if inline && !st.hasBuffer && !st.down.BufferedData() {
-				return codec.Data, flushUp(up)
-			}
-			if !st.hasBuffer && !st.down.BufferedData() {
-				if err := flushUp(up); err != nil {
-					return 0, err
-				}
+		if st.RequestBody() == codec.Data && !st.hasBuffer && !st.atHand(inline) {
+			if err := flushUp(up); err != nil || inline {
+				return codec.Data, err
 			}
 		}
 		next, err := st.Recv(&st.piece)

@@ -37,10 +37,13 @@ func (st *stream) SendHeaders(end bool) error {
 			return err
 		}
 	}
+	if len(st.chain.responseHeaders) > 0 {
+		st.Tick()
+	}
 	st.finishResponse()
 	st.started = true
 	st.Meta.Code = statusCode(&st.Response)
-	st.Meta.DownstreamStart = time.Since(st.Meta.Start)
+	st.Meta.DownstreamStart = st.Elapsed()
 	st.m.counters.response(st.Meta.Code)
 	if err := st.down.WriteHeaders(&st.Response, end); err != nil {
 		return errGone
@@ -65,7 +68,7 @@ func (st *stream) finishResponse() {
 		st.conn.codec.Drain()
 	}
 	if !m.Has(header.Date) {
-		m.AddID(header.Date, httpDate())
+		m.AddID(header.Date, httpDate(st.Now()))
 	}
 	if spec.ServerHeader == Overwrite || spec.ServerHeader == AppendIfAbsent && !m.Has(header.Server) {
 		m.SetID(header.Server, spec.ServerName)
@@ -118,7 +121,7 @@ func (st *stream) SendData(b *buffer.Buf, end bool) error {
 	}
 	if end {
 		st.ended = true
-		st.Meta.ResponseEnd = time.Since(st.Meta.Start)
+		st.Meta.ResponseEnd = st.Elapsed()
 	}
 	return nil
 }
@@ -137,7 +140,7 @@ func (st *stream) SendTrailers() error {
 		return errGone
 	}
 	st.ended = true
-	st.Meta.ResponseEnd = time.Since(st.Meta.Start)
+	st.Meta.ResponseEnd = st.Elapsed()
 	return nil
 }
 
@@ -151,8 +154,7 @@ type dateLine struct {
 // response costs more than routing it.
 var now atomic.Pointer[dateLine]
 
-func httpDate() string {
-	t := time.Now()
+func httpDate(t time.Time) string {
 	d := now.Load()
 	if d == nil || d.second != t.Unix() {
 		d = &dateLine{t.Unix(), t.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")}

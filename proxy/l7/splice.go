@@ -39,15 +39,14 @@ func (st *stream) spliceResponse(up codec.ClientStream, until time.Time) (codec.
 		return 0, true, err
 	}
 	// The body is complete: what is left is to end the message.
-	return codec.End, true, st.locked(func() error { return st.SendData(&st.answer, true) })
+	return codec.End, true, st.sendLocked(true)
 }
 
 // spliceBody moves n bytes, looking now and then whether the client is still there.
 func (st *stream) spliceBody(src, dst codec.RawStream, from, to *netio.Conn, n int64, until time.Time) error {
 	w := watch{until: st.soonest(until)}
-	t := time.Now()
 	for n > 0 {
-		if err := from.SetReadDeadline(w.next(t)); err != nil {
+		if err := from.SetReadDeadline(w.next(st.Now())); err != nil {
 			return err
 		}
 		moved, err := netio.Splice(to, from, n)
@@ -59,17 +58,13 @@ func (st *stream) spliceBody(src, dst codec.RawStream, from, to *netio.Conn, n i
 		if moved > 0 {
 			st.noteMoved()
 		}
-		var gone *netio.WriteError
-		switch {
-		case err == nil:
+		st.Tick()
+		if err == nil {
 			continue
-		case errors.As(err, &gone):
-			return errGone
-		case !isTimeout(err):
-			src.DoneRead(0, true)
-			return err
 		}
-		t = time.Now()
+		if !isTimeout(err) {
+			return spliceFailed(src, err)
+		}
 		if moved > 0 { // not idle: the wait begins anew
 			w = watch{until: st.soonest(until)}
 			continue
@@ -84,4 +79,14 @@ func (st *stream) spliceBody(src, dst codec.RawStream, from, to *netio.Conn, n i
 		}
 	}
 	return nil
+}
+
+// spliceFailed tells a client that has gone from an upstream that has.
+func spliceFailed(src codec.RawStream, err error) error {
+	var gone *netio.WriteError
+	if errors.As(err, &gone) {
+		return errGone
+	}
+	src.DoneRead(0, true)
+	return err
 }

@@ -40,6 +40,7 @@ type stream struct {
 	end       time.Time     // when the stream has to be over; zero: never
 	moved     atomic.Int64  // when something moved while the request was incomplete, Unix nanoseconds
 	broken    bool          // downstream cannot be used any more
+	err       error         // of reading the head
 
 	// monitor keeps hooks from running at the same time while a second goroutine
 	// moves the request body.
@@ -63,9 +64,9 @@ func newStream(m *Manager) *stream {
 	return st
 }
 
-// serve runs one exchange from the request head to the access log, and reports
-// whether the connection can carry another one.
-func (st *stream) serve(c *conn, down codec.ServerStream) (reusable bool) {
+// begin starts an exchange and reads the request head. What became of that is for
+// proceed.
+func (st *stream) begin(c *conn, down codec.ServerStream) {
 	st.conn, st.down = c, down
 	st.Conn = c.down.Meta
 	st.Meta.Start = time.Now()
@@ -73,15 +74,41 @@ func (st *stream) serve(c *conn, down codec.ServerStream) (reusable bool) {
 	k.RqTotal.Inc()
 	k.RqHTTP1.Inc()
 	k.RqActive.Inc()
-	err := st.run()
+	st.err = st.readHead()
+}
+
+// proceed runs the exchange whose head was read to the access log, and reports whether
+// the connection can carry another one.
+func (st *stream) proceed() (took time.Duration, reusable bool) {
+	err := st.err
+	if err == nil {
+		err = st.run()
+	}
 	if err != nil {
 		st.fail(err)
 	}
 	return st.finish()
 }
 
-// run takes the request through the chain. Its error is what ended it early.
-func (st *stream) run() (err error) {
+// bodyInTurn is how long a body may be to be read at once, while it is at hand.
+const bodyInTurn = 64 << 10
+
+// reads reports whether the exchange is going to read more from the client.
+func (st *stream) reads() bool {
+	switch {
+	case st.err != nil:
+		return false
+	case st.Request.Has(header.Upgrade) || st.Request.Value(header.Method) == "CONNECT":
+		return true
+	case st.next.get() == codec.End:
+		return false
+	}
+	p, ok := st.down.(codec.BodyPeeker)
+	return !ok || !p.WholeBody(bodyInTurn)
+}
+
+// readHead reads the request head.
+func (st *stream) readHead() (err error) {
 	defer st.recoverPanic(&err)
 	st.down.SetReadDeadline(st.requestDeadline())
 	next, err := st.down.ReadHeaders(&st.Request)
@@ -92,8 +119,14 @@ func (st *stream) run() (err error) {
 	st.Meta.Protocol = st.down.Protocol()
 	st.head = st.Request.Value(header.Method) == "HEAD"
 	if st.next.get() == codec.End {
-		st.Meta.RequestEnd = time.Since(st.Meta.Start)
+		st.Meta.RequestEnd = st.Tick()
 	}
+	return nil
+}
+
+// run takes the request through the chain. Its error is what ended it early.
+func (st *stream) run() (err error) {
+	defer st.recoverPanic(&err)
 	if err = st.prepareRequest(); err != nil {
 		return err
 	}
@@ -109,6 +142,9 @@ func (st *stream) run() (err error) {
 		if err = h.f.OnRequestHeaders(&st.Stream, end); err != nil {
 			return err
 		}
+	}
+	if len(st.chain.requestHeaders) > 0 || !end {
+		st.Tick()
 	}
 	return st.chain.terminal.ServeStream(&st.Stream)
 }
@@ -149,8 +185,8 @@ func (st *stream) RefreshRoute() {
 }
 
 // finish counts, logs and gives back what the exchange held.
-func (st *stream) finish() (reusable bool) {
-	st.Meta.End = time.Since(st.Meta.Start)
+func (st *stream) finish() (took time.Duration, reusable bool) {
+	st.Meta.End = st.Tick()
 	k := &st.m.counters
 	k.RqActive.Dec()
 	k.RqTime.Record(uint64(st.Meta.End.Milliseconds()))
@@ -166,9 +202,10 @@ func (st *stream) finish() (reusable bool) {
 		st.m.logs.Log(e)
 	}
 	reusable = st.down.Release() && !st.broken && st.ended
+	took = st.Meta.End
 	st.chain.reset()
 	st.reset()
-	return reusable
+	return took, reusable
 }
 
 func (st *stream) countWire() {
@@ -189,7 +226,7 @@ func (st *stream) reset() {
 	st.answer.Release()
 	st.Stream.Reset()
 	st.Conn, st.conn, st.down = nil, nil, nil
-	st.off, st.upgrade, st.idle, st.end = 0, "", 0, time.Time{}
+	st.off, st.upgrade, st.idle, st.end, st.err = 0, "", 0, time.Time{}, nil
 	st.moved.Store(0)
 	st.next.set(codec.End)
 	st.hasBuffer, st.started, st.ended, st.head, st.broken = false, false, false, false, false

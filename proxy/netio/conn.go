@@ -35,6 +35,7 @@ type Conn struct {
 	raw     syscall.RawConn // nil where the bytes are not those of a descriptor
 	r       readOp
 	w       writeOp
+	turn    turnOp
 	pending buffer.Buf // read already, by listener filters: the next read returns it
 
 	readBy, readArmed time.Time // deadline wanted; deadline that the poller knows
@@ -116,6 +117,12 @@ func (c *Conn) readBuf(b *buffer.Buf, limit int, try bool) (int, error) {
 	}
 	if c.raw == nil {
 		return c.readThrough(b, limit, try)
+	}
+	if c.turn.inside {
+		if try {
+			return c.tryInside(b, limit)
+		}
+		return 0, errInside
 	}
 	for {
 		c.r.buf, c.r.limit, c.r.once = b, limit, try
@@ -274,6 +281,9 @@ func (c *Conn) WriteBuf(b *buffer.Buf) error {
 		}
 		return nil
 	}
+	if c.turn.inside {
+		return c.writeFD(c.turn.fd, b)
+	}
 	c.w.buf, c.w.err = b, nil
 	err := c.raw.Write(c.w.fn)
 	c.w.buf = nil
@@ -355,6 +365,10 @@ func (c *Conn) CloseWrite() error {
 // way in another goroutine that still uses unread bytes. A parked connection is
 // woken; its reads fail.
 func (c *Conn) Close() error {
+	if c.turn.inside {
+		c.turn.closing = true // closing waits for reads, and one is under way
+		return nil
+	}
 	c.forget()
 	if c.pending.Len() > 0 { // without any, a read in another goroutine does not mind
 		c.pending.Release()

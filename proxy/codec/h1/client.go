@@ -167,7 +167,7 @@ func (s *ClientStream) awaitHead() ([]byte, error) {
 
 // fill waits for more bytes, having sent what is held.
 func (s *ClientStream) fill() error {
-	if !s.held.Load() {
+	if !s.held.Load() && (!s.w.hold || s.w.out.Len() == 0) {
 		return s.r.fill()
 	}
 	s.held.Store(false)
@@ -180,6 +180,9 @@ func (s *ClientStream) fill() error {
 	}
 	return err
 }
+
+// HoldEnd implements codec.EndHolder.
+func (s *ClientStream) HoldEnd(on bool) { s.w.hold = on }
 
 var truncated = &codec.ProtocolError{Code: 502, Details: detailsCodec, Reason: "connection ended within a message"}
 
@@ -317,4 +320,5 @@ func (s *ClientStream) Release() bool {
 var (
 	_ codec.ClientConn   = (*ClientConn)(nil)
 	_ codec.ClientStream = (*ClientStream)(nil)
+	_ codec.EndHolder    = (*ClientStream)(nil)
 )

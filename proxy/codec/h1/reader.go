@@ -18,6 +18,7 @@ type reader struct {
 	in   buffer.Buf // from the socket, not consumed yet
 	head buffer.Buf // holds the slabs that header views point into until the stream is released
 	scan headScan
+	size int // length of the head at the front of in, once known
 
 	framing framing
 	done    bool  // the message is complete
@@ -33,7 +34,7 @@ type reader struct {
 // reset prepares r for the next message on the connection.
 func (r *reader) reset() {
 	r.head.Release()
-	r.scan = headScan{}
+	r.scan, r.size = headScan{}, 0
 	r.framing, r.done, r.left, r.section, r.trail = noBody, false, 0, 0, false
 	r.chunks = chunks{}
 	r.wire = codec.Wire{}
@@ -54,18 +55,27 @@ var errHeadTooLarge = &codec.ProtocolError{Code: 431, Details: detailsHeadersToo
 // nextHead returns the next head of at most limit bytes, its views kept by
 // r.head, or nil if it isn't complete yet.
 func (r *reader) nextHead(limit int) ([]byte, error) {
-	n, ok := r.scan.find(&r.in)
+	whole := r.headReady()
 	if r.scan.n > limit {
 		return nil, errHeadTooLarge
 	}
-	if !ok {
+	if !whole {
 		return nil, nil
 	}
+	n := r.size
 	p, _ := r.in.Peek(n)
 	r.head.Move(&r.in, n)
-	r.scan = headScan{}
+	r.scan, r.size = headScan{}, 0
 	r.wire.Header += int64(n)
 	return p, nil
+}
+
+// headReady reports whether a whole head is at hand.
+func (r *reader) headReady() bool {
+	if r.size == 0 {
+		r.size, _ = r.scan.find(&r.in)
+	}
+	return r.size > 0
 }
 
 // fill waits for more bytes. An end within a message is io.ErrUnexpectedEOF.

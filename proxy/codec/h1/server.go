@@ -26,6 +26,11 @@ type ServerConn struct {
 	mu    sync.Mutex // guards what follows
 	idle  bool       // Accept waits for the first byte of a request
 	woken bool       // by Drain
+
+	each    func(codec.ServerStream) bool // AcceptEach
+	turnFn  func() bool
+	left    codec.ServerStream
+	waitErr error
 }
 
 // NewServer takes over c, with what is unread in it.
@@ -59,8 +64,74 @@ func (s *ServerConn) Accept() (codec.ServerStream, error) {
 	return st, nil
 }
 
+// AcceptEach is Accept in a loop, for less: it hands each request whose head has
+// arrived to f, until f returns false (nil, nil), an error ends it, or a request
+// comes whose head is not complete: that one it returns. f runs inside a read of
+// the connection. So it must not read more of the request than its head, nor let
+// anybody else; it returns false, and goes on outside, where that is not enough. It
+// does release the stream where it returns true.
+func (s *ServerConn) AcceptEach(f func(codec.ServerStream) bool) (codec.ServerStream, error) {
+	if s.turnFn == nil {
+		s.turnFn = s.turn
+	}
+	s.each, s.left, s.waitErr = f, nil, nil
+	defer func() { s.each = nil }()
+	if !s.serveBuffered() {
+		return s.left, nil
+	}
+	if err := s.beginWait(); err != nil {
+		return nil, err
+	}
+	err := s.endWait(s.conn.ReadEach(&s.stream.r.in, s.turnFn))
+	if err == nil {
+		err = s.waitErr
+	}
+	return s.left, err
+}
+
+// turn is called when something was read. It reports whether to wait for more.
+func (s *ServerConn) turn() bool {
+	if s.waitErr = s.endWait(nil); s.waitErr != nil {
+		return false
+	}
+	if !s.serveBuffered() {
+		return false
+	}
+	s.waitErr = s.beginWait()
+	return s.waitErr == nil
+}
+
+// serveBuffered hands on the requests that are at hand. It reports whether the next
+// one has to be waited for.
+func (s *ServerConn) serveBuffered() bool {
+	st := &s.stream
+	for {
+		st.r.skipEmptyLines()
+		if st.r.in.Len() == 0 {
+			return true
+		}
+		st.begin()
+		if !st.r.headReady() {
+			s.left = st
+			return false
+		}
+		if !s.each(st) {
+			return false
+		}
+	}
+}
+
 // await reads the first bytes of a request.
 func (s *ServerConn) await() error {
+	if err := s.beginWait(); err != nil {
+		return err
+	}
+	_, err := s.conn.ReadBuf(&s.stream.r.in)
+	return s.endWait(err)
+}
+
+// beginWait prepares the wait for the first byte of a request.
+func (s *ServerConn) beginWait() error {
 	by := s.idleBy
 	if s.opt.IdleTimeout > 0 {
 		if t := time.Now().Add(s.opt.IdleTimeout); by.IsZero() || t.Before(by) {
@@ -71,13 +142,16 @@ func (s *ServerConn) await() error {
 		return err
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.draining.Load() {
-		s.mu.Unlock()
 		return codec.ErrDraining
 	}
 	s.idle = true
-	s.mu.Unlock()
-	_, err := s.conn.ReadBuf(&s.stream.r.in)
+	return nil
+}
+
+// endWait is called when that wait is over. It returns what its error means.
+func (s *ServerConn) endWait(err error) error {
 	s.mu.Lock()
 	s.idle = false
 	if s.woken {
@@ -88,7 +162,7 @@ func (s *ServerConn) await() error {
 		}
 	}
 	s.mu.Unlock()
-	if err == nil && !by.IsZero() {
+	if err == nil {
 		err = s.conn.SetReadDeadline(time.Time{})
 	}
 	return err

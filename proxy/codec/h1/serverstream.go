@@ -121,6 +121,29 @@ func (s *ServerStream) ReadData(b *buffer.Buf) (codec.Next, error) { return s.r.
 // BufferedData implements codec.Stream.
 func (s *ServerStream) BufferedData() bool { return s.r.buffered() }
 
+// PeekBody implements codec.BodyPeeker. What went wrong in reading is left to ReadData.
+func (s *ServerStream) PeekBody() bool {
+	if s.r.buffered() {
+		return true
+	}
+	_, err := s.r.conn.TryReadBuf(&s.r.in)
+	return err == nil && s.r.buffered()
+}
+
+// WholeBody implements codec.BodyPeeker, for bodies by length.
+func (s *ServerStream) WholeBody(limit int) bool {
+	r := &s.r
+	for r.framing == byLength && r.left <= int64(limit) {
+		if int64(r.in.Len()) >= r.left {
+			return true
+		}
+		if _, err := r.conn.TryReadBuf(&r.in); err != nil {
+			return false
+		}
+	}
+	return false
+}
+
 // ReadTrailers implements codec.Stream.
 func (s *ServerStream) ReadTrailers(m *header.Map) error { return s.r.readTrailers(m) }
 
@@ -219,4 +242,7 @@ func (r *reader) drain() bool {
 	return r.done
 }
 
-var _ codec.ServerStream = (*ServerStream)(nil)
+var (
+	_ codec.ServerStream = (*ServerStream)(nil)
+	_ codec.BodyPeeker   = (*ServerStream)(nil)
+)

@@ -41,6 +41,7 @@ type writer struct {
 	headed  bool // the final head is written
 	done    bool // the message is complete
 	failed  bool
+	hold    bool  // the last bytes leave with the next read: HoldEnd
 	left    int64 // of a body by length
 
 	wire codec.Wire
@@ -48,7 +49,7 @@ type writer struct {
 
 func (w *writer) reset() {
 	w.out.Release()
-	w.framing, w.headed, w.done, w.left = noBody, false, false, 0
+	w.framing, w.headed, w.done, w.hold, w.left = noBody, false, false, false, 0
 	w.wire = codec.Wire{}
 }
 
@@ -66,10 +67,21 @@ func (w *writer) flush() error {
 
 // push flushes if the message is at its end or much is held back.
 func (w *writer) push() error {
-	if w.done || w.out.Len() >= maxHeld {
+	if w.done {
+		return w.last()
+	}
+	if w.out.Len() >= maxHeld {
 		return w.flush()
 	}
 	return nil
+}
+
+// last sends the end of the message, if that is not the reader's to do.
+func (w *writer) last() error {
+	if w.hold {
+		return nil
+	}
+	return w.flush()
 }
 
 // writeData implements codec.Stream.WriteData. A nil b is an empty one. Ending a
@@ -153,7 +165,7 @@ func (w *writer) end() error {
 		return w.conn.CloseWrite()
 	}
 	w.done = true
-	return w.flush()
+	return w.last()
 }
 
 // writeTrailers implements codec.Stream.WriteTrailers. Where there is no chunked
@@ -182,7 +194,7 @@ func (w *writer) writeTrailers(m *header.Map, o *Options) error {
 	}
 	w.wire.Body += int64(n)
 	w.done = true
-	return w.flush()
+	return w.last()
 }
 
 // headWriter serialises a head into one contiguous piece of a Buf and sees to it
