@@ -46,12 +46,18 @@ func (p *process) text() string {
 // start runs one of our programs until the test is over. name may be a path.
 func start(t testing.TB, name string, args ...string) *process {
 	t.Helper()
+	return startIn(t, 0, name, args...)
+}
+
+// startIn is start in namespaces of its own, CLONE_NEWNET for example.
+func startIn(t testing.TB, namespaces uintptr, name string, args ...string) *process {
+	t.Helper()
 	if !strings.Contains(name, "/") {
 		name = binary(t, name)
 	}
 	p := &process{t: t, cmd: exec.Command(name, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: namespaces}
 	p.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

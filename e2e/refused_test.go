@@ -117,14 +117,13 @@ func (s *sidecar) errorStates(section string) map[string]string {
 		if !ok {
 			continue
 		}
-		name, _ := c["name"].(string)
-		for _, field := range []string{"cluster", "route_config", "endpoint_config"} {
-			if r, ok := c[field].(map[string]any); ok {
-				name, _ = r["name"].(string)
-				if name == "" {
-					name, _ = r["cluster_name"].(string)
-				}
-			}
+		failed, _ := state["failed_configuration"].(map[string]any)
+		name, _ := failed["name"].(string)
+		if name == "" {
+			name, _ = failed["cluster_name"].(string)
+		}
+		if name == "" {
+			s.t.Errorf("config_dump: an error_state without the resource: %v", c)
 		}
 		out[name] = fmt.Sprint(state["details"])
 	}

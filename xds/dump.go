@@ -161,6 +161,7 @@ func failure(r Record) *adminv3.UpdateFailureState {
 		return nil
 	}
 	return &adminv3.UpdateFailureState{
-		Details: r.Refused.Error(), VersionInfo: r.RefusedVersion, LastUpdateAttempt: stamp(r.RefusedAt),
+		FailedConfiguration: visible(r.RefusedBody),
+		Details:             r.Refused.Error(), VersionInfo: r.RefusedVersion, LastUpdateAttempt: stamp(r.RefusedAt),
 	}
 }

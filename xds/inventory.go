@@ -21,6 +21,7 @@ type Record struct {
 
 	Refused        error // of the newest version, nil if it is in effect
 	RefusedVersion string
+	RefusedBody    *anypb.Any // shared: read only
 	RefusedAt      time.Time
 }
 
@@ -41,11 +42,11 @@ func (v *Inventory) note(typeURL string, r *ads.Resource, err error) {
 		byName[r.Name] = rec
 	}
 	if err != nil {
-		rec.Refused, rec.RefusedVersion, rec.RefusedAt = err, r.Version, time.Now()
+		rec.Refused, rec.RefusedVersion, rec.RefusedBody, rec.RefusedAt = err, r.Version, r.Body, time.Now()
 		return
 	}
 	rec.Version, rec.Body, rec.Updated = r.Version, r.Body, time.Now()
-	rec.Refused, rec.RefusedVersion, rec.RefusedAt = nil, "", time.Time{}
+	rec.Refused, rec.RefusedVersion, rec.RefusedBody, rec.RefusedAt = nil, "", nil, time.Time{}
 }
 
 func (v *Inventory) forget(typeURL, name string) { delete(v.types[typeURL], name) }
