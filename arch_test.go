@@ -45,7 +45,7 @@ var layers = []layer{
 	{"proxy/route", append([]string{"proxy/filter", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/cluster"}, leaves...), "routes decide, they don't send"},
 	{"proxy/l4", append([]string{"proxy/filter", "proxy/match", "proxy/transport", "proxy/accesslog"}, leaves...), "connections don't know HTTP"},
 	{"proxy/l7", append([]string{"proxy/filter", "proxy/match", "proxy/accesslog", "proxy/codec"}, leaves...), "the HTTP engine knows neither routes nor hosts"},
-	{"proxy/config", append([]string{"proxy/filter", "proxy/cluster", "proxy/l4", "proxy/route"}, leaves...), "plain data"},
+	{"proxy/config", append([]string{"proxy/filter", "proxy/accesslog"}, leaves...), "plain data"},
 	{"proxy/server", append([]string{"proxy/filter", "proxy/cluster", "proxy/codec", "proxy/l4", "proxy/l7", "proxy/route", "proxy/config", "proxy/accesslog"}, leaves...), "builds the runtime from specs, wherever they come from"},
 	{"proxy/admin", append([]string{"proxy/accesslog", "proxy/applog"}, leaves...), "shows what a Source tells it"},
 	{"filters", append([]string{"proxy/filter", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/codec", "proxy/cluster", "proxy/transport"}, leaves...), "a filter sees the contract and the leaves: never xds, server or another filter"},

@@ -131,7 +131,20 @@ func (c *console) Listeners() []admin.ListenerView {
 
 // Runtime implements admin.Source.
 func (c *console) Runtime() admin.RuntimeView {
-	return admin.RuntimeView{Entries: map[string]admin.RuntimeEntry{}}
+	layers := c.p.settings.Runtime
+	view := admin.RuntimeView{Entries: map[string]admin.RuntimeEntry{}}
+	for i, l := range layers {
+		view.Layers = append(view.Layers, l.Name)
+		for key, v := range l.Values {
+			e, ok := view.Entries[key]
+			if !ok {
+				e.Layers = make([]string, len(layers))
+			}
+			e.Layers[i], e.Final = v, v
+			view.Entries[key] = e
+		}
+	}
+	return view
 }
 
 // ConfigDump implements admin.Source.

@@ -16,11 +16,13 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/admin"
 	"github.com/mecha-mesh/mecha/proxy/applog"
+	"github.com/mecha-mesh/mecha/proxy/config"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/server"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/xds"
 	"github.com/mecha-mesh/mecha/xds/bootstrap"
+	"github.com/mecha-mesh/mecha/xds/translate"
 )
 
 // runProxy is the data plane from the bootstrap to the last connection. It returns
@@ -105,6 +107,8 @@ type proxy struct {
 	manager *xds.Manager
 	dynamic *xds.Dynamic
 	process processStats
+
+	settings *config.Process
 }
 
 // newProxy builds everything that a bootstrap describes. Listeners are bound, unless
@@ -121,15 +125,22 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	if err != nil {
 		return nil, err
 	}
+	settings, warnings, err := translate.Process(b)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		log("config").Warn("configuration without effect", "resource", "bootstrap", "detail", w)
+	}
 	st := stats.NewStore()
-	p := &proxy{stats: st}
+	p := &proxy{stats: st, settings: settings}
 	p.logs = accesslog.NewFiles(accesslog.FileOptions{
 		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10,
 	}, st.Scope("filesystem"))
 	p.server = server.New(server.Options{
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
-		Node: filter.Node{ID: b.GetNode().GetId(), Cluster: b.GetNode().GetCluster(), Zone: b.GetNode().GetLocality().GetZone()},
-		Env:  filter.Env{Logs: p.logs}, UpstreamMark: mark, Verify: verify,
+		Node: settings.Node, MaxConnections: settings.MaxConnections,
+		Env: filter.Env{Logs: p.logs}, UpstreamMark: mark, Verify: verify,
 	})
 	p.manager = xds.NewManager(p.server, registry, log("config"))
 	if p.dynamic, err = p.manager.Load(b); err != nil {
@@ -172,15 +183,20 @@ func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, 
 	c := &console{p: p, bootstrap: b, options: o, start: time.Now(), quit: quit, reopen: reopen}
 	p.dynamic.Export(p.stats)
 	p.process.export(p.stats, c)
-	if err := c.serveAdmin(ctx, adm, admin.Config{Stats: p.stats, Levels: log}, log.Logger("admin")); err != nil {
+	adminLogs, err := accesslog.OpenSet(p.settings.AdminLogs, p.logs)
+	if err != nil {
+		return filter.At("admin", err)
+	}
+	defer adminLogs.Close()
+	if err := c.serveAdmin(ctx, adm, admin.Config{Stats: p.stats, Levels: log, Access: adminLogs.Loggers()}, log.Logger("admin")); err != nil {
 		return err
 	}
-	go p.flushStats(ctx, b.GetStatsFlushInterval().AsDuration())
+	go p.flushStats(ctx, p.settings.StatsFlush)
 	go trimIdle(ctx)
 	debug.FreeOSMemory() // what reading the configuration took
 	p.server.Start()
 	main.Info("started", "listeners", len(p.server.Listeners.Listeners()), "clusters", len(p.server.Clusters.Names()))
-	err := p.dynamic.Run(ctx)
+	err = p.dynamic.Run(ctx)
 	if ctx.Err() == nil && err == nil {
 		<-ctx.Done()
 	}
@@ -191,11 +207,8 @@ func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, 
 	return nil
 }
 
-// flushStats ends the intervals of histograms (stats_flush_interval, 5 s unless set).
+// flushStats ends the intervals of histograms.
 func (p *proxy) flushStats(ctx context.Context, every time.Duration) {
-	if every <= 0 {
-		every = 5 * time.Second
-	}
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {

@@ -42,6 +42,14 @@ func OpenSet(specs []Spec, files *Files) (*Set, error) {
 	return set, nil
 }
 
+// Loggers returns the logs, which are the Set's as long as it is open.
+func (s *Set) Loggers() []*Logger {
+	if s == nil {
+		return nil
+	}
+	return s.loggers
+}
+
 // Log gives the entry to every log.
 func (s *Set) Log(e *Entry) {
 	if s == nil {

@@ -1,0 +1,177 @@
+package translate
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/mecha-mesh/mecha/proxy/config"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
+)
+
+// processFields is what of Bootstrap is obeyed, here or where resources and the log are
+// set up. What is ignored watches over, measures or tunes Envoy's own machinery.
+var processFields = fromproto.Fields{
+	Used: []string{
+		"node", "static_resources", "dynamic_resources", "stats_flush_interval", "layered_runtime", "admin",
+		"overload_manager", "application_log_config", "stats_config", "deferred_stat_options",
+	},
+	Ignored: []string{
+		"node_context_params", "cluster_manager", "hds_config", "flags_path", "stats_sinks", "stats_flush_on_admin",
+		"stats_eviction_interval", "watchdog", "watchdogs", "tracing", "enable_dispatcher_stats", "stats_server_version_override",
+		"use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config", "bootstrap_extensions", "fatal_actions",
+		"config_sources", "default_config_source", "default_socket_interface", "certificate_provider_instances",
+		"inline_headers", "perf_tracing_file_path", "default_regex_engine", "xds_delegate_extension",
+		"xds_config_tracker_extension", "listener_manager", "grpc_async_client_manager_config", "memory_allocator_manager",
+		"enable_worker_cpu_affinity",
+	},
+}
+
+// Process translates what a bootstrap says about the process itself. The warnings name
+// what has no effect.
+func Process(pb *bootstrapv3.Bootstrap) (*config.Process, []string, error) {
+	p := &filter.Parser{}
+	if err := fromproto.Check(pb, p, processFields); err != nil {
+		return nil, nil, err
+	}
+	n := pb.GetNode()
+	c := &config.Process{Node: filter.Node{ID: n.GetId(), Cluster: n.GetCluster(), Zone: n.GetLocality().GetZone()}}
+	for _, step := range []func(*bootstrapv3.Bootstrap, *config.Process, *filter.Parser) error{
+		processAdmin, processStats, processRuntime, processOverload,
+	} {
+		if err := step(pb, c, p); err != nil {
+			return nil, nil, err
+		}
+	}
+	return c, p.Warnings, nil
+}
+
+func processAdmin(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser) (err error) {
+	a := pb.Admin
+	if a == nil {
+		return nil
+	}
+	err = fromproto.Check(a, p, fromproto.Fields{
+		Used:    []string{"access_log", "address", "ignore_global_conn_limit"},
+		Ignored: []string{"access_log_path", "profile_path", "socket_options"},
+	})
+	if err == nil {
+		c.AdminLogs, err = fromproto.AccessLogs(a.AccessLog)
+	}
+	return filter.At("admin", err)
+}
+
+func processStats(pb *bootstrapv3.Bootstrap, c *config.Process, _ *filter.Parser) (err error) {
+	c.StatsFlush, err = fromproto.PositiveDuration(pb.StatsFlushInterval, 5*time.Second)
+	return filter.At("stats_flush_interval", err)
+}
+
+func processRuntime(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser) error {
+	seen := map[string]bool{}
+	for i, l := range pb.GetLayeredRuntime().GetLayers() {
+		at := func(err error) error { return filter.At("layered_runtime", filter.AtIndex("layers", i, err)) }
+		if seen[l.Name] {
+			return at(filter.At("name", fmt.Errorf("%q is the name of an earlier layer", l.Name)))
+		}
+		seen[l.Name] = true
+		layer := config.RuntimeLayer{Name: l.Name, Values: map[string]string{}}
+		switch s := l.LayerSpecifier.(type) {
+		case *bootstrapv3.RuntimeLayer_StaticLayer:
+			flatten("", s.StaticLayer, layer.Values)
+		case *bootstrapv3.RuntimeLayer_AdminLayer_:
+		case nil:
+			return at(errors.New("one of static_layer, disk_layer, admin_layer, rtds_layer must be set"))
+		default:
+			p.Warnings = append(p.Warnings, fmt.Sprintf("layered_runtime.layers[%d]: this build has static and admin layers only", i))
+		}
+		c.Runtime = append(c.Runtime, layer)
+	}
+	return nil
+}
+
+// flatten joins the keys of nested structs by dots. A struct that is a value of its
+// own, a percentage, stays whole.
+func flatten(prefix string, s *structpb.Struct, into map[string]string) {
+	for k, v := range s.GetFields() {
+		key := prefix + k
+		switch x := v.GetKind().(type) {
+		case *structpb.Value_StructValue:
+			if _, percent := x.StructValue.GetFields()["numerator"]; !percent {
+				flatten(key+".", x.StructValue, into)
+				continue
+			}
+			into[key] = asJSON(v)
+		case *structpb.Value_StringValue:
+			into[key] = x.StringValue
+		case *structpb.Value_NumberValue:
+			into[key] = strconv.FormatFloat(x.NumberValue, 'g', -1, 64)
+		case *structpb.Value_BoolValue:
+			into[key] = strconv.FormatBool(x.BoolValue)
+		default:
+			into[key] = asJSON(v)
+		}
+	}
+}
+
+func asJSON(v *structpb.Value) string {
+	b, err := protojson.Marshal(v)
+	if err != nil {
+		return "" // a number that JSON cannot write
+	}
+	return string(b)
+}
+
+const (
+	connectionsMonitor = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+	connectionsKey     = "overload.global_downstream_max_connections" // the runtime key of older configurations
+)
+
+func processOverload(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser) error {
+	if v, ok := c.RuntimeValue(connectionsKey); ok {
+		if n, err := strconv.ParseInt(v, 10, 64); err == nil && n > 0 {
+			c.MaxConnections = n
+		}
+	}
+	o := pb.OverloadManager
+	if o == nil {
+		return nil
+	}
+	err := fromproto.Check(o, p, fromproto.Fields{
+		Used:    []string{"resource_monitors"},
+		Ignored: []string{"refresh_interval", "actions", "loadshed_points", "buffer_factory_config"},
+	})
+	if err != nil {
+		return filter.At("overload_manager", err)
+	}
+	for i, m := range o.ResourceMonitors {
+		if err := resourceMonitor(m, c, p); err != nil {
+			return filter.At("overload_manager", filter.AtIndex("resource_monitors", i, err))
+		}
+	}
+	return nil
+}
+
+func resourceMonitor(m *overloadv3.ResourceMonitor, c *config.Process, p *filter.Parser) error {
+	a, err := fromproto.Any(m.GetTypedConfig())
+	if err != nil {
+		return filter.At("typed_config", err)
+	}
+	if a.Type != connectionsMonitor {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("this build does not have the resource monitor %q", a.Type))
+		return nil
+	}
+	var d connectionsv3.DownstreamConnectionsConfig
+	if err := fromproto.Unmarshal(a.Value, &d); err != nil {
+		return filter.At("typed_config", err)
+	}
+	c.MaxConnections = d.MaxActiveDownstreamConnections
+	return nil
+}
