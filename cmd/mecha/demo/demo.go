@@ -182,8 +182,8 @@ and what it is sent to the sidecar. This machine's own network is not touched.`)
 	default:
 		s.say("There is no capture, as you asked (--no-capture).")
 	}
-	s.say(`In its place the sidecars listen on ports of 127.0.0.1, and the frontend is told to use
-them. Not shown: programs that need no telling (1), excluded ports (6), and that nothing
+	s.say("In its place the sidecars listen on ports of %v, and the frontend is told to", d.shop.plan.at["frontend"].Addr())
+	s.say(`use them. Not shown: programs that need no telling (1), excluded ports (6), and that nothing
 gets around a sidecar. The rest is the same.`)
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // openLoopback starts the shop without pods: every program is a child of this
-// process, sidecars listen on ports of 127.0.0.1, and the frontend is told to
+// process, sidecars listen on loopback ports, and the frontend is told to
 // use them. ended is told when a program ends by itself.
 func (o Options) openLoopback(ctx context.Context, dir string, ended func(error)) (_ *shop, err error) {
 	p, err := loopbackPlan()

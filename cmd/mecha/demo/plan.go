@@ -4,13 +4,12 @@ import (
 	"embed"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"text/template"
-
-	"github.com/mecha-mesh/mecha/iptables"
 )
 
 // control is the name of the control plane among the members.
@@ -97,27 +96,19 @@ func podPlan(node netip.Prefix) plan {
 	return p
 }
 
-// loopbackPlan takes free ports of 127.0.0.1. Nothing keeps them until the
-// programs listen on them; whoever is too late says so.
+// loopbackPlan takes free ports of a loopback address. Nothing keeps them until
+// the programs listen on them, so they are of a kind that nobody else is given.
 func loopbackPlan() (plan, error) {
 	p := plan{
 		at: map[string]netip.AddrPort{}, program: map[string]netip.AddrPort{},
 		outbound: map[string]netip.AddrPort{}, admin: map[string]netip.AddrPort{},
 	}
-	var taken []net.Listener
-	defer func() {
-		for _, l := range taken {
-			l.Close() //nolint:errcheck // nothing was written to it
-		}
-	}()
+	addr := loopbackAddress()
+	used := map[uint16]bool{}
 	take := func(into map[string]netip.AddrPort, name string) error {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			return fmt.Errorf("no free port on 127.0.0.1: %w", err)
-		}
-		taken = append(taken, l)
-		into[name] = l.Addr().(*net.TCPAddr).AddrPort()
-		return nil
+		port, err := freePort(addr, used)
+		into[name], used[port] = netip.AddrPortFrom(addr, port), true
+		return err
 	}
 	for _, m := range members() {
 		wanted := []map[string]netip.AddrPort{p.at}
@@ -136,6 +127,40 @@ func loopbackPlan() (plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// loopbackAddress picks one of the sixteen million, where there are so many: no
+// outgoing connection and no other program is likely to have a port of it.
+func loopbackAddress() netip.Addr {
+	addr := netip.AddrFrom4([4]byte{127, byte(1 + rand.IntN(254)), byte(rand.IntN(256)), byte(1 + rand.IntN(254))})
+	l, err := net.Listen("tcp4", netip.AddrPortFrom(addr, 0).String())
+	if err != nil {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	l.Close() //nolint:errcheck // only a question
+	return addr
+}
+
+// Ports below those that Linux gives to outgoing connections and to listeners
+// that ask for any port (net.ipv4.ip_local_port_range).
+const (
+	firstPort = 20000
+	lastPort  = 32767
+)
+
+func freePort(addr netip.Addr, used map[uint16]bool) (uint16, error) {
+	var err error
+	for range 100 {
+		port := uint16(firstPort + rand.IntN(lastPort-firstPort+1))
+		if used[port] {
+			continue
+		}
+		var l net.Listener
+		if l, err = net.Listen("tcp4", netip.AddrPortFrom(addr, port).String()); err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, fmt.Errorf("no free port on %v: %w", addr, err)
 }
 
 // settings is the whole environment of a member's program. In a pod the
@@ -183,11 +208,6 @@ func (p plan) render(name string, data any) ([]byte, error) {
 				return fmt.Sprintf(`%s.shop, "%s.shop:8080"`, service, service)
 			}
 			return `"` + p.outbound[service].String() + `"`
-		},
-		"captured": func() bool { return p.captured },
-		"marked": func() string {
-			// SOL_SOCKET and SO_MARK on Linux, by the numbers Envoy's configuration wants.
-			return fmt.Sprintf("{ socket_options: [{ description: SO_MARK, level: 1, name: 36, int_value: %d, state: STATE_PREBIND }] }", iptables.DefaultProxyMark)
 		},
 		"vip": func(name string) string { return p.names[name].String() },
 	}).Parse(string(text))
