@@ -27,12 +27,12 @@ var fields = fromproto.Fields{
 		"internal_address_config", "skip_xff_append", "via", "generate_request_id", "preserve_external_request_id",
 		"always_set_request_id_in_response", "proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes",
 		"path_with_escaped_slashes_action", "strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot",
-		"append_x_forwarded_port", "access_log_options",
+		"append_x_forwarded_port", "forward_client_cert_details", "access_log_options",
 	},
 	// What is accepted without effect concerns HTTP/2, TLS, tracing and details of
 	// request IDs: plain HTTP/1.1 behaves the same without it.
 	Ignored: []string{
-		"http2_protocol_options", "http3_protocol_options", "tracing", "forward_client_cert_details",
+		"http2_protocol_options", "http3_protocol_options", "tracing",
 		"set_current_client_cert_details", "request_id_extension", "stream_error_on_invalid_http_message",
 		"http1_safe_max_connection_duration", "drain_timeout_jitter", "stream_flush_timeout", "access_log_flush_interval",
 		"flush_access_log_on_new_request", "append_local_overload", "add_proxy_protocol_connection_state",
@@ -66,6 +66,7 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		NoRequestID:           pb.GenerateRequestId != nil && !pb.GenerateRequestId.Value,
 		RequestIDInResponse:   pb.AlwaysSetRequestIdInResponse,
 		Proxy100Continue:      pb.Proxy_100Continue,
+		KeepClientCert:        pb.ForwardClientCertDetails == hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY,
 		NormalizePath:         pb.NormalizePath.GetValue(),
 		MergeSlashes:          pb.MergeSlashes,
 		StripDot:              pb.StripTrailingHostDot,

@@ -93,12 +93,6 @@ func (o *origin) accepted() int {
 	return o.total
 }
 
-func (o *origin) open() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.conns)
-}
-
 func (o *origin) host() HostSpec { return hostAt(o.Addr().String()) }
 
 func hostAt(addr string) HostSpec {

@@ -21,13 +21,12 @@ type chain struct {
 	socket transport.Socket
 	conns  conns
 
-	once    sync.Once
-	err     error
-	makers  []func() filter.Network
-	pool    sync.Pool // *set
-	mu      sync.Mutex
-	retired bool
-	retire  []func() // what filters registered with Env.OnRetire
+	once   sync.Once
+	err    error
+	makers []func() filter.Network
+	pool   sync.Pool // *set
+	mu     sync.Mutex
+	retire []func() // what filters registered with Env.OnRetire
 }
 
 // set is the filters of one connection, sorted by hook. It is used again for the

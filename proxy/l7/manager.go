@@ -36,7 +36,6 @@ type Manager struct {
 	counters counters
 	scope    *stats.Scope
 	streams  sync.Pool
-	via      string
 	logs     *accesslog.Set // nil: none
 }
 
@@ -99,8 +98,7 @@ type conn struct {
 	idleSince time.Time
 	served    uint32
 	drained   atomic.Bool
-	counted   codec.Wire // bytes already in the statistics
-	next      *stream    // head read, not served yet
+	next      *stream // head read, not served yet
 	turnFn    func(codec.ServerStream) bool
 }
 

@@ -31,6 +31,9 @@ func (st *stream) prepareRequest() error {
 		}
 	}
 	st.normalizeHost()
+	if !st.m.spec.KeepClientCert {
+		m.DelID(header.XForwardedClientCert) // who it was from is not proven here
+	}
 	st.setForwarded()
 	st.setRequestID()
 	if st.m.spec.AddUserAgent {

@@ -32,6 +32,7 @@ type Spec struct {
 	RequestIDInResponse   bool // always_set_request_id_in_response
 	SuppressEnvoyHeaders  bool
 	Proxy100Continue      bool
+	KeepClientCert        bool                       // x-forwarded-client-cert stays on plain connections (ALWAYS_FORWARD_ONLY)
 	IsInternal            func(addr netip.Addr) bool // internal_address_config; nil: nothing is internal
 
 	NormalizePath  bool

@@ -15,7 +15,8 @@ type clusterStats struct {
 	Time      Histogram    `stat:"upstream_rq_time" help:"Milliseconds."`
 	Responses CodeCounters `stat:"upstream_rq" help:"Responses."`
 	breakerStats
-	private Counter //nolint:unused // shows that unexported fields are left alone
+	//lint:ignore U1000 shows that unexported fields are left alone
+	private Counter
 }
 
 type breakerStats struct {
@@ -204,6 +205,7 @@ func TestMemoryPerScope(t *testing.T) {
 	}
 }
 
+//lint:ignore U1000 only its size matters
 type breakerCounters struct{ x [4]Counter }
 
 func heap() uint64 {

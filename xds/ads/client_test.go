@@ -77,16 +77,6 @@ func (h *table) signal() {
 	}
 }
 
-func (h *table) names(typeURL string) []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var out []string
-	for name := range h.have[typeURL] {
-		out = append(out, name)
-	}
-	return out
-}
-
 // until waits for a state of the table.
 func (h *table) until(t *testing.T, what string, ok func(h *table) bool) {
 	t.Helper()

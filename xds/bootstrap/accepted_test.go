@@ -86,7 +86,7 @@ func acceptedCases() []accepted {
 	} {
 		list = append(list, accepted{c[0], inCluster(c[1]), strictCluster(c[2])})
 	}
-	for _, c := range []accepted{
+	list = append(list, []accepted{
 		{"json: trailing commas", `{"node": {"id": "a",}, "bootstrap_extensions": [],}`, `{"node": {"id": "a"}}`},
 		{"json: single quotes", `{'node': {'id': 'a"b'}}`, `{"node": {"id": "a\"b"}}`},
 		{"json: keys without quotes", `{node: {id: "a"}}`, `{"node": {"id": "a"}}`},
@@ -96,9 +96,7 @@ func acceptedCases() []accepted {
 		{"json: boolean in quotes", `{"stats_flush_on_admin": "true"}`, `{"stats_flush_on_admin": true}`},
 		{"json: list given twice appends", `{"static_resources": {"clusters": [{"name": "a"}], "clusters": [{"name": "b"}]}}`, `{"static_resources": {"clusters": [{"name": "a"}, {"name": "b"}]}}`},
 		{"json: large number in metadata", `{"node": {"id": "a", "metadata": {"n": 12345678901, "f": 1.5}}}`, `{"node": {"id": "a", "metadata": {"n": 12345678901, "f": 1.5}}}`},
-	} {
-		list = append(list, c)
-	}
+	}...)
 	return list
 }
 

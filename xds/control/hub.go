@@ -269,13 +269,6 @@ func wait(ctx context.Context, d time.Duration) {
 // close waits for the walks under way; ctx must have ended.
 func (h *hub) close() { h.wg.Wait() }
 
-// connected counts nodes.
-func (h *hub) connected() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.nodes)
-}
-
 // callbacks follow what go-control-plane's server sees.
 func (h *hub) callbacks() serverv3.Callbacks {
 	return serverv3.CallbackFuncs{
