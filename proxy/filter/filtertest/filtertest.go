@@ -12,6 +12,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/dialogue"
+	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 )
 
 // files are where a filter's dialogues are.
@@ -46,13 +47,13 @@ func subject[C any](spec filter.HTTPSpec[C]) dialogue.Subject {
 }
 
 // parser is what Parse functions need.
-func parser[C any](tb testing.TB, spec filter.HTTPSpec[C]) *filter.Parser {
+func parser(tb testing.TB, specs ...filter.Descriptor) *filter.Parser {
 	tb.Helper()
-	r, err := filter.NewRegistry(spec)
+	r, err := filter.NewRegistry(specs...)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &filter.Parser{Registry: r}
+	return &filter.Parser{Registry: r, Routes: fromproto.Routes}
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -15,14 +15,7 @@ import (
 // or the filter that is built of what they accept, panic. The configurations of the
 // dialogues are the seeds.
 func FuzzParse[C any](f *testing.F, spec filter.HTTPSpec[C]) {
-	cases, err := dialogue.Configs(subject(spec), files)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add([]byte{})
-	for _, c := range cases {
-		f.Add(c.Filter)
-	}
+	addConfigs(f, subject(spec))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		p := parser(t, spec)
 		if spec.ParseRoute != nil {
@@ -38,6 +31,27 @@ func FuzzParse[C any](f *testing.F, spec filter.HTTPSpec[C]) {
 			mk().Reset()
 		}
 	})
+}
+
+// FuzzNetworkParse is FuzzParse for a network filter. others are the filters that its
+// configuration may contain.
+func FuzzNetworkParse[C any](f *testing.F, spec filter.NetworkSpec[C], others ...filter.Descriptor) {
+	addConfigs(f, dialogue.Subject{Name: spec.Name, Type: spec.Type})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		_, _ = spec.Parse(raw, parser(t, append(others, spec)...)) // refused or not
+	})
+}
+
+// addConfigs adds the configurations of the dialogues as seeds.
+func addConfigs(f *testing.F, about dialogue.Subject) {
+	cases, err := dialogue.Configs(about, files)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte{})
+	for _, c := range cases {
+		f.Add(c.Filter)
+	}
 }
 
 // most is how long one fuzzed exchange may take.

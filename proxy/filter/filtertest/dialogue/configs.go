@@ -50,6 +50,7 @@ func (c *Case) config() (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	s.tcp = set.TCP != nil
 	out := Config{Listener: c.Name}
 	if out.Bootstrap, err = bootstrapOf([]*site{s}, []*settings{&set}, "127.0.0.1:10000"); err != nil {
 		return Config{}, err
@@ -62,7 +63,14 @@ func (c *Case) config() (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	if top.Type == c.Subject.Type {
+		out.Filter = top.Value // a network filter
+		return out, nil
+	}
 	var hcm hcmv3.HttpConnectionManager
+	if s.tcp {
+		return out, nil
+	}
 	if err := proto.Unmarshal(top.Value, &hcm); err != nil {
 		return Config{}, err
 	}
