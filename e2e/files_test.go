@@ -86,8 +86,8 @@ func TestFiles(t *testing.T) {
 			state := func(n int, to *backend) map[string]string {
 				web := strings.Replace(webYAML(port), "config_source: {ads: {}, resource_api_version: V3}",
 					fmt.Sprintf("config_source: {path_config_source: {path: %q}}", v.path("rds.yaml")), 1)
-				var clusters []string // files of different types change in any order: the next one is there early
-				for i := n - 1; i <= n+1; i++ {
+				var clusters []string // files of different types change in any order: those before and the next one are there, too
+				for i := n - 3; i <= n+1; i++ {
 					clusters = append(clusters, fmt.Sprintf("name: eds%d\ntype: EDS\nconnect_timeout: 1s\neds_cluster_config: {service_name: svc, eds_config: {path_config_source: {path: %q}}}\n", i, v.path("eds.yaml")))
 				}
 				assignment := strings.Replace(clusterYAML("svc", to.port), "name: svc\ntype: STATIC\nconnect_timeout: 1s\nload_assignment: {cluster_name: svc, endpoints: [", "cluster_name: svc\nendpoints: [", 1)
@@ -118,13 +118,14 @@ dynamic_resources:
 					}
 					return ""
 				})
+				m.until("cluster_manager.cluster_added", 5+i)
+				m.until("listener_manager.listener_modified", i)
 			}
-			m.until("listener_manager.listener_modified", 20)
 			v.swap(map[string]string{"lds.yaml": "resources: [}", "cds.yaml": state(20, a)["cds.yaml"], "rds.yaml": state(20, a)["rds.yaml"], "eds.yaml": state(20, a)["eds.yaml"]})
 			m.until("listener_manager.lds.update_failure", 1)
 			l.answered(50)
 			l.stop()
-			m.until("cluster_manager.active_clusters", 3)
+			m.until("cluster_manager.active_clusters", 5)
 			m.until("server.total_connections", 0)
 			eventually(t, "goroutines and descriptors to go", func() string {
 				if g, n := m.stat("server.goroutines"), m.fds(); g > goroutines+5 || n > fds+8 {
