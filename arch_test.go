@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -255,5 +256,27 @@ func walkSet(t *testing.T, fset *token.FileSet, visit func(dir, file string, f *
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDeps: deps.txt lists the modules that each binary links, so that a change which
+// adds one shows it. RATIONALE says why each is there.
+func TestDeps(t *testing.T) {
+	want, err := os.ReadFile("deps.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	for _, binary := range []string{"mecha", "mecha-control"} {
+		out, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}", "./cmd/"+binary).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		modules := strings.Fields(string(out))
+		slices.Sort(modules)
+		fmt.Fprintf(&got, "# cmd/%s\n%s\n\n", binary, strings.Join(slices.Compact(modules), "\n"))
+	}
+	if got.String() != string(want) {
+		t.Errorf("deps.txt is not what the binaries link:\n%s", got.String())
 	}
 }
