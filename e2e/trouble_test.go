@@ -30,7 +30,7 @@ type fragile struct {
 
 func startFragile(t testing.TB, name string, idle time.Duration) *fragile {
 	t.Helper()
-	f := &fragile{t: t, name: name, addr: "127.0.0.1:0", idle: idle}
+	f := &fragile{t: t, name: name, addr: local(freePort(t)), idle: idle}
 	f.start()
 	t.Cleanup(f.kill)
 	return f
@@ -122,7 +122,7 @@ var gets = []client{
 func TestBackendsDie(t *testing.T) {
 	t.Parallel()
 	a, b, port := startFragile(t, "a", 0), startFragile(t, "b", 0), freePort(t)
-	m := startMecha(t, hosts(port, `, retry_policy: {retry_on: "reset", num_retries: 3, retry_host_predicate: [{name: envoy.retry_host_predicates.previous_hosts, typed_config: {"@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate}}], host_selection_retry_max_attempts: 5}`, manyRetries, a.port, b.port))
+	m := startMecha(t, hosts(port, `, retry_policy: {retry_on: "reset", num_retries: 10, retry_host_predicate: [{name: envoy.retry_host_predicates.previous_hosts, typed_config: {"@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate}}], host_selection_retry_max_attempts: 5}`, manyRetries, a.port, b.port))
 	m.ready()
 	l := startLoadOf(t, from("127.0.0.1", local(port)), append(gets, client{path: "/slow"})...)
 	for i := range 10 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -68,7 +69,7 @@ type Dynamic struct {
 	m       *Manager
 	log     *slog.Logger
 	client  *ads.Client // nil without ADS
-	files   []*source.File
+	files   []*wholeFile
 	sources Sources
 }
 
@@ -117,17 +118,37 @@ func (d *Dynamic) source(c *corev3.ConfigSource, typeURL string) (*Source, error
 		if err != nil {
 			return nil, filter.At("path_config_source.path", err)
 		}
-		d.files = append(d.files, f)
-		return &Source{whole{}, timeout}, nil
+		w := &wholeFile{File: f, wanted: make(chan struct{})}
+		d.files = append(d.files, w)
+		return &Source{w, timeout}, nil
 	}
 	return nil, errors.New("ads or path_config_source is required")
 }
 
-// whole is the subscriber of a file, which is always read as a whole.
-type whole struct{}
+// wholeFile is a file with all resources of a type. It is read from the first
+// subscription on, since listeners are not wanted before the clusters are warm.
+type wholeFile struct {
+	*source.File
+	once   sync.Once
+	wanted chan struct{}
+}
 
-func (whole) Subscribe(string, time.Duration, ...string) {}
-func (whole) Unsubscribe(string, ...string)              {}
+// Subscribe implements Subscriber.
+func (w *wholeFile) Subscribe(string, time.Duration, ...string) {
+	w.once.Do(func() { close(w.wanted) })
+}
+
+// Unsubscribe implements Subscriber.
+func (w *wholeFile) Unsubscribe(string, ...string) {}
+
+func (w *wholeFile) run(ctx context.Context) error {
+	select {
+	case <-w.wanted:
+		return w.File.Run(ctx)
+	case <-ctx.Done():
+		return nil
+	}
+}
 
 func (d *Dynamic) newClient(b *bootstrapv3.Bootstrap, a *corev3.ApiConfigSource) (*ads.Client, error) {
 	cfg := ads.Config{
@@ -196,7 +217,7 @@ func (d *Dynamic) Run(ctx context.Context) error {
 	errs := make(chan error, len(d.files)+1)
 	n := len(d.files)
 	for _, f := range d.files {
-		go func() { errs <- f.Run(ctx) }()
+		go func() { errs <- f.run(ctx) }()
 	}
 	if d.client != nil {
 		n++
