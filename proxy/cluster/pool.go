@@ -63,11 +63,16 @@ func (c *Conn) unlist() {
 	c.byAge.leave()
 }
 
+// trusted is how long an idle connection is used again without a look at its socket.
+// Bytes that come while it is idle answer no request of ours: taken for the answer to
+// the next one, they would go to the wrong client.
+const trusted = time.Millisecond
+
 // usable reports whether a connection that was just taken still works. It makes a
 // system call only if the connection was idle for a while.
 func (c *Conn) usable() bool {
 	if !c.watched {
-		return true
+		return c.hp.pool.group.m.now()-c.idled < trusted || c.Alive()
 	}
 	c.watched = false
 	c.hp.pool.group.m.watch.remove(c)

@@ -25,6 +25,7 @@ var (
 	replyBadPath            = filter.Reply{Code: 400, Details: "path_normalization_failed"}
 	replyMissingPath        = filter.Reply{Code: 404, Details: "missing_path_rejected"}
 	replyAbsolutePath       = filter.Reply{Code: 404, Details: "absolute_path_rejected"}
+	replyQuery              = filter.Reply{Code: 400, Details: "query_missing_content_type"}
 	replyNoHost             = filter.Reply{Code: 400, Details: "missing_host_header"}
 	replyUpgrade            = filter.Reply{Code: 403, Details: "upgrade_failed"}
 )

@@ -18,6 +18,10 @@ func (st *stream) prepareRequest() error {
 		st.conn.codec.Drain()
 		return &replyNoHost
 	}
+	if method == "QUERY" && !m.Has(header.ContentType) {
+		st.conn.codec.Drain()
+		return &replyQuery
+	}
 	if method != "CONNECT" {
 		switch path := m.Value(header.Path); {
 		case path == "":
