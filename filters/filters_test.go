@@ -222,3 +222,48 @@ func counts(files map[string]*ast.File) (rows []string) {
 	}
 	return rows
 }
+
+// TestDifferencesAreListed: what differs from Envoy on purpose is told to users.
+func TestDifferencesAreListed(t *testing.T) {
+	doc, err := os.ReadFile("../docs/differences.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*/testdata/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := ""
+		for line := range strings.Lines(string(text)) {
+			if n, ok := strings.CutPrefix(line, "=== "); ok {
+				name = strings.TrimSpace(n)
+			}
+			if strings.HasPrefix(line, "differs from Envoy: ") {
+				names = append(names, name)
+			}
+		}
+	}
+	code, err := os.ReadFile("../proxy/codec/h1/deviations_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\t"([a-z0-9.-]+)":`).FindAllStringSubmatch(string(code), -1) {
+		if !slices.Contains(elsewhere, m[1]) {
+			names = append(names, m[1])
+		}
+	}
+	for _, n := range names {
+		if !strings.Contains(string(doc), "`"+n+"`") {
+			t.Errorf("docs/differences.md does not mention %s", n)
+		}
+	}
+}
+
+// elsewhere are cases in which the codec alone does something else than the whole proxy.
+var elsewhere = []string{"upgrade-websocket-refused", "envoy-internal-headers"}
