@@ -141,6 +141,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: settings.Node, MaxConnections: settings.MaxConnections,
 		Env: filter.Env{Logs: p.logs}, UpstreamMark: mark, Verify: verify,
+		Parked: newTrimmer().note,
 	})
 	p.manager = xds.NewManager(p.server, registry, log("config"))
 	if p.dynamic, err = p.manager.Load(b); err != nil {
@@ -192,7 +193,6 @@ func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, 
 		return err
 	}
 	go p.flushStats(ctx, p.settings.StatsFlush)
-	go trimIdle(ctx)
 	debug.FreeOSMemory() // what reading the configuration took
 	p.server.Start()
 	main.Info("started", "listeners", len(p.server.Listeners.Listeners()), "clusters", len(p.server.Clusters.Names()))

@@ -1,9 +1,8 @@
 package main
 
 import (
-	"context"
-	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,28 +10,45 @@ import (
 // idle proxy has no reason to begin for two minutes. Many connections that fall silent
 // and are parked would keep their stacks for that long.
 const (
-	trimEvery = 500 * time.Millisecond
-	trimPause = 10 * time.Second // at least, between two trims
-	trimDrop  = 500              // so many goroutines less than at the most since the last trim
+	trimParked = 500                    // so many connections parked since the last trim are worth one
+	trimSettle = 250 * time.Millisecond // without another one being parked
+	trimPause  = 10 * time.Second       // at least, between two trims
 )
 
-// trimIdle collects garbage and returns memory to the system when many goroutines
-// have ended.
-func trimIdle(ctx context.Context) {
-	t := time.NewTicker(trimEvery)
-	defer t.Stop()
-	most, last := 0, time.Time{}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-t.C:
-			n := runtime.NumGoroutine()
-			most = max(most, n)
-			if most-n >= trimDrop && now.Sub(last) >= trimPause {
-				debug.FreeOSMemory()
-				most, last = n, now
-			}
-		}
+// trimmer collects garbage and returns memory to the system after many connections
+// were parked. It has no timer while nothing happens.
+type trimmer struct {
+	parked atomic.Int64 // since the last trim
+	armed  atomic.Bool  // look will be called
+
+	seen int64 // what follows is look's
+	last time.Time
+	trim func()
+}
+
+func newTrimmer() *trimmer { return &trimmer{trim: debug.FreeOSMemory} }
+
+// note counts a connection that was parked.
+func (t *trimmer) note() {
+	if t.parked.Add(1) >= trimParked && t.armed.CompareAndSwap(false, true) {
+		time.AfterFunc(trimSettle, t.look)
+	}
+}
+
+// look trims when no more connections are being parked.
+func (t *trimmer) look() {
+	n := t.parked.Load()
+	pause := trimPause - time.Since(t.last)
+	switch {
+	case n != t.seen:
+		t.seen = n
+		time.AfterFunc(trimSettle, t.look)
+	case !t.last.IsZero() && pause > 0:
+		time.AfterFunc(pause, t.look)
+	default:
+		t.parked.Add(-n)
+		t.seen, t.last = 0, time.Now()
+		t.trim()
+		t.armed.Store(false)
 	}
 }

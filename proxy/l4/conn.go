@@ -84,8 +84,12 @@ func (c *conn) over(err error) {
 			err = errors.New("l4: Serve returned Parked without Park")
 			break
 		}
-		if c.l.m.parker.Park(c.sock, c.parkUntil, c.resumed) {
-			return // c belongs to resumed from here on
+		l := c.l
+		if l.m.parker.Park(c.sock, c.parkUntil, c.resumed) {
+			if note := l.m.o.Parked; note != nil {
+				note()
+			}
+			return // c belongs to resumed since it was parked
 		}
 		err = c.guard(func() error { return c.call(c.wait()) })
 	}

@@ -29,6 +29,9 @@ type Options struct {
 	Gradual bool
 	// MaxConnections limits all listeners together; 0 is no limit.
 	MaxConnections int64
+	// Parked, if not nil, is called whenever an idle connection was parked, on the
+	// goroutine that has served it.
+	Parked func()
 	// NoSockets builds listeners without binding them, to find out whether they work.
 	NoSockets bool
 }

@@ -34,6 +34,8 @@ type Options struct {
 	Gradual bool
 	// MaxConnections limits all listeners together; 0 is no limit.
 	MaxConnections int64
+	// Parked, if not nil, is called whenever an idle connection was parked.
+	Parked func()
 	// Verify makes a server that only finds out whether its configuration works: it opens
 	// no socket and looks up no name.
 	Verify bool
@@ -77,6 +79,7 @@ func New(o Options) *Server {
 	env.Clusters, env.Routes = s.Clusters, s.routeSource
 	s.Listeners = l4.NewManager(l4.Options{
 		Env: env, DrainTime: o.DrainTime, Gradual: o.Gradual, MaxConnections: o.MaxConnections, NoSockets: o.Verify,
+		Parked: o.Parked,
 	})
 	return s
 }
