@@ -180,7 +180,7 @@ func (s *site) clusterOf(name string, over object, addresses ...string) object {
 		hosts = append(hosts, object{"endpoint": object{"address": socket(a)}})
 	}
 	c := object{
-		"name": s.cluster(name), "type": "STATIC", "connect_timeout": "2s",
+		"name": s.cluster(name), "type": "STATIC", "connect_timeout": "10s",
 		"load_assignment": object{"cluster_name": s.cluster(name), "endpoints": []any{object{"lb_endpoints": hosts}}},
 	}
 	return merge(c, over)

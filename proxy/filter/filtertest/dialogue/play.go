@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// patience is how long a step waits for what it expects.
-const patience = 5 * time.Second
+// patience is how long a step waits for what it expects: long, for machines that are busy
+// with other things.
+const patience = 15 * time.Second
 
 // Proxy is a running proxy whose listeners are those of the cases.
 type proxy interface {
