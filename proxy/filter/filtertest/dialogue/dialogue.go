@@ -50,6 +50,9 @@
 // IDs, times and addresses are replaced by words. A message after which the connection
 // must end is followed by "(closed)".
 //
+// "in one piece: why" after the heading says that how the bytes are cut is part of the
+// case, so that it is not played in random pieces.
+//
 // The configuration is YAML that is merged over a listener with one connection manager
 // and one route to $up; see configFor. "differs from Envoy: why" after the heading says
 // that mecha deliberately does something else; such a case must then really differ.
@@ -64,6 +67,7 @@ type Case struct {
 	About      []string // comment lines
 	Config     string   // YAML
 	Differs    string   // why Envoy does something else, "" if it must not
+	Whole      string   // why the case is not played in pieces, "" if it is
 	Steps      []Step
 	Subject    Subject
 }

@@ -89,6 +89,8 @@ func Parse(file, text string) ([]*Case, error) {
 	return p.cases, nil
 }
 
+const onePiece = "in one piece: "
+
 // line reads one line of a case other than its configuration.
 func (p *parser) line(line string, n int) error {
 	rest, isDiffers := strings.CutPrefix(line, "differs from Envoy: ")
@@ -106,6 +108,9 @@ func (p *parser) line(line string, n int) error {
 		return nil
 	case isDiffers:
 		p.c.Differs = rest
+		return nil
+	case strings.HasPrefix(line, onePiece):
+		p.c.Whole = line[len(onePiece):]
 		return nil
 	}
 	for prefix, op := range map[string]Op{"log:": Log, "stat:": Stat, "admin ": Admin, "wait ": Wait} {
@@ -229,6 +234,9 @@ func (c *Case) format(b *strings.Builder) {
 	}
 	if c.Differs != "" {
 		b.WriteString("differs from Envoy: " + c.Differs + "\n")
+	}
+	if c.Whole != "" {
+		b.WriteString(onePiece + c.Whole + "\n")
 	}
 	if c.Config != "" {
 		b.WriteString("config\n" + c.Config + "\n")
