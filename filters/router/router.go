@@ -125,11 +125,7 @@ func (f *Filter) ServeStream(s *filter.Stream) error {
 // forward sends the request to the route's cluster, as often as its retry policy
 // and the rules of safe retry allow.
 func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
-	f.action = r.Forward
-	name := r.ClusterName(s)
-	f.cluster = f.sh.clusters.Cluster(name)
-	s.Meta.Cluster = name
-	if f.cluster == nil {
+	if r = f.target(s, r); f.cluster == nil {
 		f.sh.counters.NoCluster.Inc()
 		return f.noCluster()
 	}
@@ -164,6 +160,30 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 			return err
 		}
 	}
+}
+
+// target sets the cluster that the route leads to, nil if there is none. A control plane
+// removes a cluster as soon as no route leads to it any more, which may be a moment
+// after this stream has chosen its route: then the route of now counts.
+func (f *Filter) target(s *filter.Stream, r *route.Route) *route.Route {
+	f.find(s, r)
+	if f.cluster != nil {
+		return r
+	}
+	s.Engine.RefreshRoute()
+	now, ok := s.Route.(*route.Route)
+	if !ok || now == nil || now == r || now.Forward == nil {
+		s.Route = r
+		return r
+	}
+	f.find(s, now)
+	return now
+}
+
+func (f *Filter) find(s *filter.Stream, r *route.Route) {
+	f.action = r.Forward
+	s.Meta.Cluster = r.ClusterName(s)
+	f.cluster = f.sh.clusters.Cluster(s.Meta.Cluster)
 }
 
 // final is what the client gets for the failure of the last attempt.

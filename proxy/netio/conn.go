@@ -177,14 +177,21 @@ func (c *Conn) Exchange(out, in *buffer.Buf) (n int, sent bool, err error) {
 			out.Release()
 			return 0, sent, err
 		}
-		if err := c.rearm(); err != nil {
+		switch err := c.rearm(); {
+		case err == nil && !sent:
+			continue
+		case errors.Is(err, os.ErrDeadlineExceeded) && !sent:
+			// Time was up before anything was done, on a machine that is busy or throttled.
+			// That says nothing about the bytes that have to leave.
+			if err := c.WriteBuf(out); err != nil {
+				return 0, false, err
+			}
+		case err != nil:
 			out.Release()
 			return 0, sent, err
 		}
-		if sent {
-			n, err := c.ReadBuf(in)
-			return n, true, err
-		}
+		n, err := c.ReadBuf(in)
+		return n, true, err
 	}
 }
 

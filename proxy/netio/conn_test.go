@@ -475,6 +475,22 @@ func TestExchange(t *testing.T) {
 		}
 		_ = a.SetReadDeadline(time.Time{})
 	})
+	t.Run("deadline that has passed before", func(t *testing.T) {
+		if _, err := io.ReadFull(b, make([]byte, 4)); err != nil { // of the case before
+			t.Fatal(err)
+		}
+		_ = a.SetReadDeadline(time.Now().Add(-time.Second))
+		var out, in buffer.Buf
+		out.AppendString("ping")
+		if _, sent, err := a.Exchange(&out, &in); !sent || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%v %v", sent, err)
+		}
+		_ = a.SetReadDeadline(time.Time{})
+		p := make([]byte, 4)
+		if _, err := io.ReadFull(b, p); err != nil || string(p) != "ping" {
+			t.Errorf("the peer has got %q, %v", p, err)
+		}
+	})
 	t.Run("peer gone", func(t *testing.T) {
 		_ = b.Close()
 		if err := a.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
