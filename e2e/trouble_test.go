@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -316,4 +317,22 @@ func setLimit(t *testing.T, pid int, n uint64) {
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n}, nil); err != nil {
 		t.Skipf("prlimit: %v", err)
 	}
+}
+
+// TestThrottled stops the process again and again, as a container's CPU quota does:
+// its deadlines pass while it cannot do anything, which costs no request.
+func TestThrottled(t *testing.T) {
+	t.Parallel()
+	a, port := startBackend(t, "a"), freePort(t)
+	m := startMecha(t, hosts(port, "", "", a.port))
+	m.ready()
+	l := startLoad(t, local(port))
+	for range 20 {
+		m.kill(syscall.SIGSTOP)
+		wait(120 * time.Millisecond)
+		m.kill(syscall.SIGCONT)
+		wait(10 * time.Millisecond)
+	}
+	l.answered(100)
+	l.stop()
 }
