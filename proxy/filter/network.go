@@ -98,8 +98,9 @@ type ConnEngine interface {
 	Relay(up *netio.Conn, idle time.Duration) (RelayResult, error)
 	// Draining is closed when the listener drains: finish what is under way.
 	Draining() <-chan struct{}
-	// OnDrain registers f to be called once when the listener drains (at once if it
-	// already does), from another goroutine; stop unregisters it.
+	// OnDrain registers f to be called once when the listener drains, from another
+	// goroutine; if it drains already, f has been called when OnDrain returns. stop
+	// unregisters f.
 	OnDrain(f func()) (stop func())
 	// Park gives the goroutine back while the connection idles: when the socket becomes
 	// readable or the deadline passes, resume runs on a new goroutine. Serve returns

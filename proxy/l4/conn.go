@@ -251,7 +251,7 @@ func (c *conn) OnDrain(f func()) (stop func()) {
 	c.mu.Lock()
 	if c.drained {
 		c.mu.Unlock()
-		go f()
+		f()
 		return func() {}
 	}
 	c.onDrain = append(c.onDrain, &f)
