@@ -206,5 +206,7 @@ func (s *Stream) Reset() {
 	s.ReplyBody = ""
 	s.State.Reset()
 	s.random, s.elapsed = 0, 0
-	s.entry = accesslog.Entry{}
+	if s.entry.Stream != nil {
+		s.entry = accesslog.Entry{}
+	}
 }

@@ -36,6 +36,9 @@ type Map struct {
 
 // Reset empties m and keeps its memory for the next message.
 func (m *Map) Reset() {
+	if len(m.fields) == 0 && len(m.arena) == 0 {
+		return // most maps of trailers
+	}
 	clear(m.fields)
 	m.fields = m.fields[:0]
 	m.first = [known]uint16{}
