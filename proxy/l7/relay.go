@@ -164,6 +164,10 @@ func (st *stream) sendLocked(end bool) error {
 	return st.SendData(&st.answer, end)
 }
 
+// maxLooks bounds how often the goroutine of the response takes what has arrived of the
+// request body: a client that is never out of data must not keep an early response back.
+const maxLooks = 4
+
 // atHand reports whether more of the request body can be had without waiting. Before a
 // second goroutine is borrowed for the rest, it is worth looking into the socket.
 func (st *stream) atHand(look bool) bool {
@@ -178,8 +182,8 @@ func (st *stream) atHand(look bool) bool {
 
 // RelayRequest implements filter.Engine.
 func (st *stream) RelayRequest(up codec.ClientStream, replay *filter.Replay, inline bool) (codec.Next, error) {
-	for {
-		if st.RequestBody() == codec.Data && !st.hasBuffer && !st.atHand(inline) {
+	for looks := 0; ; looks++ {
+		if st.RequestBody() == codec.Data && !st.hasBuffer && !st.atHand(inline && looks < maxLooks) {
 			if err := flushUp(up); err != nil || inline {
 				return codec.Data, err
 			}
