@@ -4,13 +4,17 @@ STATIC   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 15s
 BASE     ?=
 
-.PHONY: build demo test check race invariants fuzz oracle bench benchcmp bench-quick install-peers clean help
+.PHONY: build pgo demo test check race invariants fuzz oracle bench benchcmp bench-quick install-peers clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 build: ## bin/mecha and bin/mecha-control
-	$(GO) build -trimpath -ldflags='-s -w' -o bin/ ./cmd/mecha ./cmd/mecha-control
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -pgo=cmd/mecha/cpu.pgo -o bin/ ./cmd/mecha ./cmd/mecha-control
+
+pgo: build ## renew the profile that the compiler optimises by, where a bench shows that it has aged
+	$(GO) run ./bench -profile pprof -peer haproxy -rows h1-1k,h1-1k-2w,h1-post16k,h1-1m,tcp-pp -seconds 10 -out bench/out/pgo
+	$(GO) tool pprof -proto bench/out/pgo/*.pprof >cmd/mecha/cpu.pgo
 
 demo: build ## a small shop of services behind sidecars, in under a minute (KEEP=1 leaves it up)
 	$(GO) build -trimpath -o bin/ ./examples/shop/...
