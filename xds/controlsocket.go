@@ -7,10 +7,10 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"golang.org/x/sys/unix"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/xds/translate"
 )
 
 // controlDial makes connections to the control plane that carry the SO_MARK of
@@ -18,7 +18,7 @@ import (
 // cluster_manager. Capture rules that know the sidecar by its mark let it reach the
 // control plane by that. It is nil where there is no mark.
 func controlDial(b *bootstrapv3.Bootstrap, services []*corev3.GrpcService) (func(ctx context.Context, network, address string) (net.Conn, error), error) {
-	mark, err := socketMark(b.GetClusterManager().GetUpstreamBindConfig())
+	mark, err := translate.SocketMark(b.GetClusterManager().GetUpstreamBindConfig())
 	if err != nil {
 		return nil, filter.At("cluster_manager.upstream_bind_config", err)
 	}
@@ -27,7 +27,7 @@ func controlDial(b *bootstrapv3.Bootstrap, services []*corev3.GrpcService) (func
 			if c.UpstreamBindConfig == nil || c.Name != s.GetEnvoyGrpc().GetClusterName() {
 				continue
 			}
-			if mark, err = socketMark(c.UpstreamBindConfig); err != nil {
+			if mark, err = translate.SocketMark(c.UpstreamBindConfig); err != nil {
 				return nil, fmt.Errorf("cluster %q: %w", c.Name, filter.At("upstream_bind_config", err))
 			}
 		}
@@ -41,17 +41,6 @@ func controlDial(b *bootstrapv3.Bootstrap, services []*corev3.GrpcService) (func
 // UpstreamMark is the SO_MARK in cluster_manager.upstream_bind_config, which is for
 // every cluster that has none of its own; 0 is none.
 func UpstreamMark(b *bootstrapv3.Bootstrap) (int, error) {
-	mark, err := socketMark(b.GetClusterManager().GetUpstreamBindConfig())
+	mark, err := translate.SocketMark(b.GetClusterManager().GetUpstreamBindConfig())
 	return mark, filter.At("cluster_manager.upstream_bind_config", err)
-}
-
-// socketMark finds SO_MARK among the socket options; 0 is none.
-func socketMark(b *corev3.BindConfig) (mark int, err error) {
-	for i, o := range b.GetSocketOptions() {
-		if o.Level != unix.SOL_SOCKET || o.Name != unix.SO_MARK {
-			return 0, filter.AtIndex("socket_options", i, fmt.Errorf("this build sets SO_MARK only, not level %d name %d", o.Level, o.Name))
-		}
-		mark = int(o.GetIntValue())
-	}
-	return mark, nil
 }

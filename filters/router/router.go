@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -252,7 +251,7 @@ func (f *Filter) attempt(s *filter.Stream, r *route.Route) (err error) {
 	if err != nil {
 		return err
 	}
-	code := status(&s.Response)
+	code := s.Response.StatusCode()
 	f.countHost(code)
 	if f.worthRetrying(s, code) && f.mayRetry(s) {
 		f.drop(next)
@@ -318,7 +317,7 @@ func (f *Filter) exchange(s *filter.Stream) (codec.Next, error) {
 		if err != nil {
 			return 0, f.awaitFailed(s, err, reused)
 		}
-		code := status(&s.Response)
+		code := s.Response.StatusCode()
 		if code >= 200 || code == 101 {
 			s.Meta.ResponseStart = s.Elapsed()
 			s.Meta.UpstreamProtocol = f.up.Protocol()
@@ -469,11 +468,6 @@ func (f *Filter) drop(next codec.Next) {
 	if next != codec.End {
 		f.up.Reset(codec.ResetCancel)
 	}
-}
-
-func status(m *header.Map) int {
-	n, _ := strconv.Atoi(m.Value(header.Status))
-	return n
 }
 
 // backOff waits before a retry: a random time up to twice the base for each attempt

@@ -103,6 +103,12 @@ func (m *Map) Value(id ID) string {
 	return ""
 }
 
+// StatusCode returns the number in ":status", 0 if there is none.
+func (m *Map) StatusCode() int {
+	n, _ := strconv.Atoi(m.Value(Status))
+	return n
+}
+
 // Has reports whether a well-known header is present.
 func (m *Map) Has(id ID) bool { return m.first[id] != 0 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"strconv"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
@@ -93,10 +92,4 @@ func (st *stream) skipRequest() {
 		}
 		st.next.set(next)
 	}
-}
-
-// statusCode returns the number in ":status", 0 if there is none.
-func statusCode(m *header.Map) int {
-	n, _ := strconv.Atoi(m.Value(header.Status))
-	return n
 }

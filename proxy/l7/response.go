@@ -28,7 +28,7 @@ func (st *stream) SendInformational(m *header.Map) error {
 
 // SendHeaders implements filter.Engine.
 func (st *stream) SendHeaders(end bool) error {
-	st.Meta.Code = statusCode(&st.Response) // for the hooks, which may change it
+	st.Meta.Code = st.Response.StatusCode() // for the hooks, which may change it
 	for _, h := range st.chain.responseHeaders {
 		if st.off&(1<<h.index) != 0 {
 			continue
@@ -42,7 +42,7 @@ func (st *stream) SendHeaders(end bool) error {
 	}
 	st.finishResponse()
 	st.started = true
-	st.Meta.Code = statusCode(&st.Response)
+	st.Meta.Code = st.Response.StatusCode()
 	st.Meta.DownstreamStart = st.Elapsed()
 	st.m.counters.response(st.Meta.Code)
 	if err := st.down.WriteHeaders(&st.Response, end); err != nil {

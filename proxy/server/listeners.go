@@ -104,7 +104,7 @@ func (s *Server) SetRoutes(name string, table filter.RouteTable) {
 	}
 	src.answered = true
 	if table != nil {
-		src.set(table)
+		src.Set(table)
 	}
 	var ready []*waiting
 	for n, w := range s.waiting {

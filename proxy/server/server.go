@@ -13,11 +13,8 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
-	"github.com/mecha-mesh/mecha/proxy/codec"
-	"github.com/mecha-mesh/mecha/proxy/codec/h1"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/l4"
-	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
@@ -69,7 +66,7 @@ func New(o Options) *Server {
 		routes: map[string]*routeSource{}, uses: map[string][]string{}, waiting: map[string]*waiting{},
 		drainTime: o.DrainTime,
 	}
-	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), HTTP: newHTTP, Ready: s.clusterReady, Mark: o.UpstreamMark}
+	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Mark: o.UpstreamMark}
 	if o.Verify {
 		upstream.Resolver = noNames{}
 	}
@@ -82,16 +79,6 @@ func New(o Options) *Server {
 		Parked: o.Parked,
 	})
 	return s
-}
-
-// newHTTP begins HTTP on a connection to a host.
-func newHTTP(c *netio.Conn, spec *cluster.Spec) codec.ClientConn {
-	return h1.NewClient(c, h1.ClientOptions{Options: h1.Options{
-		MaxHeadersKB:    int(spec.HTTP.MaxHeadersKB),
-		MaxHeadersCount: int(spec.HTTP.MaxHeadersCount),
-		EnableTrailers:  spec.HTTP.EnableTrailers,
-		ProperCase:      spec.HTTP.ProperCase,
-	}})
 }
 
 // noNames is the resolver of a server that verifies: every name exists, without addresses.

@@ -13,6 +13,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
@@ -286,15 +287,25 @@ func clusterBind(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) er
 		}
 		*into = netip.AddrPortFrom(addr, uint16(s.GetPortValue()))
 	}
-	const solSocket, soMark = 1, 36
-	for i, o := range b.SocketOptions {
-		if o.Level != solSocket || o.Name != soMark {
-			return filter.At("upstream_bind_config", filter.AtIndex("socket_options", i, fmt.Errorf("this build sets SO_MARK only, not level %d name %d", o.Level, o.Name)))
-		}
-		bind.Mark = int(o.GetIntValue())
+	mark, err := SocketMark(b)
+	if err != nil {
+		return filter.At("upstream_bind_config", err)
 	}
+	bind.Mark = mark
 	spec.Bind = bind
 	return nil
+}
+
+// SocketMark finds SO_MARK, the one socket option that this build sets, in a
+// BindConfig; 0 is none. Its error names the place in the BindConfig.
+func SocketMark(b *corev3.BindConfig) (mark int, err error) {
+	for i, o := range b.GetSocketOptions() {
+		if o.Level != unix.SOL_SOCKET || o.Name != unix.SO_MARK {
+			return 0, filter.AtIndex("socket_options", i, fmt.Errorf("this build sets SO_MARK only, not level %d name %d", o.Level, o.Name))
+		}
+		mark = int(o.GetIntValue())
+	}
+	return mark, nil
 }
 
 func clusterSocket(pb *clusterv3.Cluster, _ *cluster.Spec, _ *filter.Parser) error {

@@ -42,16 +42,13 @@ type Resolver struct {
 	dial  func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// System returns a resolver that does what the files of the machine say. They are
-// read again when they change.
-func System() *Resolver { return FromFiles("/etc/resolv.conf", "/etc/hosts") }
-
-// FromFiles is System with other files.
+// FromFiles returns a resolver that does what these two files say. They are read again
+// when they change.
 func FromFiles(resolvConf, hostsFile string) *Resolver {
 	return fromFiles(resolvConf, hostsFile, new(net.Dialer).DialContext)
 }
 
-// SystemVia is System that reaches the servers through dial.
+// SystemVia does what the files of the machine say, and reaches the servers through dial.
 func SystemVia(dial func(ctx context.Context, network, address string) (net.Conn, error)) *Resolver {
 	return fromFiles("/etc/resolv.conf", "/etc/hosts", dial)
 }

@@ -118,7 +118,7 @@ func TestAcceptEach(t *testing.T) {
 // TestAcceptEachEnds: the end of the connection, a turn that has enough, and a drain
 // while nothing comes.
 func TestAcceptEachEnds(t *testing.T) {
-	client, s := newSocketServer(t)
+	_, s := newSocketServer(t)
 	waits := make(chan error)
 	go func() {
 		_, err := s.AcceptEach(func(codec.ServerStream) bool { return true })
@@ -128,7 +128,7 @@ func TestAcceptEachEnds(t *testing.T) {
 	if err := <-waits; !errors.Is(err, codec.ErrDraining) {
 		t.Errorf("drained: %v", err)
 	}
-	client, s = newSocketServer(t)
+	client, s := newSocketServer(t)
 	if _, err := client.Write([]byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
