@@ -1,6 +1,7 @@
 package main
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,18 +11,18 @@ import (
 // after a few, and not again at once.
 func TestTrim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		trims := 0
+		var trims atomic.Int32 // look runs on a timer's goroutine
 		tr := newTrimmer()
-		tr.trim = func() { trims++ }
-		park := func(n int, after time.Duration, want int) {
+		tr.trim = func() { trims.Add(1) }
+		park := func(n int, after time.Duration, want int32) {
 			t.Helper()
 			for range n {
 				tr.note()
 			}
 			time.Sleep(after)
 			synctest.Wait()
-			if trims != want {
-				t.Errorf("%d trims, want %d", trims, want)
+			if got := trims.Load(); got != want {
+				t.Errorf("%d trims, want %d", got, want)
 			}
 		}
 		park(trimParked-1, time.Minute, 0)

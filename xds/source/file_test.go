@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -134,8 +135,14 @@ func TestFileIsAppliedAgainWhenReplaced(t *testing.T) {
 
 	replace(t, path, clusters("5", "b"))
 	h.until(t, "b alone", names("b"))
-	if st := f.Stats(); st.UpdateSuccess < 3 || st.UpdateRejected < 1 || st.VersionText == "" {
-		t.Errorf("stats %+v", st)
+	counted := func() bool {
+		st := f.Stats()
+		return st.UpdateSuccess >= 3 && st.UpdateRejected >= 1 && st.VersionText == "5"
+	}
+	for deadline := time.Now().Add(10 * time.Second); !counted(); runtime.Gosched() { // the counters follow the handler
+		if time.Now().After(deadline) {
+			t.Fatalf("stats %+v", f.Stats())
+		}
 	}
 }
 
