@@ -51,7 +51,9 @@ func balanceLoad(counts []healthCount, overprovisioning int, panicThreshold floa
 	}
 	all := true
 	for i, c := range counts {
-		l.panics[i] = available < 100 && c.usable() < threshold
+		// With shares of less than a percent everywhere nothing would get any load:
+		// then health counts nowhere.
+		l.panics[i] = available == 0 || available < 100 && c.usable() < threshold
 		all = all && l.panics[i]
 	}
 	if all {
