@@ -125,6 +125,10 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	if err != nil {
 		return nil, err
 	}
+	resolver, err := translate.Resolver(b)
+	if err != nil {
+		return nil, err
+	}
 	settings, warnings, err := translate.Process(b)
 	if err != nil {
 		return nil, err
@@ -140,7 +144,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	p.server = server.New(server.Options{
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: settings.Node, MaxConnections: settings.MaxConnections,
-		Env: filter.Env{Logs: p.logs}, UpstreamMark: mark, Verify: verify,
+		Env: filter.Env{Logs: p.logs}, UpstreamMark: mark, Resolver: resolver, Verify: verify,
 		Parked: newTrimmer().note,
 	})
 	p.manager = xds.NewManager(p.server, registry, log("config"))

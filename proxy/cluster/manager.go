@@ -22,7 +22,8 @@ import (
 type Options struct {
 	Stats    *stats.Store // nil: counters are not shown
 	Log      *slog.Logger // nil: slog.Default
-	Resolver Resolver     // nil: the system's resolv.conf and hosts file
+	Resolver Resolver     // looks up every name; nil: the system's resolv.conf and hosts file, as DNS changes it
+	DNS      dns.Options  // for clusters that say nothing else
 	// HTTP begins HTTP on a connection to a host, which it takes over. Nil: HTTP/1.
 	HTTP func(c *netio.Conn, s *Spec) codec.ClientConn
 	// Ready is called, without a lock, each time that a cluster, or a new version of
@@ -100,7 +101,7 @@ func NewManager(o Options) *Manager {
 		m.rnd = rand.Uint64
 	}
 	if m.resolver == nil {
-		m.resolver = dns.SystemVia(netio.MarkedDialer(o.Mark).DialContext)
+		m.resolver = dns.With(o.DNS, netio.MarkedDialer(o.Mark).DialContext)
 	}
 	if o.Stats != nil {
 		m.scope = o.Stats.Scope("cluster")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 )
 
 // Resolver looks up the addresses of a name. An error says that they could not be
@@ -19,10 +20,11 @@ type Resolver interface {
 // names are the names of a STRICT_DNS or LOGICAL_DNS cluster and what is known of
 // them. The manager's lock guards them.
 type names struct {
-	c       *Cluster
-	all     []*name
-	left    int // names whose first lookup is under way
-	stopped bool
+	c        *Cluster
+	resolver Resolver
+	all      []*name
+	left     int // names whose first lookup is under way
+	stopped  bool
 }
 
 // name is looked up again and again; its last addresses stay until there are others.
@@ -38,10 +40,10 @@ type name struct {
 // lookUp begins the discovery of a cluster with names. What the version before knows
 // of them is taken over.
 func (m *Manager) lookUp(c *Cluster) {
-	n := &names{c: c}
+	n := &names{c: c, resolver: m.resolverFor(c.spec.DNS.Resolver)}
 	c.names = n
 	before := map[string]*name{}
-	if old := c.slot.active; old != nil && old.names != nil && old.spec.DNS.Family == c.spec.DNS.Family {
+	if old := c.slot.active; old != nil && old.names != nil && old.spec.DNS.Family == c.spec.DNS.Family && old.spec.DNS.Resolver.Equal(c.spec.DNS.Resolver) {
 		for _, o := range old.names.all {
 			before[o.text] = o
 		}
@@ -93,6 +95,14 @@ func (n *names) stop() {
 	}
 }
 
+// resolverFor returns the resolver that looks up names in that way; nil is the process's.
+func (m *Manager) resolverFor(o *dns.Options) Resolver {
+	if o == nil || m.options.Resolver != nil {
+		return m.resolver
+	}
+	return dns.With(*o, netio.MarkedDialer(m.options.Mark).DialContext)
+}
+
 func (o *name) begin() { o.in.c.m.goWork(o.look) }
 
 // look looks the name up once.
@@ -101,7 +111,7 @@ func (o *name) look() {
 	if r := o.in.c.run.Load(); r != nil {
 		r.core.stats.UpdateAttempt.Inc()
 	}
-	answer, err := m.resolver.Lookup(m.ctx, o.text, spec.DNS.Family.want())
+	answer, err := o.in.resolver.Lookup(m.ctx, o.text, spec.DNS.Family.want())
 	m.mu.Lock()
 	defer m.unlock()
 	if o.in.stopped || m.closed {
@@ -178,7 +188,7 @@ func (o *name) pause(ttl time.Duration) time.Duration {
 		}
 		pause = min(base<<min(o.failures-1, 16), max(base, most))
 	case d.RespectTTL && ttl >= time.Second:
-		pause = ttl
+		pause = max(ttl, d.Least)
 	}
 	if d.Jitter > 0 {
 		pause += time.Duration(o.in.c.m.rnd() % uint64(d.Jitter))

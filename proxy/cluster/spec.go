@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
@@ -124,6 +125,11 @@ type DNS struct {
 	// FailureBase and FailureMax bound the wait after a failed lookup
 	// (dns_failure_refresh_rate); 0 grows from 1 s to Refresh.
 	FailureBase, FailureMax time.Duration
+	// Least is the shortest pause that a TTL makes (dns_min_refresh_rate).
+	Least time.Duration
+	// Resolver is how names are looked up (typed_dns_resolver_config); nil is as the
+	// process does.
+	Resolver *dns.Options
 }
 
 // Family is dns_lookup_family.
@@ -143,6 +149,10 @@ type OriginalDst struct {
 	UseHTTPHeader bool
 	HTTPHeader    string // "x-envoy-original-dst-host" unless set
 	PortOverride  uint16 // upstream_port_override, 0 is none
+	// MetadataKey and MetadataPath say where in dynamic metadata the destination is
+	// (metadata_key); "" is nowhere.
+	MetadataKey  string
+	MetadataPath []string
 }
 
 // Priority of a request.

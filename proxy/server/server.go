@@ -38,6 +38,8 @@ type Options struct {
 	Verify bool
 	// UpstreamMark is the SO_MARK of upstream connections that are given no other; 0 is none.
 	UpstreamMark int
+	// Resolver is how names are looked up for clusters that say nothing else.
+	Resolver dns.Options
 	// Env is the part of what filters are built with that only the process knows.
 	Env filter.Env
 }
@@ -66,7 +68,7 @@ func New(o Options) *Server {
 		routes: map[string]*routeSource{}, uses: map[string][]string{}, waiting: map[string]*waiting{},
 		drainTime: o.DrainTime,
 	}
-	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Mark: o.UpstreamMark}
+	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Mark: o.UpstreamMark, DNS: o.Resolver}
 	if o.Verify {
 		upstream.Resolver = noNames{}
 	}

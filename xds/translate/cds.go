@@ -30,12 +30,12 @@ var clusterFields = fromproto.Fields{
 		"per_connection_buffer_limit_bytes", "lb_policy", "load_assignment", "max_requests_per_connection",
 		"circuit_breakers", "common_http_protocol_options", "http_protocol_options", "typed_extension_protocol_options",
 		"dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "cleanup_interval", "upstream_bind_config", "common_lb_config", "transport_socket",
+		"typed_dns_resolver_config", "dns_resolution_config", "dns_resolvers", "use_tcp_for_dns_lookups",
 		"transport_socket_matches", "upstream_connection_options", "close_connections_on_host_health_failure",
 		"least_request_lb_config", "original_dst_lb_config", "round_robin_lb_config",
 	},
 	Ignored: []string{
-		"metadata", "typed_dns_resolver_config", "dns_resolvers",
-		"use_tcp_for_dns_lookups", "track_timeout_budgets", "track_cluster_stats", "wait_for_warm_on_init",
+		"metadata", "track_timeout_budgets", "track_cluster_stats", "wait_for_warm_on_init",
 		"ignore_health_on_host_removal", "lrs_server", "per_connection_buffer_high_watermark_timeout", "preconnect_policy",
 		"outlier_detection", "health_checks", "protocol_selection", "filters",
 	},
@@ -60,66 +60,13 @@ func Cluster(raw []byte) (*cluster.Spec, []string, error) {
 		spec.StatName = pb.Name
 	}
 	for _, step := range []func(*clusterv3.Cluster, *cluster.Spec, *filter.Parser) error{
-		clusterType, clusterLimits, clusterBalance, clusterBreakers, clusterBind, clusterSocket, clusterHTTP, clusterHosts,
+		clusterDNS, clusterType, clusterLimits, clusterBalance, clusterBreakers, clusterBind, clusterSocket, clusterHTTP, clusterHosts,
 	} {
 		if err := step(&pb, spec, p); err != nil {
 			return nil, nil, err
 		}
 	}
 	return spec, p.Warnings, nil
-}
-
-func clusterType(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) error {
-	if t := pb.GetClusterType(); t != nil {
-		return filter.At("cluster_type", fmt.Errorf("this build does not support the cluster type %q", fromproto.TypeName(t.GetTypedConfig().GetTypeUrl())))
-	}
-	if pb.EdsClusterConfig != nil && pb.GetType() != clusterv3.Cluster_EDS {
-		return filter.At("eds_cluster_config", errors.New("is for clusters of type EDS"))
-	}
-	switch pb.GetType() {
-	case clusterv3.Cluster_STATIC:
-		spec.Type = cluster.Static
-	case clusterv3.Cluster_STRICT_DNS:
-		spec.Type = cluster.StrictDNS
-	case clusterv3.Cluster_LOGICAL_DNS:
-		spec.Type = cluster.LogicalDNS
-	case clusterv3.Cluster_EDS:
-		spec.Type = cluster.EDS
-		if n := pb.GetEdsClusterConfig().GetServiceName(); n != "" {
-			spec.ServiceName = n
-		}
-		return clusterSource(pb, spec)
-	case clusterv3.Cluster_ORIGINAL_DST:
-		spec.Type = cluster.OriginalDestination
-		o := pb.GetOriginalDstLbConfig()
-		spec.OriginalDst = cluster.OriginalDst{
-			UseHTTPHeader: o.GetUseHttpHeader(), HTTPHeader: o.GetHttpHeaderName(),
-			PortOverride: uint16(o.GetUpstreamPortOverride().GetValue()),
-		}
-		if o.GetHttpHeaderName() != "" && !o.GetUseHttpHeader() {
-			return filter.At("original_dst_lb_config.http_header_name", errors.New("needs use_http_header"))
-		}
-		if pb.LoadAssignment != nil {
-			return filter.At("load_assignment", errors.New("a cluster of type ORIGINAL_DST has no hosts of its own"))
-		}
-		if spec.OriginalDst.HTTPHeader == "" {
-			spec.OriginalDst.HTTPHeader = "x-envoy-original-dst-host"
-		}
-	}
-	return nil
-}
-
-// clusterSource says where the endpoints come from.
-func clusterSource(pb *clusterv3.Cluster, spec *cluster.Spec) error {
-	from, err := fromproto.ConfigSource(pb.GetEdsClusterConfig().GetEdsConfig())
-	if err != nil {
-		return filter.At("eds_cluster_config.eds_config", err)
-	}
-	spec.EDS, spec.EDSWatched, spec.InitialFetchTimeout = from.Path, from.Watched, from.Timeout
-	if from.Timeout == 0 {
-		spec.InitialFetchTimeout = -1
-	}
-	return nil
 }
 
 func clusterLimits(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) (err error) {
@@ -131,21 +78,6 @@ func clusterLimits(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) 
 	}
 	if v := pb.PerConnectionBufferLimitBytes; v != nil {
 		spec.BufferLimit = int(v.Value)
-	}
-	spec.DNS = cluster.DNS{RespectTTL: pb.RespectDnsTtl, Family: cluster.Family(pb.DnsLookupFamily)}
-	if spec.DNS.Refresh, err = fromproto.PositiveDuration(pb.DnsRefreshRate, 5*time.Second); err != nil {
-		return filter.At("dns_refresh_rate", err)
-	}
-	if spec.DNS.Jitter, err = fromproto.Duration(pb.DnsJitter, 0); err != nil {
-		return filter.At("dns_jitter", err)
-	}
-	if r := pb.DnsFailureRefreshRate; r != nil {
-		if spec.DNS.FailureBase, err = fromproto.Duration(r.BaseInterval, 0); err != nil {
-			return filter.At("dns_failure_refresh_rate.base_interval", err)
-		}
-		if spec.DNS.FailureMax, err = fromproto.Duration(r.MaxInterval, 0); err != nil {
-			return filter.At("dns_failure_refresh_rate.max_interval", err)
-		}
 	}
 	if k := pb.UpstreamConnectionOptions.GetTcpKeepalive(); k != nil {
 		spec.KeepAlive = &cluster.TCPKeepAlive{

@@ -23,11 +23,12 @@ var processFields = fromproto.Fields{
 	Used: []string{
 		"node", "static_resources", "dynamic_resources", "stats_flush_interval", "layered_runtime", "admin",
 		"overload_manager", "application_log_config", "stats_config", "deferred_stat_options",
+		"use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config",
 	},
 	Ignored: []string{
 		"node_context_params", "cluster_manager", "hds_config", "flags_path", "stats_sinks", "stats_flush_on_admin",
 		"stats_eviction_interval", "watchdog", "watchdogs", "tracing", "enable_dispatcher_stats", "stats_server_version_override",
-		"use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config", "bootstrap_extensions", "fatal_actions",
+		"bootstrap_extensions", "fatal_actions",
 		"config_sources", "default_config_source", "default_socket_interface", "certificate_provider_instances",
 		"inline_headers", "perf_tracing_file_path", "default_regex_engine", "xds_delegate_extension",
 		"xds_config_tracker_extension", "listener_manager", "grpc_async_client_manager_config", "memory_allocator_manager",

@@ -37,9 +37,10 @@ type Answer struct {
 
 // Resolver looks names up. It is safe for concurrent use.
 type Resolver struct {
-	conf  file[config]
-	hosts file[hosts]
-	dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	conf    file[config]
+	hosts   file[hosts]
+	options Options
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // FromFiles returns a resolver that does what these two files say. They are read again
@@ -69,7 +70,8 @@ func (r *Resolver) Lookup(ctx context.Context, name string, want Want) (Answer, 
 	if a, ok := r.hosts.get().lookup(name, want); ok {
 		return a, nil
 	}
-	c := r.conf.get()
+	want = r.wanted(want)
+	c := r.config()
 	var failed error
 	for _, fqdn := range c.candidates(name) {
 		a, err := r.lookupName(ctx, c, fqdn, want)

@@ -28,24 +28,24 @@ func (r *Resolver) exchange(ctx context.Context, c *config, server string, q dns
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	id := uint16(rand.Uint32())
-	query, err := pack(id, q)
+	query, err := pack(id, c.udpSize, q)
 	if err != nil {
 		return Answer{}, err
 	}
 	if !c.tcp {
-		a, err := r.over(ctx, "udp", server, query, id, q)
+		a, err := r.over(ctx, c.udpSize, server, query, id, q)
 		if !errors.Is(err, errTruncated) {
 			return a, err
 		}
 	}
-	return r.over(ctx, "tcp", server, query, id, q)
+	return r.over(ctx, 0, server, query, id, q)
 }
 
-func pack(id uint16, q dnsmessage.Question) ([]byte, error) {
+func pack(id uint16, size int, q dnsmessage.Question) ([]byte, error) {
 	b := dnsmessage.NewBuilder(make([]byte, 2, 512), dnsmessage.Header{ID: id, RecursionDesired: true})
 	var opt dnsmessage.ResourceHeader
 	err := errors.Join(b.StartQuestions(), b.Question(q), b.StartAdditionals(),
-		opt.SetEDNS0(udpSize, dnsmessage.RCodeSuccess, false), b.OPTResource(opt, dnsmessage.OPTResource{}))
+		opt.SetEDNS0(size, dnsmessage.RCodeSuccess, false), b.OPTResource(opt, dnsmessage.OPTResource{}))
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +57,13 @@ func pack(id uint16, q dnsmessage.Question) ([]byte, error) {
 	return m, nil
 }
 
-// over asks over one transport. query has room for the length in front.
-func (r *Resolver) over(ctx context.Context, network, server string, query []byte, id uint16, q dnsmessage.Question) (Answer, error) {
+// over asks over UDP, for answers of up to that size, or over TCP if it is 0. query has
+// room for the length in front.
+func (r *Resolver) over(ctx context.Context, size int, server string, query []byte, id uint16, q dnsmessage.Question) (Answer, error) {
+	network := "udp"
+	if size == 0 {
+		network = "tcp"
+	}
 	conn, err := r.dial(ctx, network, server)
 	if err != nil {
 		return Answer{}, err
@@ -71,27 +76,27 @@ func (r *Resolver) over(ctx context.Context, network, server string, query []byt
 			return Answer{}, err
 		}
 	}
-	if network == "udp" {
+	if size > 0 {
 		query = query[2:]
 	}
 	if _, err := conn.Write(query); err != nil {
 		return Answer{}, err
 	}
 	for {
-		m, err := receive(conn, network)
+		m, err := receive(conn, size)
 		if err != nil {
 			return Answer{}, err
 		}
 		a, mine, err := parse(m, id, q)
-		if mine || network == "tcp" {
+		if mine || size == 0 {
 			return a, err
 		}
 	}
 }
 
-func receive(conn net.Conn, network string) ([]byte, error) {
-	if network == "udp" {
-		m := make([]byte, udpSize)
+func receive(conn net.Conn, udp int) ([]byte, error) {
+	if udp > 0 {
+		m := make([]byte, max(udp, 512))
 		n, err := conn.Read(m)
 		return m[:n], err
 	}

@@ -47,12 +47,14 @@ func (f *file[T]) get() *T {
 // config is resolv.conf.
 type config struct {
 	servers  []string // host:port
+	named    bool     // by the file
 	search   []string
 	ndots    int
 	timeout  time.Duration
 	attempts int
 	rotate   bool
 	tcp      bool // use-vc
+	udpSize  int
 }
 
 // The limits of resolv.conf(5).
@@ -65,7 +67,7 @@ const (
 )
 
 func parseConfig(b []byte) *config {
-	c := &config{ndots: 1, timeout: 5 * time.Second, attempts: 2}
+	c := &config{ndots: 1, timeout: 5 * time.Second, attempts: 2, udpSize: udpSize}
 	for f := range lines(b, "#;") {
 		switch args := f[1:]; f[0] {
 		case "nameserver":
@@ -90,7 +92,8 @@ func parseConfig(b []byte) *config {
 			}
 		}
 	}
-	if len(c.servers) == 0 {
+	c.named = len(c.servers) > 0
+	if !c.named {
 		c.servers = []string{net.JoinHostPort("127.0.0.1", "53")}
 	}
 	return c
