@@ -23,7 +23,7 @@ type layer struct {
 	why    string
 }
 
-var leaves = []string{"proxy/buffer", "proxy/header", "proxy/stats", "proxy/meta", "proxy/netio"}
+var leaves = []string{"proxy/buffer", "proxy/header", "proxy/stats", "proxy/meta", "proxy/netio", "proxy/runtime"}
 
 // layers is the import table of DESIGN section 3. A folder may always import what lies
 // under itself.
@@ -32,6 +32,7 @@ var layers = []layer{
 	{"proxy/header", nil, "a leaf: everything else stands on it"},
 	{"proxy/stats", nil, "a leaf: whoever counts must be able to import it"},
 	{"proxy/meta", nil, "plain data: transport, filter and access logs meet here without a cycle"},
+	{"proxy/runtime", []string{"proxy/stats"}, "a leaf: whatever can be overridden at run time reads it"},
 	{"proxy/applog", nil, "the log knows nothing of what it logs"},
 	{"proxy/netio", []string{"proxy/buffer", "proxy/meta", "proxy/stats"}, "sockets carry bytes, they don't know what they mean"},
 	{"proxy/match", leaves, "matchers decide on headers and addresses alone"},

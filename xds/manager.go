@@ -16,6 +16,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/proxy/l4"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/xds/ads"
 	"github.com/mecha-mesh/mecha/xds/translate"
 )
@@ -48,6 +49,7 @@ type Subscriber interface {
 type Manager struct {
 	engine   Engine
 	registry *filter.Registry
+	runtime  *runtime.Runtime
 	log      *slog.Logger
 	sources  Sources
 
@@ -76,10 +78,18 @@ type Source struct {
 	Timeout time.Duration
 }
 
+// Options are what a manager is made with. Runtime may be nil.
+type Options struct {
+	Engine   Engine
+	Registry *filter.Registry
+	Log      *slog.Logger
+	Runtime  *runtime.Runtime
+}
+
 // NewManager returns a manager that has not asked for anything yet.
-func NewManager(e Engine, r *filter.Registry, log *slog.Logger) *Manager {
+func NewManager(o Options) *Manager {
 	return &Manager{
-		engine: e, registry: r, log: log,
+		engine: o.Engine, registry: o.Registry, log: o.Log, runtime: o.Runtime,
 		clusters: map[string]ref{}, services: newReferences(ads.EndpointType),
 		listeners: map[string][]ref{}, routes: newReferences(ads.RouteType),
 		inUse: Inventory{types: map[string]map[string]*Record{}},
@@ -295,7 +305,7 @@ func (m *Manager) setRoutes(name string, raw []byte) error {
 }
 
 func (m *Manager) parser() *filter.Parser {
-	return &filter.Parser{Registry: m.registry, Routes: fromproto.Routes}
+	return &filter.Parser{Registry: m.registry, Routes: fromproto.Routes, Runtime: m.runtime}
 }
 
 func (m *Manager) warn(kind, name string, warnings []string) {

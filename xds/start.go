@@ -214,8 +214,9 @@ func (d *Dynamic) Run(ctx context.Context) error {
 	d.m.run()
 	defer d.m.stop()
 	d.m.Start(d.sources)
-	errs := make(chan error, len(d.files)+1)
-	n := len(d.files)
+	errs := make(chan error, len(d.files)+2)
+	n := len(d.files) + 1
+	go func() { errs <- d.m.watchRuntime(ctx) }()
 	for _, f := range d.files {
 		go func() { errs <- f.run(ctx) }()
 	}

@@ -35,7 +35,10 @@ type console struct {
 	draining  atomic.Bool // a graceful drain has begun
 }
 
-var _ admin.Source = (*console)(nil)
+var (
+	_ admin.Source        = (*console)(nil)
+	_ admin.RuntimeSetter = (*console)(nil)
+)
 
 // State implements admin.Source.
 func (c *console) State() admin.State {
@@ -131,20 +134,24 @@ func (c *console) Listeners() []admin.ListenerView {
 
 // Runtime implements admin.Source.
 func (c *console) Runtime() admin.RuntimeView {
-	layers := c.p.settings.Runtime
-	view := admin.RuntimeView{Entries: map[string]admin.RuntimeEntry{}}
-	for i, l := range layers {
-		view.Layers = append(view.Layers, l.Name)
-		for key, v := range l.Values {
-			e, ok := view.Entries[key]
-			if !ok {
-				e.Layers = make([]string, len(layers))
-			}
-			e.Layers[i], e.Final = v, v
-			view.Entries[key] = e
-		}
+	now := c.p.runtime.View()
+	view := admin.RuntimeView{Layers: now.Layers, Entries: map[string]admin.RuntimeEntry{}}
+	for key, e := range now.Entries {
+		view.Entries[key] = admin.RuntimeEntry{Final: e.Final, Layers: e.Layers}
 	}
 	return view
+}
+
+// SetRuntime implements admin.RuntimeSetter.
+func (c *console) SetRuntime(values admin.Params) error {
+	pairs := make([][2]string, len(values))
+	for i, v := range values {
+		pairs[i] = [2]string{v.Key, v.Value}
+	}
+	if err := c.p.runtime.SetAdmin(pairs); err != nil {
+		return &admin.Error{Code: 503, Text: err.Error()}
+	}
+	return nil
 }
 
 // ConfigDump implements admin.Source.

@@ -18,6 +18,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/applog"
 	"github.com/mecha-mesh/mecha/proxy/config"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/server"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/xds"
@@ -109,6 +110,7 @@ type proxy struct {
 	process processStats
 
 	settings *config.Process
+	runtime  *runtime.Runtime
 }
 
 // newProxy builds everything that a bootstrap describes. Listeners are bound, unless
@@ -137,17 +139,17 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 		log("config").Warn("configuration without effect", "resource", "bootstrap", "detail", w)
 	}
 	st := stats.NewStore()
-	p := &proxy{stats: st, settings: settings}
+	p := &proxy{stats: st, settings: settings, runtime: runtime.New(settings.Runtime, st)}
 	p.logs = accesslog.NewFiles(accesslog.FileOptions{
 		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10,
 	}, st.Scope("filesystem"))
 	p.server = server.New(server.Options{
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: settings.Node, MaxConnections: settings.MaxConnections,
-		Env: filter.Env{Logs: p.logs}, UpstreamMark: mark, Resolver: resolver, Verify: verify,
+		Env: filter.Env{Logs: p.logs, Runtime: p.runtime}, UpstreamMark: mark, Resolver: resolver, Verify: verify,
 		Parked: newTrimmer().note,
 	})
-	p.manager = xds.NewManager(p.server, registry, log("config"))
+	p.manager = xds.NewManager(xds.Options{Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime})
 	if p.dynamic, err = p.manager.Load(b); err != nil {
 		p.close()
 		return nil, err

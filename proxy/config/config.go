@@ -10,6 +10,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 )
 
 // Process is the process's own configuration: validated, immutable
@@ -24,16 +25,10 @@ type Process struct {
 	// global_downstream_max_connections); 0 is no limit.
 	MaxConnections int64
 	// Runtime is layered_runtime, the layer that wins last.
-	Runtime []RuntimeLayer
+	Runtime []runtime.Layer
 }
 
-// RuntimeLayer is one layer of runtime values.
-type RuntimeLayer struct {
-	Name   string
-	Values map[string]string // nested keys are joined by dots
-}
-
-// RuntimeValue returns the value of a key in the last layer that has it.
+// RuntimeValue returns the value of a key in the last static layer that has it.
 func (p *Process) RuntimeValue(key string) (value string, ok bool) {
 	for _, l := range p.Runtime {
 		if v, there := l.Values[key]; there {

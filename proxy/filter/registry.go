@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 )
 
 // Registry is the list of all filters that configuration may name, and the names
@@ -67,6 +69,9 @@ type Parser struct {
 	RDS []string
 	// RDSFrom says where those come from, and how long they are waited for.
 	RDSFrom map[string]ConfigSource
+	// Runtime is where the keys of settings are looked up by what is built without an
+	// Env, such as route tables; nil has none of them.
+	Runtime *runtime.Runtime
 	// Warnings collects what was accepted but has no effect, with paths.
 	Warnings []string
 }

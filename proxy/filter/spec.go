@@ -9,6 +9,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
@@ -34,6 +35,8 @@ type Env struct {
 	Logs     *accesslog.Files              // where access logs are opened; nil: nowhere
 	Log      *slog.Logger
 	Node     Node
+	// Runtime is where the keys of settings are looked up; nil has none of them.
+	Runtime *runtime.Runtime
 	// Retire takes functions to call when the chain that the filter is built for has
 	// gone with its last connection; see OnRetire. It may be nil.
 	Retire func(f func())

@@ -6,14 +6,7 @@
 // route and the filters).
 package match
 
-// Fraction is a share of all streams (FractionalPercent, RuntimeFractionalPercent).
-type Fraction struct{ Numerator, Denominator uint32 }
+import "github.com/mecha-mesh/mecha/proxy/runtime"
 
-// Match reports whether a random number falls into the fraction. The same number
-// always gives the same answer.
-func (f Fraction) Match(random uint64) bool {
-	if f.Numerator >= f.Denominator {
-		return true
-	}
-	return random%uint64(f.Denominator) < uint64(f.Numerator)
-}
+// Fraction is a share of all streams (FractionalPercent).
+type Fraction = runtime.Fraction

@@ -47,6 +47,15 @@ func (w *Watcher) Set(dirs ...string) error {
 // an editor's or an unpacker's steps count as one; steady changes are reported
 // after ten times that. It returns ctx's error when ctx ends first.
 func (w *Watcher) Wait(ctx context.Context, quiet time.Duration) error {
+	return w.wait(ctx, quiet, func(e fsnotify.Event) bool { return e.Op != fsnotify.Chmod })
+}
+
+// WaitFor is Wait for one of these paths to be put in place: made, or moved there.
+func (w *Watcher) WaitFor(ctx context.Context, quiet time.Duration, paths []string) error {
+	return w.wait(ctx, quiet, func(e fsnotify.Event) bool { return e.Has(fsnotify.Create) && slices.Contains(paths, e.Name) })
+}
+
+func (w *Watcher) wait(ctx context.Context, quiet time.Duration, counts func(fsnotify.Event) bool) error {
 	var settle, latest <-chan time.Time
 	for {
 		select {
@@ -56,7 +65,7 @@ func (w *Watcher) Wait(ctx context.Context, quiet time.Duration) error {
 			if !ok {
 				return fsnotify.ErrClosed
 			}
-			if e.Op == fsnotify.Chmod {
+			if !counts(e) {
 				continue
 			}
 		case _, ok := <-w.fs.Errors: // lost events: look again too

@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -9,8 +8,6 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mecha-mesh/mecha/proxy/config"
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -73,61 +70,6 @@ func processAdmin(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser
 func processStats(pb *bootstrapv3.Bootstrap, c *config.Process, _ *filter.Parser) (err error) {
 	c.StatsFlush, err = fromproto.PositiveDuration(pb.StatsFlushInterval, 5*time.Second)
 	return filter.At("stats_flush_interval", err)
-}
-
-func processRuntime(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser) error {
-	seen := map[string]bool{}
-	for i, l := range pb.GetLayeredRuntime().GetLayers() {
-		at := func(err error) error { return filter.At("layered_runtime", filter.AtIndex("layers", i, err)) }
-		if seen[l.Name] {
-			return at(filter.At("name", fmt.Errorf("%q is the name of an earlier layer", l.Name)))
-		}
-		seen[l.Name] = true
-		layer := config.RuntimeLayer{Name: l.Name, Values: map[string]string{}}
-		switch s := l.LayerSpecifier.(type) {
-		case *bootstrapv3.RuntimeLayer_StaticLayer:
-			flatten("", s.StaticLayer, layer.Values)
-		case *bootstrapv3.RuntimeLayer_AdminLayer_:
-		case nil:
-			return at(errors.New("one of static_layer, disk_layer, admin_layer, rtds_layer must be set"))
-		default:
-			p.Warnings = append(p.Warnings, fmt.Sprintf("layered_runtime.layers[%d]: this build has static and admin layers only", i))
-		}
-		c.Runtime = append(c.Runtime, layer)
-	}
-	return nil
-}
-
-// flatten joins the keys of nested structs by dots. A struct that is a value of its
-// own, a percentage, stays whole.
-func flatten(prefix string, s *structpb.Struct, into map[string]string) {
-	for k, v := range s.GetFields() {
-		key := prefix + k
-		switch x := v.GetKind().(type) {
-		case *structpb.Value_StructValue:
-			if _, percent := x.StructValue.GetFields()["numerator"]; !percent {
-				flatten(key+".", x.StructValue, into)
-				continue
-			}
-			into[key] = asJSON(v)
-		case *structpb.Value_StringValue:
-			into[key] = x.StringValue
-		case *structpb.Value_NumberValue:
-			into[key] = strconv.FormatFloat(x.NumberValue, 'g', -1, 64)
-		case *structpb.Value_BoolValue:
-			into[key] = strconv.FormatBool(x.BoolValue)
-		default:
-			into[key] = asJSON(v)
-		}
-	}
-}
-
-func asJSON(v *structpb.Value) string {
-	b, err := protojson.Marshal(v)
-	if err != nil {
-		return "" // a number that JSON cannot write
-	}
-	return string(b)
 }
 
 const (

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/config"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/xds/bootstrap"
 	"github.com/mecha-mesh/mecha/xds/translate"
 )
@@ -51,10 +52,10 @@ overload_manager:
 	if p.Node != (filter.Node{ID: "me", Cluster: "c", Zone: "z"}) || p.StatsFlush != time.Second || p.MaxConnections != 1000 || len(p.AdminLogs) != 1 {
 		t.Errorf("%+v", p)
 	}
-	want := []config.RuntimeLayer{
+	want := []runtime.Layer{
 		{Name: "base", Values: map[string]string{"a.b": "5", "a.c": "x", "d.e": "true", "p": `{"numerator":5}`}},
 		{Name: "over", Values: map[string]string{"a.b": "6.5"}},
-		{Name: "admin", Values: map[string]string{}},
+		{Name: "admin", Kind: runtime.Admin, Values: map[string]string{}},
 	}
 	if !reflect.DeepEqual(p.Runtime, want) {
 		t.Errorf("runtime %+v, want %+v", p.Runtime, want)
@@ -84,11 +85,38 @@ func TestProcessRefusals(t *testing.T) {
 	for yaml, want := range map[string]string{
 		"header_prefix: x-mecha": "header_prefix: this build does not support",
 		"layered_runtime: {layers: [{name: a, admin_layer: {}}, {name: a, admin_layer: {}}]}": `layered_runtime.layers[1].name: "a" is the name of an earlier layer`,
-		"admin: {access_log: [{name: f}]}":                   "admin.access_log[0].typed_config: is required",
-		"overload_manager: {resource_monitors: [{name: m}]}": "overload_manager.resource_monitors[0].typed_config: is required",
+		"layered_runtime: {layers: [{name: a, admin_layer: {}}, {name: b, admin_layer: {}}]}": `layered_runtime.layers[1].admin_layer: there can be one only`,
+		"layered_runtime: {layers: [{name: a, static_layer: {n: null}}]}":                     `layered_runtime.layers[0].static_layer.n: expected a number`,
+		"layered_runtime: {layers: [{name: a, disk_layer: {}}]}":                              `layered_runtime.layers[0].disk_layer.symlink_root: is required`,
+		"admin: {access_log: [{name: f}]}":                                                    "admin.access_log[0].typed_config: is required",
+		"overload_manager: {resource_monitors: [{name: m}]}":                                  "overload_manager.resource_monitors[0].typed_config: is required",
 	} {
 		if _, _, err := process(t, yaml); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", yaml, err, want)
 		}
+	}
+}
+
+func TestRuntimeLayers(t *testing.T) {
+	p, _, err := process(t, `
+node: {cluster: front}
+layered_runtime:
+  layers:
+  - {name: disk, disk_layer: {symlink_root: /srv/current, subdirectory: envoy}}
+  - {name: over, disk_layer: {symlink_root: /srv/current, subdirectory: override, append_service_cluster: true}}
+  - {name: dyn, rtds_layer: {name: values, rtds_config: {ads: {}}}}
+  - {name: s, static_layer: {big: 10000000000, half: 0.5, whole: {denominator: HUNDRED}, empty: {}}}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []runtime.Layer{
+		{Name: "disk", Kind: runtime.Disk, Values: map[string]string{}, Root: "/srv/current", Directory: "/srv/current/envoy"},
+		{Name: "over", Kind: runtime.Disk, Values: map[string]string{}, Root: "/srv/current", Directory: "/srv/current/override/front"},
+		{Name: "dyn", Kind: runtime.RTDS, Values: map[string]string{}, Resource: "values"},
+		{Name: "s", Values: map[string]string{"big": "10000000000", "half": "0.5", "whole": `{"denominator":"HUNDRED"}`, "empty": "{}"}},
+	}
+	if !reflect.DeepEqual(p.Runtime, want) {
+		t.Errorf("runtime %+v, want %+v", p.Runtime, want)
 	}
 }

@@ -69,7 +69,7 @@ func engine(t testing.TB) *xds.Manager {
 			t.Error(err)
 		}
 	})
-	return xds.NewManager(srv, registry, log)
+	return xds.NewManager(xds.Options{Engine: srv, Registry: registry, Log: log})
 }
 
 func TestClusterVerdicts(t *testing.T) {

@@ -121,12 +121,6 @@ func Fraction(pb *typev3.FractionalPercent) match.Fraction {
 	return f
 }
 
-// RuntimeFraction converts the default of a RuntimeFractionalPercent: there is no
-// runtime that could override it.
-func RuntimeFraction(pb *corev3.RuntimeFractionalPercent) match.Fraction {
-	return Fraction(pb.GetDefaultValue())
-}
-
 // CIDRs converts a list of CidrRanges; field is its name, for errors. No prefix_len is
 // none at all: everything.
 func CIDRs(field string, list []*corev3.CidrRange) (match.CIDRs, error) {

@@ -10,19 +10,23 @@ import (
 
 	"github.com/mecha-mesh/mecha/filters"
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/admin"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/server"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/xds"
 	"github.com/mecha-mesh/mecha/xds/bootstrap"
+	"github.com/mecha-mesh/mecha/xds/translate"
 )
 
 // engine is mecha in this process, from the bootstrap to the sockets; only the
 // command line and the admin endpoint are not there.
 type engine struct {
-	stats  *stats.Store
-	server *server.Server
-	files  *accesslog.Files
+	stats   *stats.Store
+	server  *server.Server
+	files   *accesslog.Files
+	runtime *runtime.Runtime
 }
 
 func startEngine(config []byte, log *slog.Logger) (*engine, error) {
@@ -34,15 +38,20 @@ func startEngine(config []byte, log *slog.Logger) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	settings, _, err := translate.Process(b)
+	if err != nil {
+		return nil, err
+	}
 	e := &engine{stats: stats.NewStore()}
+	e.runtime = runtime.New(settings.Runtime, e.stats)
 	e.files = accesslog.NewFiles(accesslog.FileOptions{FlushInterval: 5 * time.Millisecond}, nil)
 	logger := func(string) *slog.Logger { return log }
 	e.server = server.New(server.Options{
 		Stats: e.stats, Log: logger, DrainTime: time.Second,
 		Node: filter.Node{ID: b.GetNode().GetId(), Cluster: b.GetNode().GetCluster()},
-		Env:  filter.Env{Logs: e.files},
+		Env:  filter.Env{Logs: e.files, Runtime: e.runtime},
 	})
-	if _, err := xds.NewManager(e.server, registry, log).Load(b); err != nil {
+	if _, err := xds.NewManager(xds.Options{Engine: e.server, Registry: registry, Log: log, Runtime: e.runtime}).Load(b); err != nil {
 		e.close()
 		return nil, err
 	}
@@ -79,9 +88,17 @@ func statOf(st *stats.Store, name string) string {
 
 func (e *engine) post(path string) error {
 	name, query, _ := strings.Cut(path, "?")
-	if name != "/drain_listeners" {
-		return fmt.Errorf("in this process there is only /drain_listeners, not %s", path)
+	switch name {
+	case "/drain_listeners":
+		e.server.Listeners.Drain(strings.Contains(query, "inboundonly"), strings.Contains(query, "graceful"), func() {})
+	case "/runtime_modify":
+		var pairs [][2]string
+		for _, p := range admin.ParseParams(query) {
+			pairs = append(pairs, [2]string{p.Key, p.Value})
+		}
+		return e.runtime.SetAdmin(pairs)
+	default:
+		return fmt.Errorf("in this process there are only /drain_listeners and /runtime_modify, not %s", path)
 	}
-	e.server.Listeners.Drain(strings.Contains(query, "inboundonly"), strings.Contains(query, "graceful"), func() {})
 	return nil
 }

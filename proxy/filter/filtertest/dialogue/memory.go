@@ -22,6 +22,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/xds/bootstrap"
 	"github.com/mecha-mesh/mecha/xds/translate"
@@ -50,6 +51,11 @@ func NewMemory(config []byte, log *slog.Logger, dial func(listener, cluster stri
 	m := &Memory{stats: stats.NewStore(), chains: map[string]func() filter.Network{}}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.files = accesslog.NewFiles(accesslog.FileOptions{FlushInterval: 5 * time.Millisecond}, nil)
+	settings, _, err := translate.Process(b)
+	if err != nil {
+		return nil, err
+	}
+	values := runtime.New(settings.Runtime, m.stats)
 	trailers, err := passTrailers(b.GetStaticResources().GetClusters())
 	if err != nil {
 		return nil, err
@@ -64,14 +70,14 @@ func NewMemory(config []byte, log *slog.Logger, dial func(listener, cluster stri
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", l.Name, err)
 		}
-		p := &filter.Parser{Registry: registry, Routes: fromproto.Routes}
+		p := &filter.Parser{Registry: registry, Routes: fromproto.Routes, Runtime: values}
 		factory, err := p.Network(any)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", l.Name, err)
 		}
 		env := filter.Env{
 			Name: l.Name, Stats: m.stats, Parent: m.stats.Scope("listener"), Logs: m.files, Log: log,
-			Node: filter.Node{ID: b.GetNode().GetId(), Cluster: b.GetNode().GetCluster()},
+			Node: filter.Node{ID: b.GetNode().GetId(), Cluster: b.GetNode().GetCluster()}, Runtime: values,
 		}
 		if m.chains[l.Name], err = factory(env); err != nil {
 			return nil, fmt.Errorf("%s: %w", l.Name, err)
