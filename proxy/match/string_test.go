@@ -120,7 +120,7 @@ func TestFraction(t *testing.T) {
 	for _, c := range []struct {
 		f    Fraction
 		want int
-	}{{Fraction{0, 100}, 0}, {Fraction{100, 100}, 1000}, {Fraction{25, 100}, 250}, {Fraction{200, 100}, 1000}} {
+	}{{Fraction{Numerator: 0, Denominator: 100}, 0}, {Fraction{Numerator: 100, Denominator: 100}, 1000}, {Fraction{Numerator: 25, Denominator: 100}, 250}, {Fraction{Numerator: 200, Denominator: 100}, 1000}} {
 		n := 0
 		for i := range uint64(1000) {
 			if c.f.Match(i) {
