@@ -28,6 +28,9 @@ type Peeker interface {
 	Discard(n int) error
 	// Meta is the connection's; the filter may change it.
 	Meta() *meta.Conn
+	// Conn is the connection, for its filter state and dynamic metadata. It has no engine
+	// that could be used yet.
+	Conn() *Conn
 	// Socket is the connection, for what the kernel knows of it. It is not to be read.
 	Socket() *netio.Conn
 }
@@ -68,8 +71,10 @@ type ConnTerminal interface {
 type Conn struct {
 	Meta   *meta.Conn
 	Log    meta.Stream // of the connection as a whole, for access logs
-	State  State       // what filters tell each other
+	State  State       // filter state: what filters tell each other
 	Engine ConnEngine
+
+	Metadata meta.Metadata // dynamic metadata
 }
 
 // LogEntry describes the connection to access logs.

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -22,8 +23,10 @@ type Stream struct {
 	Meta             meta.Stream
 	Route            Route // nil where no route matches; see Engine.RefreshRoute
 	Engine           Engine
-	ReplyBody        string // body of a local reply, for %LOCAL_REPLY_BODY%
-	State            State  // what filters tell each other and the access log
+	ReplyBody        string        // body of a local reply, for %LOCAL_REPLY_BODY%
+	State            State         // filter state: what filters tell each other and the access log
+	Metadata         meta.Metadata // dynamic metadata
+	Session          *Conn         // the connection that the stream runs on; nil where there is none
 
 	random  uint64        // see Random
 	elapsed time.Duration // see Elapsed
@@ -148,6 +151,15 @@ type RouteTable interface {
 // returns nil until the first one has arrived.
 type RouteSource interface{ Current() RouteTable }
 
+// FilterState returns the object under key in the filter state of the stream, or else
+// in that of its connection; nil if there is none.
+func (s *Stream) FilterState(key string) any {
+	if v := s.State.Get(key); v != nil || s.Session == nil {
+		return v
+	}
+	return s.Session.State.Get(key)
+}
+
 // Override returns the per-route configuration in slot as a C.
 func Override[C any](s *Stream, slot Slot) (C, bool) {
 	if s.Route != nil {
@@ -159,13 +171,31 @@ func Override[C any](s *Stream, slot Slot) (C, bool) {
 	return zero, false
 }
 
-// State is a small store of named values that live as long as the stream (Envoy's
-// filter state and dynamic metadata).
+// State is a small store of named values that live as long as the stream or the
+// connection (Envoy's filter state). Values are strings, or
+// have a text (StateText).
 type State struct{ entries []stateEntry }
 
 type stateEntry struct {
 	key   string
 	value any
+}
+
+// Fields is a filter state object whose parts have names.
+type Fields interface {
+	// Field returns the text of a part.
+	Field(name string) (text string, ok bool)
+}
+
+// StateText returns a filter state object as matchers and access logs see it.
+func StateText(object any) (text string, ok bool) {
+	switch o := object.(type) {
+	case string:
+		return o, true
+	case fmt.Stringer:
+		return o.String(), true
+	}
+	return "", false
 }
 
 // Set stores value under key.
@@ -205,6 +235,7 @@ func (s *Stream) Reset() {
 	s.Route = nil
 	s.ReplyBody = ""
 	s.State.Reset()
+	s.Metadata.Reset()
 	s.random, s.elapsed = 0, 0
 	if s.entry.Stream != nil {
 		s.entry = accesslog.Entry{}

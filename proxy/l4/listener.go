@@ -222,7 +222,7 @@ func (l *Listener) inspect(c *conn, cfg *config) error {
 	}
 	l.stats.PreActive.Inc()
 	defer l.stats.PreActive.Dec()
-	p := &peeker{conn: c.sock, meta: &c.meta}
+	p := &peeker{conn: c.sock, down: &c.fc}
 	if t := cfg.spec.FilterTimeout; t > 0 {
 		p.deadline = time.Now().Add(t)
 	}

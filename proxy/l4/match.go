@@ -2,7 +2,6 @@ package l4
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -243,20 +242,8 @@ func findType(t *types, c *meta.Conn) *sources {
 		return t.any
 	}
 	key := External
-	if isLocal(c) {
+	if c.FromSameHost() {
 		key = SameIPOrLoopback
 	}
 	return t.find(key)
-}
-
-var (
-	loopback4 = netip.MustParseAddr("127.0.0.1")
-	loopback6 = netip.IPv6Loopback()
-)
-
-// isLocal: from a unix socket, from a loopback address, or from the address it is
-// for. Of 127.0.0.0/8 only 127.0.0.1 counts, as in Envoy.
-func isLocal(c *meta.Conn) bool {
-	from := c.Remote.Addr().Unmap()
-	return !from.IsValid() || from == loopback4 || from == loopback6 || from == c.Local.Addr()
 }

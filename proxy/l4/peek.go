@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 )
@@ -20,7 +21,7 @@ var errPeekTooMuch = errors.New("a listener filter asked for more than 64 KiB")
 // done gives the bytes back to the connection.
 type peeker struct {
 	conn     *netio.Conn
-	meta     *meta.Conn
+	down     *filter.Conn
 	buf      buffer.Buf
 	deadline time.Time // zero for none
 	armed    bool
@@ -60,7 +61,10 @@ func (p *peeker) Discard(n int) error {
 }
 
 // Meta implements filter.Peeker.
-func (p *peeker) Meta() *meta.Conn { return p.meta }
+func (p *peeker) Meta() *meta.Conn { return p.down.Meta }
+
+// Conn implements filter.Peeker.
+func (p *peeker) Conn() *filter.Conn { return p.down }
 
 // Socket implements filter.Peeker.
 func (p *peeker) Socket() *netio.Conn { return p.conn }

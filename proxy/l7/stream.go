@@ -68,7 +68,7 @@ func newStream(m *Manager) *stream {
 // proceed.
 func (st *stream) begin(c *conn, down codec.ServerStream) {
 	st.conn, st.down = c, down
-	st.Conn = c.down.Meta
+	st.Conn, st.Session = c.down.Meta, c.down
 	st.Meta.Start = time.Now()
 	k := &st.m.counters
 	k.RqTotal.Inc()
@@ -225,7 +225,7 @@ func (st *stream) reset() {
 	st.piece.Release()
 	st.answer.Release()
 	st.Stream.Reset()
-	st.Conn, st.conn, st.down = nil, nil, nil
+	st.Conn, st.Session, st.conn, st.down = nil, nil, nil, nil
 	st.off, st.upgrade, st.idle, st.end, st.err = 0, "", 0, time.Time{}, nil
 	st.moved.Store(0)
 	st.next.set(codec.End)

@@ -81,6 +81,14 @@ type Conn struct {
 	Termination      string // connection_termination_details
 }
 
+// FromSameHost reports whether the connection comes from a unix socket, from a loopback
+// address, or from the address it is for. Of 127.0.0.0/8 only 127.0.0.1 counts, as in
+// Envoy.
+func (c *Conn) FromSameHost() bool {
+	from := c.Remote.Addr().Unmap()
+	return !from.IsValid() || from == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || from == netip.IPv6Loopback() || from == c.Local.Addr()
+}
+
 // Stream is what is known about one HTTP stream or TCP session while and after it
 // ran. It belongs to the stream; hooks may set what concerns them.
 type Stream struct {

@@ -1,0 +1,5 @@
+//go:build race
+
+package fromproto_test
+
+const raceEnabled = true

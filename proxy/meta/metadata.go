@@ -1,0 +1,50 @@
+package meta
+
+// Metadata is dynamic metadata: values by namespace (the name of the filter that wrote
+// them) and key. A value is one of JSON: nil, bool, float64, string, []any,
+// map[string]any; whoever has put it in does not change it any more. The zero value is
+// empty. Metadata is not safe for concurrent use.
+type Metadata struct{ by map[string]map[string]any }
+
+// Set stores a value.
+func (m *Metadata) Set(namespace, key string, v any) {
+	fields := m.by[namespace]
+	if fields == nil {
+		fields = map[string]any{}
+		if m.by == nil {
+			m.by = map[string]map[string]any{}
+		}
+		m.by[namespace] = fields
+	}
+	fields[key] = v
+}
+
+// Namespace returns all values of a namespace, lent; nil if there are none.
+func (m *Metadata) Namespace(name string) map[string]any { return m.by[name] }
+
+// Find returns the value at the end of path, whose elements are keys of nested maps,
+// and whether there is one. An empty path is the whole namespace.
+func (m *Metadata) Find(namespace string, path ...string) (v any, ok bool) {
+	fields := m.by[namespace]
+	if fields == nil {
+		return nil, false
+	}
+	v, ok = fields, true
+	for _, key := range path {
+		fields, isMap := v.(map[string]any)
+		if !isMap {
+			return nil, false
+		}
+		if v, ok = fields[key]; !ok {
+			return nil, false
+		}
+	}
+	return v, ok
+}
+
+// Reset forgets everything.
+func (m *Metadata) Reset() {
+	if m.by != nil {
+		clear(m.by)
+	}
+}
