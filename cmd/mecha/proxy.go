@@ -138,7 +138,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	for _, w := range warnings {
 		log("config").Warn("configuration without effect", "resource", "bootstrap", "detail", w)
 	}
-	st := stats.NewStore()
+	st := newStats(settings.Stats, o)
 	p := &proxy{stats: st, settings: settings, runtime: runtime.New(settings.Runtime, st)}
 	p.logs = accesslog.NewFiles(accesslog.FileOptions{
 		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10,
@@ -155,6 +155,21 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 		return nil, err
 	}
 	return p, nil
+}
+
+// newStats returns a store as stats_config and --stats-tag want it.
+func newStats(c config.Stats, o Options) *stats.Store {
+	st := stats.NewStore()
+	var fixed []stats.Label
+	for _, t := range o.StatsTags {
+		fixed = append(fixed, stats.Label{Name: stats.TagLabel(t.Name), Value: t.Value})
+	}
+	st.SetFixedLabels(append(fixed, c.Fixed...))
+	st.SetTags(c.Tags)
+	st.SetMatcher(c.Keep)
+	st.SetBuckets(c.Buckets)
+	st.SetMaxSeries(c.MaxSeries)
+	return st
 }
 
 // How long connections, and the last lines of access logs, may take at the end.

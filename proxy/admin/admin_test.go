@@ -231,7 +231,7 @@ func TestStatsForAgents(t *testing.T) {
 		"# TYPE envoy_listener_downstream_cx_active gauge\nenvoy_listener_downstream_cx_active{envoy_listener_address=\"0.0.0.0_15006\"} 3\n")
 	r.want("GET", "/stats?format=prometheus&filter=state", 200, "# TYPE envoy_server_state gauge\nenvoy_server_state{} 0\n")
 	r.want("GET", "/stats?histogram_buckets=detailed&filter=length_ms", 200,
-		"listener.0.0.0.0_15006.downstream_cx_length_ms:\n  totals=5,1:1\n  intervals=\n  summary=P0(nan,5) P25(nan,5) P50(nan,5) P75(nan,5) P90(nan,5) P95(nan,5) P99(nan,5) P99.5(nan,5) P99.9(nan,5) P100(nan,5)\n")
+		"listener.0.0.0.0_15006.downstream_cx_length_ms:\n  totals=5,0.1:1\n  intervals=\n  summary=P0(nan,5.05) P25(nan,5.05) P50(nan,5.05) P75(nan,5.05) P90(nan,5.05) P95(nan,5.05) P99(nan,5.05) P99.5(nan,5.05) P99.9(nan,5.05) P100(nan,5.05)\n")
 	for path, want := range map[string]string{
 		"/stats?filter=(":                              "Invalid re2 regex: ",
 		"/stats?type=gauges":                           "invalid &type= param",

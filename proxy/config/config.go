@@ -11,6 +11,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
+	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // Process is the process's own configuration: validated, immutable
@@ -21,11 +22,24 @@ type Process struct {
 	AdminLogs []accesslog.Spec
 	// StatsFlush is stats_flush_interval: 5 s unless set.
 	StatsFlush time.Duration
+	Stats      Stats
 	// MaxConnections limits all listeners together (the resource monitor
 	// global_downstream_max_connections); 0 is no limit.
 	MaxConnections int64
 	// Runtime is layered_runtime, the layer that wins last.
 	Runtime []runtime.Layer
+}
+
+// Stats is stats_config.
+type Stats struct {
+	Tags    *stats.Tags            // nil leaves every label as it is
+	Fixed   []stats.Label          // stats_tags with fixed_value
+	Keep    func(name string) bool // stats_matcher; nil keeps all
+	Buckets []stats.BucketRule
+	// MaxSeries is how many series of one name Prometheus is shown; the rest is added up
+	// in one. 0 is no limit. It is mecha's own: the runtime key
+	// mecha.stats.max_series_per_metric.
+	MaxSeries int
 }
 
 // RuntimeValue returns the value of a key in the last static layer that has it.

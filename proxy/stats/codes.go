@@ -94,11 +94,11 @@ func (c *CodeCounters) counter(code int) *Counter {
 	return &page[(code-100)%codePageLen]
 }
 
-// each calls f with the metrics of c. m carries the name, family, help and labels
-// of the field that c is.
-func (c *ClassCounters) each(m Metric, always bool, f func(Metric)) {
+// each calls f with the metrics of c. m carries the name, help and labels of the field
+// that c is.
+func (c *ClassCounters) each(m Metric, always bool, t *Tags, f func(Metric)) {
 	one := m
-	one.Name, one.Family, one.Counter = m.Name+"_completed", m.Family+"_completed", &c.completed
+	one.Name, one.Counter = m.Name+"_completed", &c.completed
 	f(one)
 	for digit := range c.class {
 		p := &c.class[digit]
@@ -108,18 +108,26 @@ func (c *ClassCounters) each(m Metric, always bool, f func(Metric)) {
 		one := m
 		one.Counter = p
 		if digit == 0 {
-			one.Name, one.Family = m.Name+"_unknown", m.Family+"_unknown"
+			one.Name = m.Name + "_unknown"
 		} else {
 			d := strconv.Itoa(digit)
-			one.Name, one.Family = m.Name+"_"+d+"xx", m.Family+"_xx"
-			one.Labels = with(m.Labels, Label{"envoy_response_code_class", d})
+			one.Name = m.Name + "_" + d + "xx"
+			if !t.hides(classLabel) {
+				one.cut(len(m.Name)+1, len(m.Name)+2)
+				one.Labels = with(m.Labels, Label{classLabel, d})
+			}
 		}
 		f(one)
 	}
 }
 
-func (c *CodeCounters) each(m Metric, f func(Metric)) {
-	c.ClassCounters.each(m, false, f)
+const (
+	classLabel = "envoy_response_code_class"
+	codeLabel  = "envoy_response_code"
+)
+
+func (c *CodeCounters) each(m Metric, t *Tags, f func(Metric)) {
+	c.ClassCounters.each(m, false, t, f)
 	pages := c.pages.Load()
 	if pages == nil {
 		return
@@ -136,7 +144,10 @@ func (c *CodeCounters) each(m Metric, f func(Metric)) {
 			one, code := m, strconv.Itoa(100+i*codePageLen+j)
 			one.Counter = &page[j]
 			one.Name = m.Name + "_" + code
-			one.Labels = with(m.Labels, Label{"envoy_response_code", code})
+			if !t.hides(codeLabel) {
+				one.cut(len(m.Name), len(one.Name))
+				one.Labels = with(m.Labels, Label{codeLabel, code})
+			}
 			f(one)
 		}
 	}

@@ -2,8 +2,13 @@ package stats
 
 import "math"
 
-// Bucket is the number of recorded values in [Lower, Lower+Width).
-type Bucket struct{ Lower, Width, Count uint64 }
+// Bucket is the number of recorded values in [Lower, Lower+Width). The buckets of
+// values below 10 are taken to be 0.1 wide, and that of 0 not to be wide at all, as
+// Envoy does; it shows in quantiles.
+type Bucket struct {
+	Lower, Width float64
+	Count        uint64
+}
 
 // Distribution is the content of one or several histograms: buckets that are not
 // empty, by rising Lower. The zero value is empty.
@@ -51,7 +56,8 @@ func (d *Distribution) minus(o Distribution) Distribution {
 }
 
 // Quantile estimates the value below which the share q (0 to 1) of all values lies,
-// NaN if there are none. It lies in the bucket of the exact answer.
+// NaN if there are none. It lies in the bucket of the exact answer; the n values of a
+// bucket are taken to cut it into n+1 equal parts.
 func (d *Distribution) Quantile(q float64) float64 {
 	if d.Count == 0 {
 		return math.NaN()
@@ -61,21 +67,20 @@ func (d *Distribution) Quantile(q float64) float64 {
 	for _, b := range d.Buckets {
 		n := float64(b.Count)
 		if rank <= seen+n {
-			// The values of a bucket are taken to lie evenly in it; one value in its middle.
-			return float64(b.Lower) + float64(b.Width-1)*(rank-seen-0.5)/n
+			return b.Lower + b.Width*((rank-seen)/(n+1))
 		}
 		seen += n
 	}
 	last := d.Buckets[len(d.Buckets)-1]
-	return float64(last.Lower + last.Width - 1)
+	return last.Lower + last.Width
 }
 
 // CountBelow returns how many values were at most bound. A bucket that the bound
-// cuts counts as below it, so the bound is off by at most 1/16.
+// cuts counts as below it, as in Envoy.
 func (d *Distribution) CountBelow(bound float64) uint64 {
 	var n uint64
 	for _, b := range d.Buckets {
-		if float64(b.Lower) > bound {
+		if b.Lower > bound {
 			break
 		}
 		n += b.Count

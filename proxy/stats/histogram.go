@@ -5,80 +5,118 @@ import (
 	"sync/atomic"
 )
 
-// Histogram counts values (milliseconds, bytes) in buckets whose width grows with
-// the value: sixteen buckets for each power of two, so that a quantile is off by at
-// most 1/16 and values below 32 are exact. The zero value works. Memory is taken
-// when values come, sixteen buckets at a time, so an unused histogram is three words.
+// Histogram counts values (milliseconds, bytes) in the buckets that Envoy's have: the
+// two leading decimal digits of a value, so that a bucket is at most a tenth as wide as
+// its values are large, and values below 100 are exact. The zero value works. Memory is
+// taken when values come, fifteen buckets at a time, so an unused histogram is three
+// words.
 type Histogram struct {
-	groups   atomic.Pointer[groupTable]
+	table    atomic.Pointer[table]
 	sum      atomic.Uint64
 	interval atomic.Pointer[interval]
 }
 
+// table holds the groups of buckets by decade: the values 0 to 9, 10 to 99, and so on.
+// What is too large goes to the last bucket.
 type (
-	group      [subBuckets]atomic.Uint64
-	groupTable [groupCount]atomic.Pointer[group]
+	table  [decades]atomic.Pointer[decade]
+	decade [90 / groupLen]atomic.Pointer[group]
+	group  [groupLen]atomic.Uint64
 )
 
 const (
-	subBuckets = 16
-	groupCount = 40 // up to 2^43
+	decades  = 14
+	groupLen = 15
 )
+
+// silenced marks histograms that record nothing. It stays empty.
+var silenced table
+
+// silence makes Record do nothing from here on.
+func (h *Histogram) silence() { h.table.Store(&silenced) }
 
 // Record counts one value.
 func (h *Histogram) Record(v uint64) {
-	g, i := bucketOf(v)
-	t := h.groups.Load()
-	if t == nil {
-		t = h.grow()
-	}
-	b := t[g].Load()
+	b := h.bucket(v)
 	if b == nil {
-		b = t.grow(g)
+		return
 	}
-	b[i].Add(1)
+	b.Add(1)
 	h.sum.Add(v)
 }
 
-func (h *Histogram) grow() *groupTable {
-	if t := new(groupTable); h.groups.CompareAndSwap(nil, t) {
-		return t
+// bucket returns the bucket of a value, nil if the histogram is silenced.
+func (h *Histogram) bucket(v uint64) *atomic.Uint64 {
+	t := h.table.Load()
+	if t == nil {
+		t = made(&h.table)
 	}
-	return h.groups.Load()
+	if t == &silenced {
+		return nil
+	}
+	d, i := bucketOf(v)
+	dec := t[d].Load()
+	if dec == nil {
+		dec = made(&t[d])
+	}
+	g := dec[i/groupLen].Load()
+	if g == nil {
+		g = made(&dec[i/groupLen])
+	}
+	return &g[i%groupLen]
 }
 
-func (t *groupTable) grow(g int) *group {
-	if b := new(group); t[g].CompareAndSwap(nil, b) {
-		return b
+// made returns what p points to, and makes it if it points to nothing.
+func made[T any](p *atomic.Pointer[T]) *T {
+	if fresh := new(T); p.CompareAndSwap(nil, fresh) {
+		return fresh
 	}
-	return t[g].Load()
+	return p.Load()
 }
 
-// bucketOf returns the group and the bucket in it of a value: values below 16 have
-// one bucket each, then each power of two is cut into sixteen. What is too large
-// goes to the last bucket.
-func bucketOf(v uint64) (g, i int) {
-	if v < subBuckets {
+// bucketOf returns the decade of a value and its bucket there: the value itself below
+// 10, else the two leading digits less 10.
+func bucketOf(v uint64) (decade, i int) {
+	switch {
+	case v < 10:
 		return 0, int(v)
+	case v < 100:
+		return 1, int(v) - 10
+	case v >= powers[decades]:
+		return decades - 1, 89
 	}
-	exp := bits.Len64(v) - 5 // v>>exp is in 16..31
-	if exp >= groupCount-1 {
-		return groupCount - 1, subBuckets - 1
+	decade = bits.Len64(v) * 1233 >> 12 // log10, at most one too large
+	if v < powers[decade] {
+		decade--
 	}
-	return exp + 1, int(v>>uint(exp)) - subBuckets
+	return decade, int(v/powers[decade-1]) - 10
 }
 
-// boundsOf returns the least value of a bucket and how many values it holds.
-func boundsOf(g, i int) (lower, width uint64) {
-	if g == 0 {
-		return uint64(i), 1
+var powers = func() (p [decades + 1]uint64) {
+	p[0] = 1
+	for i := 1; i < len(p); i++ {
+		p[i] = p[i-1] * 10
 	}
-	exp := uint(g - 1)
-	return uint64(subBuckets+i) << exp, 1 << exp
+	return p
+}()
+
+// boundsOf returns the least value of a bucket and its width.
+func boundsOf(decade, i int) (lower, width float64) {
+	switch {
+	case decade > 0:
+		p := float64(powers[decade-1])
+		return float64(10+i) * p, p
+	case i > 0:
+		return float64(i), 0.1
+	}
+	return 0, 0
 }
 
 // Used reports whether a value was ever recorded ("usedonly").
-func (h *Histogram) Used() bool { return h.groups.Load() != nil }
+func (h *Histogram) Used() bool {
+	t := h.table.Load()
+	return t != nil && t != &silenced
+}
 
 // Count returns how many values were recorded.
 func (h *Histogram) Count() uint64 {
@@ -91,21 +129,27 @@ func (h *Histogram) Sum() uint64 { return h.sum.Load() }
 
 // Snapshot returns everything that was recorded. The caller owns the result.
 func (h *Histogram) Snapshot() Distribution {
-	t := h.groups.Load()
+	t := h.table.Load()
 	if t == nil {
 		return Distribution{}
 	}
 	d := Distribution{Sum: h.sum.Load()}
-	for g := range t {
-		b := t[g].Load()
-		if b == nil {
+	for di := range t {
+		dec := t[di].Load()
+		if dec == nil {
 			continue
 		}
-		for i := range b {
-			if n := b[i].Load(); n != 0 {
-				lower, width := boundsOf(g, i)
-				d.Buckets = append(d.Buckets, Bucket{lower, width, n})
-				d.Count += n
+		for gi := range dec {
+			g := dec[gi].Load()
+			if g == nil {
+				continue
+			}
+			for i := range g {
+				if n := g[i].Load(); n != 0 {
+					lower, width := boundsOf(di, gi*groupLen+i)
+					d.Buckets = append(d.Buckets, Bucket{lower, width, n})
+					d.Count += n
+				}
 			}
 		}
 	}
@@ -115,16 +159,9 @@ func (h *Histogram) Snapshot() Distribution {
 // add merges d, which came from Snapshot, into h.
 func (h *Histogram) add(d Distribution) {
 	for _, b := range d.Buckets {
-		g, i := bucketOf(b.Lower)
-		t := h.groups.Load()
-		if t == nil {
-			t = h.grow()
+		if p := h.bucket(uint64(b.Lower)); p != nil {
+			p.Add(b.Count)
 		}
-		p := t[g].Load()
-		if p == nil {
-			p = t.grow(g)
-		}
-		p[i].Add(b.Count)
 	}
 	h.sum.Add(d.Sum)
 }

@@ -61,7 +61,7 @@ func writeBucketsJSON(out *bufio.Writer, hists []series, disjoint bool) {
 		}
 		buf = append(appendString(append(buf, `{"name":`...), h.name), `,"buckets":[`...)
 		var last, total uint64
-		for j, bound := range bucketBounds() {
+		for j, bound := range h.bounds {
 			if j > 0 {
 				buf = append(buf, ',')
 			}
@@ -117,8 +117,8 @@ func appendDetailsJSON(buf []byte, d Distribution) []byte {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
-		buf = strconv.AppendUint(append(buf, `{"lower_bound":`...), b.Lower, 10)
-		buf = strconv.AppendUint(append(buf, `,"width":`...), b.Width, 10)
+		buf = appendFloat(append(buf, `{"lower_bound":`...), b.Lower)
+		buf = appendFloat(append(buf, `,"width":`...), b.Width)
 		buf = strconv.AppendUint(append(buf, `,"count":`...), b.Count, 10)
 		buf = append(buf, '}')
 	}

@@ -66,11 +66,11 @@ type binding struct {
 
 // each calls f with the metrics of the struct. m carries prefix, family and labels
 // of the scope.
-func (b *binding) each(m Metric, f func(Metric)) {
+func (b *binding) each(m Metric, t *Tags, f func(Metric)) {
 	for i := range b.layout.fields {
 		fl := &b.layout.fields[i]
 		one := m
-		one.Name, one.Family, one.Help = join(m.Name, fl.name), join(m.Family, fl.name), fl.help
+		one.Name, one.Help = join(m.Name, fl.name), fl.help
 		switch x := b.value.FieldByIndex(fl.index).Addr().Interface().(type) {
 		case *Counter:
 			one.Counter = x
@@ -81,10 +81,10 @@ func (b *binding) each(m Metric, f func(Metric)) {
 		case *TextReadout:
 			one.Text = x
 		case *ClassCounters:
-			x.each(one, true, f)
+			x.each(one, true, t, f)
 			continue
 		case *CodeCounters:
-			x.each(one, f)
+			x.each(one, t, f)
 			continue
 		}
 		f(one)

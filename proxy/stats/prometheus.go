@@ -15,7 +15,7 @@ import (
 func (st *Store) WritePrometheus(w io.Writer, q Query) error {
 	out := bufio.NewWriterSize(w, 16<<10)
 	st.mu.RLock()
-	fixed := st.fixed
+	fixed, most := st.fixed, st.most
 	st.mu.RUnlock()
 	found := st.collect(&q)
 	if !q.TextReadouts {
@@ -26,12 +26,16 @@ func (st *Store) WritePrometheus(w io.Writer, q Query) error {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.family, b.family))
 	})
 	p := promWriter{summary: q.Buckets == SummaryBuckets}
+	folded := 0
 	for group := range families(found) {
+		group, n := fold(group, most)
+		folded += n
 		p.family(group, fixed)
 		if _, err := out.Write(p.buf); err != nil {
 			return err
 		}
 	}
+	st.folded.Set(int64(folded))
 	return out.Flush()
 }
 
@@ -140,7 +144,7 @@ func (p *promWriter) histogram(s *series, fixed []Label) {
 			p.buf = append(appendFloat(p.buf, shown.Quantile(q)), '\n')
 		}
 	} else {
-		for _, le := range bucketBounds() {
+		for _, le := range s.bounds {
 			bound = appendFloat(bound[:0], le)
 			p.line("_bucket", s.labels, fixed, "le", bound)
 			p.buf = append(strconv.AppendUint(p.buf, shown.CountBelow(le), 10), '\n')

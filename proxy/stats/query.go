@@ -60,10 +60,12 @@ type series struct {
 	name, family string
 	labels       []Label
 	kind         Kind
+	seq          uint64 // of the oldest scope
 	value        uint64 // counters; gauges as int64
 	text         string
 	used         bool
 	total, last  Distribution // of a histogram: ever, and in the last interval
+	bounds       []float64    // of a histogram: the upper bounds of the buckets that are shown
 }
 
 func (s *series) add(m *Metric) {
@@ -102,6 +104,9 @@ func (st *Store) collect(q *Query) []series {
 	}
 	var found []series
 	at := map[key]int{}
+	st.mu.RLock()
+	bounds := st.bounds
+	st.mu.RUnlock()
 	st.Each(func(m Metric) {
 		kind := m.kind()
 		if q.Kind != AnyKind && q.Kind != kind || q.Filter != nil && q.Filter.MatchString(m.Name) == q.Invert {
@@ -111,8 +116,13 @@ func (st *Store) collect(q *Query) []series {
 		if !ok {
 			i = len(found)
 			at[key{m.Name, kind}] = i
-			found = append(found, series{name: m.Name, family: m.Family, labels: m.Labels, kind: kind})
+			one := series{name: m.Name, family: m.Family, labels: m.Labels, kind: kind, seq: m.seq}
+			if kind == HistogramKind {
+				one.bounds = bounds.of(m.Name)
+			}
+			found = append(found, one)
 		}
+		found[i].seq = min(found[i].seq, m.seq)
 		found[i].add(&m)
 	})
 	if q.UsedOnly {
@@ -134,15 +144,9 @@ func textOrder(k Kind) int {
 	return 1
 }
 
-// The quantiles that Envoy shows, and the upper bounds of its default buckets.
+// The quantiles that Envoy shows.
 func shownQuantiles() [10]float64 {
 	return [...]float64{0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1}
-}
-
-func bucketBounds() [19]float64 {
-	return [...]float64{
-		0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
-	}
 }
 
 // appendFloat appends the shortest decimal form of f, "nan" for none.

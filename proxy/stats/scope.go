@@ -21,6 +21,9 @@ type Metric struct {
 	Gauge     *Gauge
 	Histogram *Histogram
 	Text      *TextReadout
+
+	seq  uint64 // of the scope
+	cuts []span // what of Name is not in Family; shared, not to be changed
 }
 
 // Store holds every metric of a process. It is safe for concurrent use.
@@ -29,8 +32,13 @@ type Store struct {
 	root    Scope
 	layouts map[reflect.Type]*layout
 	fixed   []Label
+	tags    *Tags
+	bounds  bucketRules
 	keep    func(name string) bool
 	flush   sync.Mutex
+	seq     uint64 // of the newest scope
+	most    int    // see SetMaxSeries
+	folded  Gauge
 	shared  sharedBlocks
 	before  []func() // see BeforeRead
 }
@@ -53,8 +61,16 @@ func (st *Store) SetFixedLabels(labels []Label) {
 	st.fixed = labels
 }
 
-// SetMatcher hides every metric for whose dotted name keep answers false
-// (stats_config.stats_matcher). A nil keep hides none. Hidden metrics still count.
+// SetTags says which labels series carry. It is for the start of the process.
+func (st *Store) SetTags(t *Tags) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.tags = t.prepared()
+}
+
+// SetMatcher leaves out every metric for whose dotted name keep answers false
+// (stats_config.stats_matcher). A nil keep leaves out none. What is bound while a
+// matcher is set takes no memory beyond its struct when it is left out.
 func (st *Store) SetMatcher(keep func(name string) bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -80,11 +96,13 @@ func (st *Store) Each(f func(Metric)) {
 		f()
 	}
 	st.mu.RLock()
-	scopes, keep := st.root.tree(nil), st.keep
+	scopes, keep, tags := st.root.tree(nil), st.keep, st.tags
 	st.mu.RUnlock()
 	for _, sc := range scopes {
-		sc.each(func(m Metric) {
+		sc.each(tags, func(m Metric) {
 			if keep == nil || keep(m.Name) {
+				tags.extract(&m)
+				m.Family = m.family()
 				f(m)
 			}
 		})
@@ -119,6 +137,7 @@ type Scope struct {
 	parent, first       *Scope // first child
 	prev, next          *Scope // siblings
 	segment, labelNamed string // labelNamed is "" unless segment is the value of a label
+	seq                 uint64 // grows from scope to scope
 
 	mu    sync.Mutex
 	bound []binding
@@ -136,6 +155,8 @@ func (sc *Scope) add(segment, label string) *Scope {
 	child := &Scope{store: sc.store, parent: sc, segment: segment, labelNamed: label}
 	sc.store.mu.Lock()
 	defer sc.store.mu.Unlock()
+	sc.store.seq++
+	child.seq = sc.store.seq
 	child.next = sc.first
 	if sc.first != nil {
 		sc.first.prev = child
@@ -181,18 +202,18 @@ func (sc *Scope) Close() {
 }
 
 // Name returns the scope's dotted prefix.
-func (sc *Scope) Name() string { return sc.metric().Name }
+func (sc *Scope) Name() string { return sc.metric(nil).Name }
 
 // metric returns a Metric with what the scope gives to each of its metrics.
-func (sc *Scope) metric() Metric {
+func (sc *Scope) metric(t *Tags) Metric {
 	if sc.parent == nil {
 		return Metric{}
 	}
-	m := sc.parent.metric()
+	m := sc.parent.metric(t)
+	start := len(m.Name)
 	m.Name = join(m.Name, sc.segment)
-	if sc.labelNamed == "" {
-		m.Family = join(m.Family, sc.segment)
-	} else {
+	if sc.labelNamed != "" && !t.hides(sc.labelNamed) {
+		m.cut(start, len(m.Name))
 		m.Labels = with(m.Labels, Label{sc.labelNamed, sc.segment})
 	}
 	return m
@@ -213,7 +234,37 @@ func (sc *Scope) Bind(p any) {
 			panic(fmt.Sprintf("stats: %s is bound twice in scope %q", name, sc.Name()))
 		}
 	}
-	sc.bound = append(sc.bound, binding{v, l})
+	b := binding{v, l}
+	if sc.store.wanted(sc, &b) {
+		sc.bound = append(sc.bound, b)
+	}
+}
+
+// wanted reports whether the matcher wants any of a struct's metrics. Histograms that
+// it does not want record nothing from here on.
+func (st *Store) wanted(sc *Scope, b *binding) bool {
+	st.mu.RLock()
+	keep := st.keep
+	st.mu.RUnlock()
+	if keep == nil {
+		return true
+	}
+	name, some := sc.Name(), false
+	for _, f := range b.layout.fields {
+		switch x := b.value.FieldByIndex(f.index).Addr().Interface().(type) {
+		case *ClassCounters, *CodeCounters: // their names come with traffic
+			some = true
+		case *Histogram:
+			if keep(join(name, f.name)) {
+				some = true
+			} else {
+				x.silence()
+			}
+		default:
+			some = some || keep(join(name, f.name))
+		}
+	}
+	return some
 }
 
 func (st *Store) layout(t reflect.Type) *layout {
@@ -244,7 +295,8 @@ func (sc *Scope) taken(name string) bool {
 }
 
 // Counter returns the counter of that name, making it on first use. It is for
-// names that only configuration or traffic reveals; not for the hot path.
+// names that only configuration or traffic reveals; not for the hot path. What the
+// matcher leaves out is made anew each time.
 func (sc *Scope) Counter(name, help string) *Counter {
 	return sc.get(name, func() Metric { return Metric{Help: help, Counter: new(Counter)} }).Counter
 }
@@ -268,6 +320,15 @@ func (sc *Scope) get(name string, fresh func() Metric) Metric {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	made := fresh()
+	sc.store.mu.RLock()
+	keep := sc.store.keep
+	sc.store.mu.RUnlock()
+	if keep != nil && !keep(join(sc.Name(), name)) {
+		if made.Histogram != nil {
+			made.Histogram.silence()
+		}
+		return made // counts for nobody
+	}
 	if m, ok := sc.named[name]; ok && m.kind() == made.kind() {
 		return m
 	}
@@ -289,17 +350,19 @@ func (sc *Scope) contents() ([]binding, map[string]Metric) {
 }
 
 // each calls f with the metrics of sc itself.
-func (sc *Scope) each(f func(Metric)) {
+func (sc *Scope) each(t *Tags, f func(Metric)) {
 	bound, named := sc.contents()
 	if len(bound)+len(named) == 0 {
 		return
 	}
-	base := sc.metric()
+	base := sc.metric(t)
+	base.seq = sc.seq
 	for i := range bound {
-		bound[i].each(base, f)
+		bound[i].each(base, t, f)
 	}
 	for name, m := range named {
-		m.Name, m.Family, m.Labels = join(base.Name, name), join(base.Family, name), base.Labels
+		m.Name, m.Labels, m.cuts = join(base.Name, name), base.Labels, base.cuts
+		m.seq = base.seq
 		f(m)
 	}
 }

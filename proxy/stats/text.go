@@ -66,7 +66,7 @@ func (s *series) appendHistogram(dst []byte, mode BucketMode) []byte {
 // appendBuckets appends "B<bound>(<interval>,<total>)" for each of Envoy's buckets.
 func (s *series) appendBuckets(dst []byte, disjoint bool) []byte {
 	var last, total uint64
-	for i, bound := range bucketBounds() {
+	for i, bound := range s.bounds {
 		if i > 0 {
 			dst = append(dst, ' ')
 		}
@@ -91,9 +91,9 @@ func appendDetails(dst []byte, d Distribution) []byte {
 		if i > 0 {
 			dst = append(dst, ", "...)
 		}
-		dst = strconv.AppendUint(dst, b.Lower, 10)
+		dst = appendFloat(dst, b.Lower)
 		dst = append(dst, ',')
-		dst = strconv.AppendUint(dst, b.Width, 10)
+		dst = appendFloat(dst, b.Width)
 		dst = append(dst, ':')
 		dst = strconv.AppendUint(dst, b.Count, 10)
 	}

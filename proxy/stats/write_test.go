@@ -60,7 +60,7 @@ listener.0.0.0.0_80.http.in.downstream_rq_5xx: 0
 listener.0.0.0.0_80.http.in.downstream_rq_completed: 1
 server.live: 0
 server.state: 0
-cluster.we"b.upstream_rq_time: P0(0,0) P25(0,2) P50(2,2) P75(2,40.5) P90(40.5,101.5) P95(40.5,101.5) P99(40.5,101.5) P99.5(40.5,101.5) P99.9(40.5,101.5) P100(40.5,101.5)
+cluster.we"b.upstream_rq_time: P0(0,0) P25(0,2.033333333333333) P50(2.033333333333333,2.066666666666667) P75(2.066666666666667,40.5) P90(40.5,105) P95(40.5,105) P99(40.5,105) P99.5(40.5,105) P99.9(40.5,105) P100(40.5,105)
 listener.0.0.0.0_80.http.in.idle_ms: No recorded values
 `},
 		{"usedonly and filter", Query{UsedOnly: true, Filter: regexp.MustCompile(`^(server\.state|server\.live)`)}, "server.state: 0\n"},
@@ -70,7 +70,7 @@ listener.0.0.0.0_80.http.in.idle_ms: No recorded values
 		{"disjoint", Query{Kind: HistogramKind, UsedOnly: true, Buckets: DisjointBuckets},
 			"cluster.we\"b.upstream_rq_time: B0.5(1,1) B1(0,0) B5(2,2) B10(0,0) B25(0,0) B50(1,1) B100(0,1) B250(0,0) B500(0,0) B1000(0,0) B2500(0,0) B5000(0,0) B10000(0,0) B30000(0,0) B60000(0,0) B300000(0,0) B600000(0,0) B1.8e+06(0,0) B3.6e+06(0,0)\n"},
 		{"detailed", Query{Kind: HistogramKind, UsedOnly: true, Buckets: DetailedBuckets},
-			"cluster.we\"b.upstream_rq_time:\n  totals=0,1:1, 2,1:2, 40,2:1, 100,4:1\n  intervals=0,1:1, 2,1:2, 40,2:1\n  summary=P0(0,0) P25(0,2) P50(2,2) P75(2,40.5) P90(40.5,101.5) P95(40.5,101.5) P99(40.5,101.5) P99.5(40.5,101.5) P99.9(40.5,101.5) P100(40.5,101.5)\n"},
+			"cluster.we\"b.upstream_rq_time:\n  totals=0,0:1, 2,0.1:2, 40,1:1, 100,10:1\n  intervals=0,0:1, 2,0.1:2, 40,1:1\n  summary=P0(0,0) P25(0,2.033333333333333) P50(2.033333333333333,2.066666666666667) P75(2.066666666666667,40.5) P90(40.5,105) P95(40.5,105) P99(40.5,105) P99.5(40.5,105) P99.9(40.5,105) P100(40.5,105)\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := textOf(sample(), c.q); got != c.want {
@@ -134,7 +134,7 @@ envoy_cluster_upstream_rq_time_bucket{my_tag="v-1",envoy_cluster_name="we\"b",le
 	for _, line := range []string{
 		"# TYPE envoy_cluster_upstream_rq_time summary\n",
 		"envoy_server_state{} 0\n",
-		"envoy_cluster_upstream_rq_time{envoy_cluster_name=\"we\\\"b\",quantile=\"0.5\"} 2\n",
+		"envoy_cluster_upstream_rq_time{envoy_cluster_name=\"we\\\"b\",quantile=\"0.5\"} 2.033333333333333\n",
 		"envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"we\\\"b\"} 4\n",
 	} {
 		if !strings.Contains(got, line) {
@@ -190,10 +190,10 @@ func TestJSON(t *testing.T) {
 				t.Errorf("gauge is %v", s)
 			}
 			want := map[string]string{
-				"quantiles":  `{"supported_quantiles":[0,25,50,75,90,95,99,99.5,99.9,100],"computed_quantiles":[{"name":"cluster.we\"b.upstream_rq_time","values":[{"cumulative":0,"interval":0},{"cumulative":2,"interval":0},`,
+				"quantiles":  `{"supported_quantiles":[0,25,50,75,90,95,99,99.5,99.9,100],"computed_quantiles":[{"name":"cluster.we\"b.upstream_rq_time","values":[{"cumulative":0,"interval":0},{"cumulative":2.033333333333333,"interval":0},`,
 				"cumulative": `[{"name":"cluster.we\"b.upstream_rq_time","buckets":[{"upper_bound":0.5,"interval":1,"cumulative":1},{"upper_bound":1,"interval":1,"cumulative":1},{"upper_bound":5,"interval":3,"cumulative":3},`,
 				"disjoint":   `[{"name":"cluster.we\"b.upstream_rq_time","buckets":[{"upper_bound":0.5,"interval":1,"cumulative":1},{"upper_bound":1,"interval":0,"cumulative":0},{"upper_bound":5,"interval":2,"cumulative":2},`,
-				"detailed":   `{"supported_percentiles":[0,25,50,75,90,95,99,99.5,99.9,100],"details":[{"name":"cluster.we\"b.upstream_rq_time","totals":[{"lower_bound":0,"width":1,"count":1},{"lower_bound":2,"width":1,"count":2},{"lower_bound":40,"width":2,"count":1},{"lower_bound":100,"width":4,"count":1}],"intervals":[{"lower_bound":0,"width":1,"count":1},`,
+				"detailed":   `{"supported_percentiles":[0,25,50,75,90,95,99,99.5,99.9,100],"details":[{"name":"cluster.we\"b.upstream_rq_time","totals":[{"lower_bound":0,"width":0,"count":1},{"lower_bound":2,"width":0.1,"count":2},{"lower_bound":40,"width":1,"count":1},{"lower_bound":100,"width":10,"count":1}],"intervals":[{"lower_bound":0,"width":0,"count":1},`,
 			}[name]
 			if got := string(doc.Stats[17].Histograms); !strings.HasPrefix(got, want) {
 				t.Errorf("got  %s\nwant %s", got, want)
@@ -203,5 +203,25 @@ func TestJSON(t *testing.T) {
 	var sb strings.Builder
 	if err := NewStore().WriteJSON(&sb, Query{}); err != nil || sb.String() != `{"stats":[]}` {
 		t.Errorf("empty store: %s %v", sb.String(), err)
+	}
+}
+
+// A label that runs away does not take the monitoring system with it.
+func TestFold(t *testing.T) {
+	st := NewStore()
+	st.SetMaxSeries(3)
+	sc := st.Scope("vhost")
+	for i, name := range []string{"d", "c", "b", "a", "e"} {
+		sc.Tag("envoy_virtual_host", name).Counter("upstream_rq", "Requests.").Add(uint64(1) << i)
+	}
+	want := `envoy_vhost_upstream_rq{envoy_virtual_host="d"} 1
+envoy_vhost_upstream_rq{envoy_virtual_host="c"} 2
+envoy_vhost_upstream_rq{envoy_virtual_host="b"} 4
+envoy_vhost_upstream_rq{overflow="true"} 24
+`
+	for i, folded := range []string{"0", "2"} {
+		if got := promOf(st, Query{}); !strings.Contains(got, want) || !strings.Contains(got, "envoy_server_mecha_stats_series_folded{} "+folded+"\n") {
+			t.Errorf("scrape %d: got\n%s", i, got)
+		}
 	}
 }

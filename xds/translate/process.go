@@ -3,7 +3,6 @@ package translate
 import (
 	"fmt"
 	"strconv"
-	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
@@ -43,7 +42,7 @@ func Process(pb *bootstrapv3.Bootstrap) (*config.Process, []string, error) {
 	n := pb.GetNode()
 	c := &config.Process{Node: filter.Node{ID: n.GetId(), Cluster: n.GetCluster(), Zone: n.GetLocality().GetZone()}}
 	for _, step := range []func(*bootstrapv3.Bootstrap, *config.Process, *filter.Parser) error{
-		processAdmin, processStats, processRuntime, processOverload,
+		processAdmin, processRuntime, processStats, processOverload,
 	} {
 		if err := step(pb, c, p); err != nil {
 			return nil, nil, err
@@ -65,11 +64,6 @@ func processAdmin(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser
 		c.AdminLogs, err = fromproto.AccessLogs(a.AccessLog)
 	}
 	return filter.At("admin", err)
-}
-
-func processStats(pb *bootstrapv3.Bootstrap, c *config.Process, _ *filter.Parser) (err error) {
-	c.StatsFlush, err = fromproto.PositiveDuration(pb.StatsFlushInterval, 5*time.Second)
-	return filter.At("stats_flush_interval", err)
 }
 
 const (
