@@ -16,18 +16,11 @@ type loads struct {
 // as its share of healthy hosts times the overprovisioning factor allows, the next one
 // gets what is left. Where hardly anything is healthy anywhere, health is ignored.
 func balanceLoad(counts []healthCount, overprovisioning int, panicThreshold float64) loads {
-	if overprovisioning == 0 {
-		overprovisioning = 140
-	}
 	n := len(counts)
 	l := loads{make([]int, n), make([]int, n), make([]bool, n)}
 	healthy, degraded, sum := make([]int, n), make([]int, n), 0
 	for i, c := range counts {
-		if c.hosts == 0 {
-			continue
-		}
-		healthy[i] = min(100, overprovisioning*c.healthy/c.hosts)
-		degraded[i] = min(100, overprovisioning*c.degraded/c.hosts)
+		healthy[i], degraded[i] = c.availability(overprovisioning)
 		sum += healthy[i] + degraded[i]
 	}
 	available := min(100, sum)
@@ -60,6 +53,15 @@ func balanceLoad(counts []healthCount, overprovisioning int, panicThreshold floa
 		l.byNumber(counts)
 	}
 	return l
+}
+
+// availability returns how many percent of the whole load the healthy and the degraded
+// hosts of a priority can take.
+func (c healthCount) availability(overprovisioning int) (healthy, degraded int) {
+	if c.hosts == 0 {
+		return 0, 0
+	}
+	return min(100, overprovisioning*c.healthy/c.hosts), min(100, overprovisioning*c.degraded/c.hosts)
 }
 
 // usable returns how many percent of the hosts are healthy or degraded.

@@ -70,7 +70,7 @@ func (c *Cluster) Pick(a *Attempt) (*Host, error) {
 		return h, nil
 	}
 	for tries := 0; ; tries++ {
-		h, panicked := r.hosts.pick(c.m.rnd)
+		h, panicked := r.hosts.pick(c.m.rnd, a)
 		if panicked {
 			r.core.stats.LBHealthyPanic.Inc()
 		}
@@ -78,19 +78,10 @@ func (c *Cluster) Pick(a *Attempt) (*Host, error) {
 			r.core.stats.UpstreamCxNoneHealthy.Inc()
 			return nil, ErrNoHealthyHost
 		}
-		if a == nil || !a.AvoidTried || tries >= a.HostTries || !a.tried(h) {
+		if a == nil || tries >= a.HostTries || !a.rejects(h) {
 			return h, nil
 		}
 	}
-}
-
-func (a *Attempt) tried(h *Host) bool {
-	for _, t := range a.Tried {
-		if t.Same(h) {
-			return true
-		}
-	}
-	return false
 }
 
 func (a *Attempt) priority() Priority {

@@ -17,9 +17,14 @@ type Host struct {
 
 	Region, Zone, SubZone string
 
-	extra []meta.Addr // additional_addresses
-	ep    *endpoint
+	extra  []meta.Addr // additional_addresses
+	labels Labels      // of envoy.lb; a key of a list is there once for each value, too
+	canary bool
+	ep     *endpoint
 }
+
+// Canary reports whether the host's metadata says envoy.lb {canary: true}.
+func (h *Host) Canary() bool { return h.canary }
 
 // Stats returns the host's counters.
 func (h *Host) Stats() *HostStats { return &h.ep.stats }

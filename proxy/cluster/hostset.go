@@ -11,6 +11,9 @@ type hostSet struct {
 	priorities []priorityHosts
 	share      []share // of the load, in the order in which they are tried; sums to 100
 	only       *share  // where all the load goes to one share
+
+	counts           []healthCount
+	overprovisioning int // in percent
 }
 
 // priorityHosts are the pickers of one priority; nil where there are no hosts.
@@ -79,8 +82,10 @@ func newHost(l *Locality, hs *HostSpec) *Host {
 		Addr: hs.Addr, Hostname: hs.Hostname, Metadata: hs.Metadata,
 		Weight: max(hs.Weight, 1), Health: hs.Health, Priority: l.Priority,
 		Region: l.Region, Zone: l.Zone, SubZone: l.SubZone,
-		extra: hs.Extra,
+		extra:  hs.Extra,
+		labels: labelsOf(hs.Metadata[lbNamespace]),
 	}
+	h.canary, _ = hs.Metadata[lbNamespace]["canary"].(bool)
 	if h.Hostname == "" {
 		h.Hostname = hs.DNSName
 	}
@@ -110,12 +115,15 @@ func (set *hostSet) balance(panicThreshold float64, overprovisioning int) {
 	if len(set.priorities) == 0 {
 		return
 	}
-	counts := make([]healthCount, len(set.priorities))
+	if set.overprovisioning = overprovisioning; overprovisioning == 0 {
+		set.overprovisioning = 140
+	}
+	set.counts = make([]healthCount, len(set.priorities))
 	for i := range set.priorities {
 		pr := &set.priorities[i]
-		counts[i] = healthCount{len(pr.hosts), pr.nHealthy, pr.nDegraded}
+		set.counts[i] = healthCount{len(pr.hosts), pr.nHealthy, pr.nDegraded}
 	}
-	b := balanceLoad(counts, overprovisioning, panicThreshold)
+	b := balanceLoad(set.counts, set.overprovisioning, panicThreshold)
 	for i := range set.priorities {
 		set.priorities[i].panics = b.panics[i]
 	}
@@ -136,8 +144,14 @@ func (set *hostSet) balance(panicThreshold float64, overprovisioning int) {
 }
 
 // pick chooses a host; nil if there is none. panicked reports that health did not count.
-func (set *hostSet) pick(rnd func() uint64) (h *Host, panicked bool) {
+func (set *hostSet) pick(rnd func() uint64, a *Attempt) (h *Host, panicked bool) {
 	sh := set.only
+	if a != nil && a.UpdateFrequency > 0 {
+		if l := set.previousPriorities(a.Tried, a.UpdateFrequency); l != nil {
+			chosen := l.choose(int(rnd()>>32) % 100)
+			sh = &chosen
+		}
+	}
 	if sh == nil {
 		if sh = set.chooseShare(int(rnd()>>32) % 100); sh == nil {
 			return nil, true

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
@@ -13,23 +12,6 @@ type Source interface {
 	// Cluster returns nil if there is none of that name, or it is still warming for the
 	// first time.
 	Cluster(name string) *Cluster
-}
-
-// Attempt is what a pick depends on. The caller owns it and uses it again for a retry.
-type Attempt struct {
-	Conn     *meta.Conn  // downstream, for ORIGINAL_DST
-	Headers  *header.Map // request, may be nil
-	Hash     uint64
-	HasHash  bool
-	Priority Priority
-	// Tried are the hosts of earlier attempts; with AvoidTried up to HostTries picks are
-	// thrown away to find another one (previous_hosts, host_selection_retry_max_attempts).
-	Tried      []*Host
-	AvoidTried bool
-	HostTries  int
-	// Fresh asks for a connection that was never used before: the router's, when it
-	// repeats a request that a dead reused connection lost.
-	Fresh bool
 }
 
 // The errors of Pick and Acquire.

@@ -16,7 +16,7 @@ const (
 
 // Hash64 is XXH64, the hash that Envoy takes wherever the result can be seen from
 // outside: the same text falls into the same share on both proxies.
-func Hash64(s string, seed uint64) uint64 {
+func Hash64[T string | []byte](s T, seed uint64) uint64 {
 	b := s
 	var h uint64
 	if len(b) >= 32 {
@@ -56,7 +56,7 @@ func Hash64(s string, seed uint64) uint64 {
 func round(acc, lane uint64) uint64 { return bits.RotateLeft64(acc+lane*prime2, 31) * prime1 }
 
 // word is up to eight bytes as a little-endian number.
-func word(s string) uint64 {
+func word[T string | []byte](s T) uint64 {
 	var b [8]byte
 	copy(b[:], s)
 	return binary.LittleEndian.Uint64(b[:])
