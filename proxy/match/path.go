@@ -2,10 +2,12 @@ package match
 
 import "strings"
 
-// Path matches the path of a request, without query and fragment.
+// Path matches the path of a request, without query and fragment. The zero value
+// matches the empty path only.
 type Path struct {
-	text String
-	sep  bool // a whole number of segments (path_separated_prefix)
+	text     String
+	template *Template
+	sep      bool // a whole number of segments (path_separated_prefix)
 }
 
 // PathExact matches that path only.
@@ -22,8 +24,17 @@ func PathSeparated(prefix string, ignoreCase bool) Path {
 // PathRegexp matches what re covers from beginning to end.
 func PathRegexp(re *Regexp) Path { return Path{text: Matching(re)} }
 
+// PathTemplate matches what t does.
+func PathTemplate(t *Template) Path { return Path{text: Matching(nil), template: t} }
+
+// Template returns the template that p matches, nil if it is of another kind.
+func (p *Path) Template() *Template { return p.template }
+
 // Match reports whether path, without query and fragment, matches.
 func (p *Path) Match(path string) bool {
+	if p.template != nil {
+		return p.template.Match(path)
+	}
 	if !p.text.Match(path) {
 		return false
 	}
@@ -32,12 +43,57 @@ func (p *Path) Match(path string) bool {
 }
 
 // Covers is how many bytes at the beginning of path, which has matched, the matcher
-// stands for: a prefix its length, anything else the whole.
+// stands for: a prefix or a whole path its length, anything else all of it.
 func (p *Path) Covers(path string) int {
-	if p.text.kind == prefix {
+	if p.text.kind == prefix || p.text.kind == exact {
 		return len(p.text.text)
 	}
 	return len(path)
+}
+
+// LiteralKind is what all paths that a matcher matches have in common.
+type LiteralKind uint8
+
+// The kinds. The text of the folding ones is lower case and stands for any case.
+const (
+	LiteralNone   LiteralKind = iota
+	LiteralPrefix             // they begin with a text
+	LiteralExact              // they are a text
+	LiteralPrefixFold
+	LiteralExactFold
+)
+
+// Literal returns a text that says much of what a path that matches looks like; all
+// tells that it says everything.
+func (p *Path) Literal() (text string, kind LiteralKind, all bool) {
+	switch {
+	case p.template != nil:
+		return p.template.leading(), LiteralPrefix, false
+	case p.text.kind == regex:
+		text, kind = p.text.re.leading()
+		return text, kind, kind == LiteralExact
+	case p.text.kind == prefix && p.text.fold:
+		return p.text.text, LiteralPrefixFold, !p.sep
+	case p.text.kind == prefix:
+		return p.text.text, LiteralPrefix, !p.sep
+	case p.text.kind == exact && p.text.fold:
+		return p.text.text, LiteralExactFold, true
+	case p.text.kind == exact:
+		return p.text.text, LiteralExact, true
+	}
+	return "", LiteralNone, false
+}
+
+// leading is the text before the first operator.
+func (t *Template) leading() string {
+	text := ""
+	for _, op := range t.ops {
+		if op.kind != templateText {
+			break
+		}
+		text += op.text
+	}
+	return text
 }
 
 // WithoutQuery cuts query and fragment off a path.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"strings"
 )
 
 // Regexp is a regular expression in RE2's syntax.
@@ -15,6 +16,7 @@ type Regexp struct {
 	// What many configurations ask of an expression is less than a machine for it:
 	// plain is one that a String can answer.
 	plain *String
+	begin string // what everything that it covers begins with
 }
 
 // CompileRegexp compiles an expression.
@@ -27,7 +29,37 @@ func CompileRegexp(expr string) (*Regexp, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the regular expression %q: %w", expr, err)
 	}
-	return &Regexp{text: expr, all: all, some: some, plain: simplify(expr)}, nil
+	return &Regexp{text: expr, all: all, some: some, plain: simplify(expr), begin: leadingText(expr)}, nil
+}
+
+// leading returns what everything that r covers begins with, or is.
+func (r *Regexp) leading() (text string, kind LiteralKind) {
+	switch {
+	case r.plain != nil && r.plain.kind == exact:
+		return r.plain.text, LiteralExact
+	case r.begin != "":
+		return r.begin, LiteralPrefix
+	}
+	return "", LiteralNone
+}
+
+// leadingText returns the literal at the beginning of an expression.
+func leadingText(expr string) string {
+	tree, err := syntax.Parse(expr, syntax.Perl)
+	for err == nil {
+		switch {
+		case tree.Op == syntax.OpLiteral && tree.Flags&syntax.FoldCase == 0:
+			text, _, _ := strings.Cut(string(tree.Rune), "\uFFFD") // which matches every byte that is no UTF-8
+			return text
+		case tree.Op == syntax.OpConcat && tree.Sub[0].Op == syntax.OpBeginText && len(tree.Sub) > 1:
+			tree = tree.Sub[1]
+		case tree.Op == syntax.OpConcat, tree.Op == syntax.OpCapture:
+			tree = tree.Sub[0]
+		default:
+			return ""
+		}
+	}
+	return ""
 }
 
 // String returns the expression as it was written.

@@ -74,6 +74,8 @@ type Conn struct {
 	TransportProtocol string   // "tls", "raw_buffer", "" before detection (FilterChainMatch.transport_protocol)
 	ServerName        string   // SNI, lower case
 	ALPN              []string // what the client offers, or what http_inspector saw
+	PeerPresented     bool     // the client has shown a certificate,
+	PeerValidated     bool     // and it was found valid
 	Listener          string   // name of the listener
 	FilterChain       string   // name of the matched chain
 

@@ -10,6 +10,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/match"
 	"github.com/mecha-mesh/mecha/proxy/mutate"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 )
 
 func forward(name string) *Route {
@@ -53,18 +54,19 @@ func TestAllocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	redirect := &Route{Kind: Redirect, Redirect: &RedirectAction{Code: 301, Scheme: "https", Port: 8443, Prefix: "/n"}}
-	half := match.Fraction{Numerator: 0, Denominator: 100}
+	half := runtime.FractionSetting{Default: runtime.Fraction{Numerator: 0, Denominator: 100}}.On(nil)
 	table, err := NewTable("t", []*VirtualHost{
 		{Name: "a", Domains: []string{"other.example", "*.other.example"}},
 		{Name: "b", Domains: []string{"*.example", "x.*"}, Routes: []Entry{
 			{Match: Match{Path: match.PathExact("/exact", false)}, Route: forward("exact")},
-			{Match: Match{Path: match.PathPrefix("/", false), Fraction: &half}, Route: forward("never")},
+			{Match: Match{Path: match.PathPrefix("/", false), More: &Conditions{Fraction: &half}}, Route: forward("never")},
 			{Match: Match{Path: match.PathRegexp(re)}, Route: forward("regex")},
 			{Match: Match{Path: match.PathSeparated("/redirect", true)}, Route: redirect},
 			{Match: Match{
-				Path:    match.PathPrefix("/old", false),
-				Headers: match.Headers{match.HeaderText(match.HeaderOptions{Name: "x"}, match.Exact("v", true))},
-				Query:   []match.Query{{Name: "q", Kind: match.QueryPresent}},
+				Path: match.PathPrefix("/old", false), More: &Conditions{
+					Headers: match.Headers{match.HeaderText(match.HeaderOptions{Name: "x"}, match.Exact("v", true))},
+					Query:   []match.Query{{Name: "q", Kind: match.QueryPresent}},
+				},
 			}, Weighted: weighted},
 		}},
 		{Name: "rest", Domains: []string{"*"}},

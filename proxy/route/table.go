@@ -1,15 +1,12 @@
 // Package route finds the route of a request and says what it does to it. Tables are
 // made from plain values, immutable, and used by all streams at once; matching
-// allocates nothing.
+// allocates nothing, and looks only at the routes whose path can match.
 //
 // Sending the request is not here (filters/router), nor is the conversion from
 // protobuf (filter/fromproto).
 package route
 
 import (
-	"cmp"
-	"errors"
-	"slices"
 	"strings"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -23,13 +20,20 @@ type VirtualHost struct {
 	Domains    []string // "a.example", "*.example", "a.*", "*"
 	Routes     []Entry  // the first that matches wins
 	RequireTLS RequireTLS
+
+	compiled bool
+	index    *index // nil: there are few routes
 }
 
-// Entry is a route with what a request must look like to take it.
+// fewRoutes are those that are looked through faster than an index is.
+const fewRoutes = 4
+
+// Entry is a route with what a request must look like to take it. It is small, since
+// a table may have many thousands.
 type Entry struct {
-	Match    Match
 	Route    *Route
 	Weighted *Weighted // instead of Route
+	Match    Match
 }
 
 // RequireTLS is require_tls: requests that did not come over TLS are sent there.
@@ -44,46 +48,57 @@ const (
 
 // Table is a compiled RouteConfiguration. It implements filter.RouteTable.
 type Table struct {
-	Name       string
-	exact      map[string]*VirtualHost
-	suffixes   []wildcards // "*.example.com" by length, the longest first
-	prefixes   []wildcards // "example.*" by length, the longest first
-	any        *VirtualHost
-	ignorePort bool
-	secure     *Route // redirects to https
-}
-
-// wildcards are those with the same number of bytes that are not "*".
-type wildcards struct {
-	length int
-	hosts  map[string]*VirtualHost
+	Name         string
+	domains      *domains
+	ignorePort   bool
+	ignoreParams bool
+	onDemand     bool
+	hostHeader   string
+	secure       *Route // redirects to https
 }
 
 // Options are the switches of a table.
 type Options struct {
-	IgnorePort bool // ignore_port_in_host_matching
+	IgnorePort   bool   // ignore_port_in_host_matching
+	IgnoreParams bool   // ignore_path_parameters_in_path_matching
+	HostHeader   string // vhost_header, lower case: has the host in place of :authority
+	OnDemand     bool   // vhds: a virtual host that is not here may be asked for
 }
 
-// NewTable compiles virtual hosts, which become the table's. Its error names the
-// virtual host by index.
+// NewTable compiles virtual hosts, which become the table's, and may be the next one's
+// too. Its error names the virtual host by index.
 func NewTable(name string, hosts []*VirtualHost, o Options) (*Table, error) {
-	t := &Table{Name: name, exact: map[string]*VirtualHost{}, ignorePort: o.IgnorePort}
+	t := &Table{Name: name, ignorePort: o.IgnorePort, ignoreParams: o.IgnoreParams, hostHeader: o.HostHeader, onDemand: o.OnDemand}
 	t.secure = &Route{Kind: Redirect, Redirect: &RedirectAction{Code: 301, Scheme: "https"}}
 	t.secure.complete()
-	for i, vh := range hosts {
-		for j, d := range vh.Domains {
-			if err := t.addDomain(lowerDomain(d), vh); err != nil {
-				return nil, filter.AtIndex("virtual_hosts", i, filter.AtIndex("domains", j, err))
-			}
-		}
-		for j := range vh.Routes {
-			vh.Routes[j].complete(vh)
-		}
+	var err error
+	if t.domains, err = newDomains(hosts); err != nil {
+		return nil, err
 	}
-	byLength := func(a, b wildcards) int { return cmp.Compare(b.length, a.length) }
-	slices.SortFunc(t.suffixes, byLength)
-	slices.SortFunc(t.prefixes, byLength)
+	for _, vh := range hosts {
+		vh.compile()
+	}
 	return t, nil
+}
+
+// compile makes what matching needs, once.
+func (vh *VirtualHost) compile() {
+	if vh.compiled {
+		return
+	}
+	vh.compiled = true
+	for j := range vh.Routes {
+		vh.Routes[j].complete(vh)
+	}
+	if len(vh.Routes) <= fewRoutes {
+		return
+	}
+	vh.index = newIndex(len(vh.Routes), func(i int) *match.Path {
+		if m := &vh.Routes[i].Match; !m.Connect {
+			return &m.Path
+		}
+		return nil
+	})
 }
 
 func (e *Entry) complete(vh *VirtualHost) {
@@ -97,123 +112,91 @@ func (e *Entry) complete(vh *VirtualHost) {
 	}
 }
 
-var errTaken = errors.New("is a domain of an earlier virtual host, or given twice")
-
-func (t *Table) addDomain(d string, vh *VirtualHost) error {
-	switch {
-	case d == "*":
-		if t.any != nil {
-			return errTaken
-		}
-		t.any = vh
-	case strings.HasPrefix(d, "*"):
-		return addWildcard(&t.suffixes, d[1:], vh)
-	case strings.HasSuffix(d, "*"):
-		return addWildcard(&t.prefixes, d[:len(d)-1], vh)
-	default:
-		if t.exact[d] != nil {
-			return errTaken
-		}
-		t.exact[d] = vh
+// choose returns the route of an entry that matches.
+func (e *Entry) choose(s *filter.Stream) *Route {
+	if e.Weighted != nil {
+		return e.Weighted.pick(s)
 	}
-	return nil
-}
-
-func addWildcard(list *[]wildcards, text string, vh *VirtualHost) error {
-	for i := range *list {
-		if w := &(*list)[i]; w.length == len(text) {
-			if w.hosts[text] != nil {
-				return errTaken
-			}
-			w.hosts[text] = vh
-			return nil
-		}
-	}
-	*list = append(*list, wildcards{len(text), map[string]*VirtualHost{text: vh}})
-	return nil
+	return e.Route
 }
 
 // Match implements filter.RouteTable.
 func (t *Table) Match(s *filter.Stream) filter.Route {
-	vh := t.host(&s.Request)
+	vh, _ := t.host(&s.Request)
 	if vh == nil {
 		return nil
 	}
-	if vh.RequireTLS != NoTLS && s.Request.Value(header.XForwardedProto) != "https" &&
-		(vh.RequireTLS == AllTLS || s.Request.Value(header.XEnvoyInternal) != "true") {
+	if t.insecure(vh, &s.Request) {
 		return t.secure
 	}
-	full := s.Request.Value(header.Path)
-	path := match.WithoutQuery(full)
-	for i := range vh.Routes {
-		e := &vh.Routes[i]
-		if !e.Match.matches(s, full, path) {
-			continue
-		}
-		if e.Weighted != nil {
-			return e.Weighted.pick(s)
-		}
-		return e.Route
+	to := t.target(s)
+	if e := vh.match(s, &to); e != nil {
+		return e.choose(s)
 	}
 	return nil
 }
 
-// host finds the virtual host of a request: exact domains before suffixes, suffixes
-// before prefixes, longer ones before shorter ones, "*" last.
-func (t *Table) host(m *header.Map) *VirtualHost {
-	if len(t.exact) == 0 && len(t.suffixes) == 0 && len(t.prefixes) == 0 {
-		return t.any
-	}
-	host := m.Value(header.Authority)
-	if host == "" {
+// match returns the first entry that matches.
+func (vh *VirtualHost) match(s *filter.Stream, to *target) *Entry {
+	if vh.index == nil {
+		for i := range vh.Routes {
+			if e := &vh.Routes[i]; e.Match.failed(s, to, false).Kind == Matched {
+				return e
+			}
+		}
 		return nil
 	}
-	if t.ignorePort {
-		if i := portStart(host); i >= 0 {
-			host = host[:i]
+	var c candidates
+	vh.index.find(to.path, &c)
+	for i, proven := c.next(); i >= 0; i, proven = c.next() {
+		if e := &vh.Routes[i]; e.Match.failed(s, to, proven).Kind == Matched {
+			return e
 		}
 	}
-	if !isLower(host) {
-		host = m.Format(func(dst []byte) []byte { return appendLower(dst, host) })
-	}
-	if vh := t.exact[host]; vh != nil {
-		return vh
-	}
-	for i := range t.suffixes {
-		if n := t.suffixes[i].length; n < len(host) {
-			if vh := t.suffixes[i].hosts[host[len(host)-n:]]; vh != nil {
-				return vh
-			}
-		}
-	}
-	for i := range t.prefixes {
-		if n := t.prefixes[i].length; n < len(host) {
-			if vh := t.prefixes[i].hosts[host[:n]]; vh != nil {
-				return vh
-			}
-		}
-	}
-	return t.any
+	return nil
 }
 
-func isLower(s string) bool {
-	for i := range len(s) {
-		if 'A' <= s[i] && s[i] <= 'Z' {
-			return false
-		}
-	}
-	return true
+// insecure reports whether the virtual host wants the request to come again over TLS.
+func (t *Table) insecure(vh *VirtualHost, m *header.Map) bool {
+	return vh.RequireTLS != NoTLS && m.Value(header.XForwardedProto) != "https" &&
+		(vh.RequireTLS == AllTLS || m.Value(header.XEnvoyInternal) != "true")
 }
 
-func appendLower(dst []byte, s string) []byte {
-	for i := range len(s) {
-		c := s[i]
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		dst = append(dst, c)
+func (t *Table) target(s *filter.Stream) target {
+	full := s.Request.Value(header.Path)
+	path := match.WithoutQuery(full)
+	if t.ignoreParams {
+		path, _, _ = strings.Cut(path, ";")
 	}
-	return dst
+	return target{full: full, path: path}
 }
 
-func lowerDomain(d string) string { return string(appendLower(nil, d)) }
+// Missing returns the host of a request for which this table has no virtual host, but
+// may get one that is asked for (VHDS); "" if that does not help.
+func (t *Table) Missing(s *filter.Stream) (host string) {
+	if !t.onDemand {
+		return ""
+	}
+	if vh, name := t.host(&s.Request); vh == nil {
+		return name
+	}
+	return ""
+}
+
+// Explain tells for each route of the virtual host that serves a request, in order, the
+// first condition that fails, until one matches or yield answers false. It is Match
+// without the index: slow, and for people.
+func (t *Table) Explain(s *filter.Stream, yield func(i int, e *Entry, failed Predicate) bool) (vh *VirtualHost) {
+	if vh, _ = t.host(&s.Request); vh == nil {
+		return nil
+	}
+	to := t.target(s)
+	for i := range vh.Routes {
+		e := &vh.Routes[i]
+		failed := e.Match.failed(s, &to, false)
+		if !yield(i, e, failed) || failed.Kind == Matched {
+			break
+		}
+	}
+	return vh
+}

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/match"
@@ -121,9 +121,15 @@ func Fraction(pb *typev3.FractionalPercent) match.Fraction {
 	return f
 }
 
+// cidrRange is a CidrRange of Envoy's API or of xDS's.
+type cidrRange interface {
+	GetAddressPrefix() string
+	GetPrefixLen() *wrapperspb.UInt32Value
+}
+
 // CIDRs converts a list of CidrRanges; field is its name, for errors. No prefix_len is
 // none at all: everything.
-func CIDRs(field string, list []*corev3.CidrRange) (match.CIDRs, error) {
+func CIDRs[R cidrRange](field string, list []R) (match.CIDRs, error) {
 	var out match.CIDRs
 	for i, c := range list {
 		addr, err := netip.ParseAddr(c.GetAddressPrefix())
