@@ -31,7 +31,8 @@ func TestControlDialMarks(t *testing.T) {
 		{name: "the cluster's", own: option(unix.SOL_SOCKET, unix.SO_MARK, 77), mark: 77},
 		{name: "for all clusters", manager: option(unix.SOL_SOCKET, unix.SO_MARK, 78), mark: 78},
 		{name: "the cluster's wins", manager: option(unix.SOL_SOCKET, unix.SO_MARK, 78), own: option(unix.SOL_SOCKET, unix.SO_MARK, 77), mark: 77},
-		{name: "another option", own: option(unix.SOL_SOCKET, unix.SO_RCVBUF, 1), wantErr: `cluster "xds": upstream_bind_config.socket_options[0]: this build sets SO_MARK only`},
+		{name: "another option", own: option(unix.SOL_SOCKET, unix.SO_RCVBUF, 1), mark: 0},
+		{name: "no value", own: &corev3.BindConfig{SocketOptions: []*corev3.SocketOption{{Level: 1, Name: 1}}}, wantErr: `cluster "xds": upstream_bind_config.socket_options[0]: int_value`},
 	} {
 		b := &bootstrapv3.Bootstrap{
 			ClusterManager:  &bootstrapv3.ClusterManager{UpstreamBindConfig: c.manager},

@@ -123,7 +123,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	if err := markUpstream(b); err != nil {
 		return nil, err
 	}
-	mark, err := xds.UpstreamMark(b)
+	bind, err := translate.UpstreamBind(b)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	p.server = server.New(server.Options{
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: settings.Node, MaxConnections: settings.MaxConnections,
-		Env: filter.Env{Logs: p.logs, Runtime: p.runtime}, UpstreamMark: mark, Resolver: resolver, Verify: verify,
+		Env: filter.Env{Logs: p.logs, Runtime: p.runtime}, UpstreamBind: bind, Resolver: resolver, Verify: verify,
 		Parked: newTrimmer().note,
 	})
 	p.manager = xds.NewManager(xds.Options{Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime})

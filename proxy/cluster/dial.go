@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
@@ -14,26 +13,45 @@ import (
 // is that of ctx.
 type dialFunc func(ctx context.Context, s *Spec, to meta.Addr) (*netio.Conn, error)
 
-// dialSocket returns the dialFunc of real sockets, with the mark of those for whose
-// cluster none is configured.
-func dialSocket(mark int) dialFunc {
+// dialSocket returns the dialFunc of real sockets. bind is for clusters that have none
+// (cluster_manager.upstream_bind_config, nil is none), mark the SO_MARK of connections
+// that are given no other.
+func dialSocket(bind *Bind, mark int) dialFunc {
 	return func(ctx context.Context, s *Spec, to meta.Addr) (*netio.Conn, error) {
-		return dialMarked(ctx, s, to, mark)
+		o := netio.DialOptions{Addr: to, Mark: mark}
+		b := s.Bind
+		if b == nil {
+			b = bind
+		}
+		if b != nil {
+			b.apply(&o)
+		}
+		if k := s.KeepAlive; k != nil {
+			o.KeepAlive = netio.KeepAlive{Enable: true, Probes: int(k.Probes), Idle: k.Time, Interval: k.Interval}
+		}
+		return netio.Dial(ctx, o)
 	}
 }
 
-func dialMarked(ctx context.Context, s *Spec, to meta.Addr, mark int) (*netio.Conn, error) {
-	o := netio.DialOptions{Addr: to, Mark: mark}
-	if b := s.Bind; b != nil {
-		o.Bind.V4, o.Bind.V6, o.Bind.Freebind = b.V4, b.V6, b.Freebind
-		if b.Mark != 0 {
-			o.Mark = b.Mark
-		}
+// mark returns the SO_MARK among the options, 0 if there is none. b may be nil.
+func (b *Bind) mark() int {
+	if b == nil {
+		return 0
 	}
-	if k := s.KeepAlive; k != nil {
-		o.KeepAlive = netio.KeepAlive{Enable: true, Probes: int(k.Probes), Idle: k.Time, Interval: k.Interval}
+	mark, _ := netio.Marks(b.Options)
+	return mark
+}
+
+// apply makes a connection come from where b says.
+func (b *Bind) apply(o *netio.DialOptions) {
+	o.Bind.V4, o.Bind.V6, o.Bind.Freebind = b.V4, b.V6, b.Freebind
+	o.Options = b.Options
+	if o.Addr.Addr().Is6() && !o.Addr.Addr().Is4In6() {
+		o.Options = b.V6Options
 	}
-	return netio.Dial(ctx, o)
+	if _, ok := netio.Marks(o.Options); ok {
+		o.Mark = 0
+	}
 }
 
 // isBindError reports whether it was the source address that could not be had.
@@ -43,58 +61,3 @@ func isBindError(err error) bool {
 }
 
 func localAddr(c *netio.Conn) meta.Addr { return meta.AddrOf(c.LocalAddr()) }
-
-// eyeballsDelay is how long one address of a host has before the next is tried too
-// (RFC 8305, section 5; Envoy's constant).
-const eyeballsDelay = 300 * time.Millisecond
-
-// dialHost dials the addresses of a host, each next one when the one before it
-// failed or takes long; the first connection wins.
-func dialHost(ctx context.Context, dial dialFunc, s *Spec, h *Host) (*netio.Conn, error) {
-	if len(h.extra) == 0 {
-		return dial(ctx, s, h.Addr)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	type result struct {
-		c   *netio.Conn
-		err error
-	}
-	results := make(chan result)
-	begin := func(to meta.Addr) {
-		go func() {
-			c, err := dial(ctx, s, to)
-			select {
-			case results <- result{c, err}:
-			case <-ctx.Done():
-				if c != nil {
-					_ = c.Close() // another one has won
-				}
-			}
-		}()
-	}
-	begin(h.Addr)
-	rest, running := h.extra, 1
-	next := time.NewTimer(eyeballsDelay)
-	defer next.Stop()
-	var first error
-	for running > 0 {
-		select {
-		case r := <-results:
-			if r.err == nil {
-				return r.c, nil
-			}
-			if running--; first == nil {
-				first = r.err
-			}
-		case <-next.C:
-		}
-		if len(rest) > 0 {
-			begin(rest[0])
-			rest = rest[1:]
-			running++
-			next.Reset(eyeballsDelay)
-		}
-	}
-	return nil, first
-}

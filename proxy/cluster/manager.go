@@ -29,9 +29,9 @@ type Options struct {
 	// Ready is called, without a lock, each time that a cluster, or a new version of
 	// it, has become usable.
 	Ready func(name string)
-	// Mark is the SO_MARK of connections, lookups included, whose cluster says none; 0 is
-	// none. Capture rules may know the proxy's own traffic by it.
-	Mark int
+	// Bind is where connections come from whose cluster says nothing else; nil is none. A
+	// mark among its options is for lookups, and for clusters that have other options, too.
+	Bind *Bind
 	// Rand is the source of chance in load balancing, safe for concurrent use. Nil:
 	// math/rand/v2.
 	Rand func() uint64
@@ -86,8 +86,9 @@ var ErrClosed = errors.New("cluster: the manager is closed")
 
 // NewManager returns a Manager without clusters.
 func NewManager(o Options) *Manager {
+	mark := o.Bind.mark()
 	m := &Manager{
-		options: o, log: o.Log, rnd: o.Rand, resolver: o.Resolver, dial: dialSocket(o.Mark), start: time.Now(),
+		options: o, log: o.Log, rnd: o.Rand, resolver: o.Resolver, dial: dialSocket(o.Bind, mark), start: time.Now(),
 		slots: map[string]*slot{}, services: map[string]*service{},
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
@@ -101,7 +102,7 @@ func NewManager(o Options) *Manager {
 		m.rnd = rand.Uint64
 	}
 	if m.resolver == nil {
-		m.resolver = dns.With(o.DNS, netio.MarkedDialer(o.Mark).DialContext)
+		m.resolver = dns.With(o.DNS, netio.MarkedDialer(mark).DialContext)
 	}
 	if o.Stats != nil {
 		m.scope = o.Stats.Scope("cluster")

@@ -100,7 +100,7 @@ func (m *Manager) resolverFor(o *dns.Options) Resolver {
 	if o == nil || m.options.Resolver != nil {
 		return m.resolver
 	}
-	return dns.With(*o, netio.MarkedDialer(m.options.Mark).DialContext)
+	return dns.With(*o, netio.MarkedDialer(m.options.Bind.mark()).DialContext)
 }
 
 func (o *name) begin() { o.in.c.m.goWork(o.look) }

@@ -252,7 +252,7 @@ func TestADialOutlivesItsWaiter(t *testing.T) {
 	dialled := make(chan struct{})
 	m.dial = func(ctx context.Context, s *Spec, to meta.Addr) (*netio.Conn, error) {
 		<-dialled
-		return dialMarked(ctx, s, to, 0)
+		return dialSocket(nil, 0)(ctx, s, to)
 	}
 	c := mustSet(t, m, staticSpec(o.host()))
 	h := mustPick(t, c)

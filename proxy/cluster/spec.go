@@ -10,6 +10,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
@@ -37,6 +38,7 @@ type Spec struct {
 	Breakers     [2]Thresholds // by Priority
 	Bind         *Bind         // upstream_bind_config, nil is none
 	KeepAlive    *TCPKeepAlive // upstream_connection_options.tcp_keepalive
+	Eyeballs     Eyeballs      // upstream_connection_options.happy_eyeballs_config
 	BufferLimit  int           // per_connection_buffer_limit_bytes, 1 MiB unless set
 	Socket       transport.Socket
 	HTTP         HTTPOptions
@@ -180,15 +182,24 @@ type RetryBudget struct {
 
 // Bind is where upstream connections come from (upstream_bind_config).
 type Bind struct {
-	V4, V6   netip.AddrPort // source; port 0 is any
+	V4, V6   netip.AddrPort // source by the family of the host; port 0 is any
 	Freebind bool
-	Mark     int // SO_MARK, 0 is none
+	// Options are set on sockets before they are bound (socket_options, for each family
+	// those of its source address, if it has its own).
+	Options, V6Options []netio.SocketOption
 }
 
 // TCPKeepAlive configures SO_KEEPALIVE; zero values are the kernel's.
 type TCPKeepAlive struct {
 	Probes         uint32
 	Time, Interval time.Duration
+}
+
+// Eyeballs say in which order the addresses of a host are tried (HappyEyeballsConfig,
+// RFC 8305). The zero value begins with the family of the first address.
+type Eyeballs struct {
+	First Family // V4Only or V6Only; anything else is the family of the first address
+	Count int    // addresses of that family before the other one has its turn, 1 unless set
 }
 
 // HTTPOptions are the cluster's HttpProtocolOptions.

@@ -21,7 +21,8 @@ type DialOptions struct {
 		// Freebind allows an address that the machine does not have.
 		Freebind bool
 	}
-	Mark      int // SO_MARK, 0 for none
+	Mark      int            // SO_MARK, 0 for none
+	Options   []SocketOption // set before bind and connect
 	KeepAlive KeepAlive
 	// Delay leaves Nagle's algorithm on.
 	Delay   bool
@@ -68,8 +69,8 @@ func Dial(ctx context.Context, o DialOptions) (*Conn, error) {
 		if bind.IsValid() {
 			d.LocalAddr = net.TCPAddrFromAddrPort(bind)
 		}
-		if bind.IsValid() || o.Mark != 0 {
-			d.Control = dialControl(v6, bind.IsValid() && bind.Port() == 0, bind.IsValid() && o.Bind.Freebind, o.Mark)
+		if bind.IsValid() || o.Mark != 0 || len(o.Options) > 0 {
+			d.Control = dialControl(&o, v6, bind)
 		}
 	}
 	c, err := d.DialContext(ctx, network, address)
@@ -83,19 +84,24 @@ func Dial(ctx context.Context, o DialOptions) (*Conn, error) {
 }
 
 // dialControl sets what must be set before bind and connect.
-func dialControl(v6, anyPort, freebind bool, mark int) func(string, string, syscall.RawConn) error {
+func dialControl(o *DialOptions, v6 bool, bind netip.AddrPort) func(string, string, syscall.RawConn) error {
 	return func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		if e := raw.Control(func(fd uintptr) {
 			s := socket(fd)
-			if anyPort {
+			if bind.IsValid() && bind.Port() == 0 {
 				s.bindNoPort()
 			}
-			if err == nil && freebind {
+			if bind.IsValid() && o.Bind.Freebind {
 				err = s.freebind(v6)
 			}
-			if err == nil && mark != 0 {
-				err = s.mark(mark)
+			if err == nil && o.Mark != 0 {
+				err = s.mark(o.Mark)
+			}
+			for i := range o.Options {
+				if err == nil {
+					err = s.option(&o.Options[i], v6)
+				}
 			}
 		}); e != nil {
 			return e

@@ -2,7 +2,6 @@ package netio
 
 import (
 	"net"
-	"os"
 	"strings"
 	"syscall"
 
@@ -15,17 +14,26 @@ func MarkedDialer(mark int) *net.Dialer {
 	if mark == 0 {
 		return new(net.Dialer)
 	}
+	return OptionsDialer([]SocketOption{{Level: unix.SOL_SOCKET, Name: unix.SO_MARK, Int: mark}})
+}
+
+// OptionsDialer is MarkedDialer for any socket options.
+func OptionsDialer(options []SocketOption) *net.Dialer {
 	return &net.Dialer{Control: func(network, _ string, c syscall.RawConn) error {
 		if strings.HasPrefix(network, "unix") {
 			return nil
 		}
 		var failed error
 		err := c.Control(func(fd uintptr) {
-			failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark)
+			for i := range options {
+				if failed = socket(fd).option(&options[i], strings.HasSuffix(network, "6")); failed != nil {
+					return
+				}
+			}
 		})
 		if err != nil {
 			return err
 		}
-		return os.NewSyscallError("setsockopt SO_MARK", failed)
+		return failed
 	}}
 }

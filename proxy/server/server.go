@@ -36,8 +36,9 @@ type Options struct {
 	// Verify makes a server that only finds out whether its configuration works: it opens
 	// no socket and looks up no name.
 	Verify bool
-	// UpstreamMark is the SO_MARK of upstream connections that are given no other; 0 is none.
-	UpstreamMark int
+	// UpstreamBind is where connections come from whose cluster says nothing else; nil is
+	// none. Its mark is that of lookups of names, too.
+	UpstreamBind *cluster.Bind
 	// Resolver is how names are looked up for clusters that say nothing else.
 	Resolver dns.Options
 	// Env is the part of what filters are built with that only the process knows.
@@ -68,7 +69,7 @@ func New(o Options) *Server {
 		routes: map[string]*routeSource{}, uses: map[string][]string{}, waiting: map[string]*waiting{},
 		drainTime: o.DrainTime,
 	}
-	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Mark: o.UpstreamMark, DNS: o.Resolver}
+	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Bind: o.UpstreamBind, DNS: o.Resolver}
 	if o.Verify {
 		upstream.Resolver = noNames{}
 	}

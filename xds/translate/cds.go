@@ -8,12 +8,10 @@ package translate
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
@@ -78,13 +76,6 @@ func clusterLimits(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) 
 	}
 	if v := pb.PerConnectionBufferLimitBytes; v != nil {
 		spec.BufferLimit = int(v.Value)
-	}
-	if k := pb.UpstreamConnectionOptions.GetTcpKeepalive(); k != nil {
-		spec.KeepAlive = &cluster.TCPKeepAlive{
-			Probes:   k.KeepaliveProbes.GetValue(),
-			Time:     time.Duration(k.KeepaliveTime.GetValue()) * time.Second,
-			Interval: time.Duration(k.KeepaliveInterval.GetValue()) * time.Second,
-		}
 	}
 	return nil
 }
@@ -183,61 +174,6 @@ func orDefault(v interface{ GetValue() uint32 }, otherwise uint32) uint32 {
 		return otherwise
 	}
 	return v.GetValue()
-}
-
-func clusterBind(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) error {
-	b := pb.UpstreamBindConfig
-	if b == nil {
-		return nil
-	}
-	err := fromproto.Check(b, p, fromproto.Fields{
-		Used:    []string{"source_address", "freebind", "socket_options", "extra_source_addresses", "additional_source_addresses"},
-		Ignored: []string{"local_address_selector"},
-	})
-	if err != nil {
-		return filter.At("upstream_bind_config", err)
-	}
-	bind := &cluster.Bind{Freebind: b.Freebind.GetValue()}
-	sources := []*corev3.SocketAddress{}
-	if b.SourceAddress != nil {
-		sources = append(sources, b.SourceAddress)
-	}
-	for _, e := range b.ExtraSourceAddresses {
-		sources = append(sources, e.Address)
-	}
-	for _, s := range sources {
-		addr, err := netip.ParseAddr(s.GetAddress())
-		if err != nil {
-			return filter.At("upstream_bind_config.source_address", fmt.Errorf("%q is not an IP address", s.GetAddress()))
-		}
-		into := &bind.V6
-		if addr.Is4() {
-			into = &bind.V4
-		}
-		if into.IsValid() {
-			return filter.At("upstream_bind_config", fmt.Errorf("there are two source addresses of the IP version of %s", addr))
-		}
-		*into = netip.AddrPortFrom(addr, uint16(s.GetPortValue()))
-	}
-	mark, err := SocketMark(b)
-	if err != nil {
-		return filter.At("upstream_bind_config", err)
-	}
-	bind.Mark = mark
-	spec.Bind = bind
-	return nil
-}
-
-// SocketMark finds SO_MARK, the one socket option that this build sets, in a
-// BindConfig; 0 is none. Its error names the place in the BindConfig.
-func SocketMark(b *corev3.BindConfig) (mark int, err error) {
-	for i, o := range b.GetSocketOptions() {
-		if o.Level != unix.SOL_SOCKET || o.Name != unix.SO_MARK {
-			return 0, filter.AtIndex("socket_options", i, fmt.Errorf("this build sets SO_MARK only, not level %d name %d", o.Level, o.Name))
-		}
-		mark = int(o.GetIntValue())
-	}
-	return mark, nil
 }
 
 func clusterSocket(pb *clusterv3.Cluster, _ *cluster.Spec, _ *filter.Parser) error {

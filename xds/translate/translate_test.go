@@ -87,7 +87,7 @@ func TestClusterFields(t *testing.T) {
 	if b := got.Breakers[cluster.High].RetryBudget; b == nil || b.Percent != 30 || b.MinConcurrency != 3 {
 		t.Errorf("retry budget %+v", b)
 	}
-	if b := got.Bind; b == nil || b.V4.Addr() != netip.MustParseAddr("127.0.0.6") || b.V6.Addr() != netip.MustParseAddr("::6") || b.Mark != 1337 {
+	if b := got.Bind; b == nil || b.V4.Addr() != netip.MustParseAddr("127.0.0.6") || b.V6.Addr() != netip.MustParseAddr("::6") || len(b.Options) != 1 || b.Options[0].Int != 1337 || len(b.V6Options) != 1 {
 		t.Errorf("bind %+v", b)
 	}
 	if h := got.HTTP; h.IdleTimeout != 5*time.Minute || !h.EnableTrailers || h.MaxRequests != 9 {
