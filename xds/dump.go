@@ -12,140 +12,129 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/mecha-mesh/mecha/xds/ads"
+	"github.com/mecha-mesh/mecha/proxy/cluster"
 )
 
-// DumpOptions are the parameters of admin's /config_dump.
+// DumpOptions are the parameters of admin's /config_dump, and what only the engine
+// knows.
 type DumpOptions struct {
 	Resource   string // a field of a dump message, such as "dynamic_active_clusters"; "" is everything
+	Mask       string // a protobuf field mask, "" shows all
 	NameRegex  string
 	IncludeEDS bool
+
+	Loaded           time.Time // when the bootstrap was read
+	Active, Warming  []*cluster.Cluster
+	WarmingListeners []string // names of those whose newest version waits for its route tables
+}
+
+// A DumpError tells the one who asked what is wrong with the question.
+type DumpError struct {
+	NotFound bool // there is no such resource
+	Text     string
+}
+
+// Error returns the text.
+func (e *DumpError) Error() string { return e.Text }
+
+// dump is one answer in the making.
+type dump struct {
+	m     *Manager
+	o     *DumpOptions
+	names *regexp.Regexp
+	shown shown
 }
 
 // Dump returns everything in effect as the JSON of an envoy.admin.v3.ConfigDump, in
 // Envoy's order: bootstrap, clusters, endpoints, listeners, scoped routes, routes,
-// secrets, ECDS.
+// secrets, ECDS. Secrets are taken out. A *DumpError is the fault of the one who asked.
 func (m *Manager) Dump(b *bootstrapv3.Bootstrap, o DumpOptions) ([]byte, error) {
-	names := regexp.MustCompile("")
-	if o.NameRegex != "" {
-		var err error
-		if names, err = regexp.Compile(o.NameRegex); err != nil {
-			return nil, fmt.Errorf("name_regex: %w", err)
-		}
+	names, err := regexp.Compile(o.NameRegex)
+	if err != nil {
+		return nil, &DumpError{Text: fmt.Sprintf("INVALID_ARGUMENT: Error while parsing name_regex from %s: %v", o.NameRegex, err)}
 	}
-	sections := []proto.Message{
-		&adminv3.BootstrapConfigDump{Bootstrap: b, LastUpdated: timestamppb.Now()},
-		m.dumpClusters(names),
-		nil,
-		m.dumpListeners(names),
-		&adminv3.ScopedRoutesConfigDump{},
-		m.dumpRoutes(names),
-		&adminv3.SecretsConfigDump{},
-		&adminv3.EcdsConfigDump{},
+	d := &dump{m: m, o: &o, names: names}
+	out := &adminv3.ConfigDump{}
+	if mask := parseMask(o.Mask); o.Resource != "" {
+		out.Configs, err = d.resource(b, mask)
+	} else {
+		out.Configs, err = d.all(b, mask)
 	}
-	if o.IncludeEDS {
-		sections[2] = m.dumpEndpoints(names)
+	if err != nil {
+		return nil, err
 	}
-	dump := &adminv3.ConfigDump{}
-	for _, s := range sections {
-		if s == nil {
-			continue
-		}
-		if o.Resource != "" {
-			picked, err := pick(s, o.Resource)
-			if err != nil {
-				return nil, err
-			}
-			dump.Configs = append(dump.Configs, picked...)
-			continue
+	return protojson.MarshalOptions{Indent: " ", UseProtoNames: true, Resolver: opaque{}}.Marshal(out)
+}
+
+// sections returns the messages of a whole dump.
+func (d *dump) sections(b *bootstrapv3.Bootstrap) []proto.Message {
+	boot := proto.Clone(b).(*bootstrapv3.Bootstrap)
+	d.shown.message(boot.ProtoReflect(), false)
+	out := []proto.Message{
+		&adminv3.BootstrapConfigDump{Bootstrap: boot, LastUpdated: stamp(d.o.Loaded)},
+		d.clusters(),
+	}
+	if d.o.IncludeEDS {
+		out = append(out, d.endpoints())
+	}
+	listeners, inline := d.listeners()
+	return append(out, listeners, &adminv3.ScopedRoutesConfigDump{}, d.routes(inline), &adminv3.SecretsConfigDump{}, &adminv3.EcdsConfigDump{})
+}
+
+func (d *dump) all(b *bootstrapv3.Bootstrap, mask fieldMask) (out []*anypb.Any, err error) {
+	for _, s := range d.sections(b) {
+		if mask != nil && !mask.trim(s.ProtoReflect()) {
+			continue // it is about other sections
 		}
 		a, err := anypb.New(s)
 		if err != nil {
 			return nil, err
 		}
-		dump.Configs = append(dump.Configs, a)
+		out = append(out, a)
 	}
-	return protojson.MarshalOptions{Indent: " ", UseProtoNames: true, Resolver: opaque{}}.Marshal(dump)
+	if mask != nil && len(out) == 0 {
+		return nil, &DumpError{Text: fmt.Sprintf("FieldMask %s could not be successfully applied to any configs.", d.o.Mask)}
+	}
+	return out, nil
 }
 
-// pick returns the elements of one repeated field of a section.
-func pick(section proto.Message, field string) ([]*anypb.Any, error) {
-	r := section.ProtoReflect()
-	for i := range r.Descriptor().Fields().Len() {
-		fd := r.Descriptor().Fields().Get(i)
-		if string(fd.Name()) != field || !fd.IsList() || fd.Message() == nil {
-			continue
-		}
-		var out []*anypb.Any
-		list := r.Get(fd).List()
-		for j := range list.Len() {
-			a, err := anypb.New(list.Get(j).Message().Interface())
-			if err != nil {
-				return nil, err
+// resource returns the elements of one repeated field of a section.
+func (d *dump) resource(b *bootstrapv3.Bootstrap, mask fieldMask) ([]*anypb.Any, error) {
+	for _, section := range d.sections(b) {
+		r := section.ProtoReflect()
+		for i := range r.Descriptor().Fields().Len() {
+			fd := r.Descriptor().Fields().Get(i)
+			if string(fd.Name()) != d.o.Resource {
+				continue
 			}
-			out = append(out, a)
-		}
-		return out, nil
-	}
-	return nil, nil
-}
-
-func (m *Manager) dumpClusters(names *regexp.Regexp) proto.Message {
-	d := &adminv3.ClustersConfigDump{}
-	for _, r := range m.Records(ads.ClusterType) {
-		switch {
-		case !names.MatchString(r.Name):
-		case r.Static:
-			d.StaticClusters = append(d.StaticClusters, &adminv3.ClustersConfigDump_StaticCluster{Cluster: visible(r.Body), LastUpdated: stamp(r.Updated)})
-		default:
-			d.DynamicActiveClusters = append(d.DynamicActiveClusters, &adminv3.ClustersConfigDump_DynamicCluster{
-				VersionInfo: r.Version, Cluster: visible(r.Body), LastUpdated: stamp(r.Updated), ErrorState: failure(r),
-			})
-		}
-	}
-	return d
-}
-
-func (m *Manager) dumpEndpoints(names *regexp.Regexp) proto.Message {
-	d := &adminv3.EndpointsConfigDump{}
-	for _, r := range m.Records(ads.EndpointType) {
-		if names.MatchString(r.Name) {
-			d.DynamicEndpointConfigs = append(d.DynamicEndpointConfigs, &adminv3.EndpointsConfigDump_DynamicEndpointConfig{
-				VersionInfo: r.Version, EndpointConfig: visible(r.Body), LastUpdated: stamp(r.Updated), ErrorState: failure(r),
-			})
-		}
-	}
-	return d
-}
-
-func (m *Manager) dumpListeners(names *regexp.Regexp) proto.Message {
-	d := &adminv3.ListenersConfigDump{}
-	for _, r := range m.Records(ads.ListenerType) {
-		switch {
-		case !names.MatchString(r.Name):
-		case r.Static:
-			d.StaticListeners = append(d.StaticListeners, &adminv3.ListenersConfigDump_StaticListener{Listener: visible(r.Body), LastUpdated: stamp(r.Updated)})
-		default:
-			l := &adminv3.ListenersConfigDump_DynamicListener{Name: r.Name, ErrorState: failure(r)}
-			if r.Body != nil {
-				l.ActiveState = &adminv3.ListenersConfigDump_DynamicListenerState{VersionInfo: r.Version, Listener: visible(r.Body), LastUpdated: stamp(r.Updated)}
+			if !fd.IsList() {
+				return nil, &DumpError{Text: fmt.Sprintf("%[1]s is not a repeated field. Use ?mask=%[1]s to get only this field", d.o.Resource)}
 			}
-			d.DynamicListeners = append(d.DynamicListeners, l)
+			var out []*anypb.Any
+			list := r.Get(fd).List()
+			for j := range list.Len() {
+				if mask != nil && !mask.trim(list.Get(j).Message()) {
+					return nil, &DumpError{Text: fmt.Sprintf("FieldMask %s could not be successfully used.", mask)}
+				}
+				a, err := anypb.New(list.Get(j).Message().Interface())
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, a)
+			}
+			return out, nil
 		}
 	}
-	return d
+	return nil, &DumpError{NotFound: true, Text: d.o.Resource + " not found in config dump"}
 }
 
-func (m *Manager) dumpRoutes(names *regexp.Regexp) proto.Message {
-	d := &adminv3.RoutesConfigDump{}
-	for _, r := range m.Records(ads.RouteType) {
-		if names.MatchString(r.Name) {
-			d.DynamicRouteConfigs = append(d.DynamicRouteConfigs, &adminv3.RoutesConfigDump_DynamicRouteConfig{
-				VersionInfo: r.Version, RouteConfig: visible(r.Body), LastUpdated: stamp(r.Updated), ErrorState: failure(r),
-			})
+// records calls f with the records of a type whose names are asked for.
+func (d *dump) records(typeURL string, f func(*Record)) {
+	for _, r := range d.m.Records(typeURL) {
+		if d.names.MatchString(r.Name) {
+			f(&r)
 		}
 	}
-	return d
 }
 
 func stamp(t time.Time) *timestamppb.Timestamp {
@@ -156,12 +145,12 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 }
 
 // failure tells of a newer version that was refused.
-func failure(r Record) *adminv3.UpdateFailureState {
+func (d *dump) failure(r *Record) *adminv3.UpdateFailureState {
 	if r.Refused == nil {
 		return nil
 	}
 	return &adminv3.UpdateFailureState{
-		FailedConfiguration: visible(r.RefusedBody),
+		FailedConfiguration: d.shown.any(r.RefusedBody, false),
 		Details:             r.Refused.Error(), VersionInfo: r.RefusedVersion, LastUpdateAttempt: stamp(r.RefusedAt),
 	}
 }

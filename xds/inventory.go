@@ -27,7 +27,8 @@ type Record struct {
 
 // Inventory is everything in effect, by type. It belongs to the manager's lock.
 type Inventory struct {
-	types map[string]map[string]*Record
+	types    map[string]map[string]*Record
+	versions map[string]string // by type, of the newest resource that was accepted
 }
 
 func (v *Inventory) note(typeURL string, r *ads.Resource, err error) {
@@ -45,11 +46,24 @@ func (v *Inventory) note(typeURL string, r *ads.Resource, err error) {
 		rec.Refused, rec.RefusedVersion, rec.RefusedBody, rec.RefusedAt = err, r.Version, r.Body, time.Now()
 		return
 	}
+	if r.Version != "" {
+		if v.versions == nil {
+			v.versions = map[string]string{}
+		}
+		v.versions[typeURL] = r.Version
+	}
 	rec.Version, rec.Body, rec.Updated = r.Version, r.Body, time.Now()
 	rec.Refused, rec.RefusedVersion, rec.RefusedBody, rec.RefusedAt = nil, "", nil, time.Time{}
 }
 
 func (v *Inventory) forget(typeURL, name string) { delete(v.types[typeURL], name) }
+
+// Version returns the version of the newest resource of a type that was accepted.
+func (m *Manager) Version(typeURL string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.inUse.versions[typeURL]
+}
 
 // Records returns copies of the records of a type, sorted by name.
 func (m *Manager) Records(typeURL string) []Record {

@@ -156,14 +156,19 @@ func (c *console) SetRuntime(values admin.Params) error {
 
 // ConfigDump implements admin.Source.
 func (c *console) ConfigDump(o admin.DumpOptions) ([]byte, error) {
-	if o.Mask != "" {
-		return nil, &admin.Error{Code: 501, Text: "this build does not support the parameter mask; use resource or name_regex"}
+	active, warming := c.p.server.Clusters.All()
+	out, err := c.p.manager.Dump(c.bootstrap, xds.DumpOptions{
+		Resource: o.Resource, Mask: o.Mask, NameRegex: o.NameRegex, IncludeEDS: o.IncludeEDS,
+		Loaded: c.start, Active: active, Warming: warming, WarmingListeners: c.p.server.Waiting(),
+	})
+	if e, ok := errors.AsType[*xds.DumpError](err); ok {
+		code := 400
+		if e.NotFound {
+			code = 404
+		}
+		return nil, &admin.Error{Code: code, Text: e.Text}
 	}
-	out, err := c.p.manager.Dump(c.bootstrap, xds.DumpOptions{Resource: o.Resource, NameRegex: o.NameRegex, IncludeEDS: o.IncludeEDS})
-	if err != nil {
-		return nil, &admin.Error{Code: 400, Text: err.Error()}
-	}
-	return out, nil
+	return out, err
 }
 
 // Drain implements admin.Source. A graceful drain is not begun twice.

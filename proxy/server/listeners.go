@@ -1,6 +1,7 @@
 package server
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -33,6 +34,14 @@ func (s *Server) SetListener(spec *l4.Spec, routes []string) error {
 	}
 	s.mu.Unlock()
 	return s.use(w)
+}
+
+// Waiting returns the names of listeners whose newest version waits for its route
+// tables.
+func (s *Server) Waiting() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.waiting))
 }
 
 // use puts a listener in use whose route tables are there.
