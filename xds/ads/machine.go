@@ -281,6 +281,7 @@ func (m *Machine) received(r Response) []Effect {
 		panic("ads: a response came before the verdicts on the one before it: " + r.TypeURL)
 	}
 	t.nonce = r.Nonce
+	t.crossed(r)
 	u, refused := t.inventory.Diff(r, t.wanted, m.variant == SotW && t.wildcard)
 	if m.variant == Delta && t.wildcard {
 		u.Removed = slices.DeleteFunc(u.Removed, func(name string) bool {

@@ -1,5 +1,10 @@
 package ads
 
+import (
+	"maps"
+	"slices"
+)
+
 // typeState is one type's subscription: what is wanted (kept for the life of the
 // client) and what the open stream's server has been told (reset with it).
 type typeState struct {
@@ -19,7 +24,11 @@ type typeState struct {
 	nonce     string
 	dirty     bool                // SotW: names changed since the last request
 	named     bool                // a request carried names: empty no longer means wildcard
-	told      map[string]struct{} // delta: names (or Wildcard) the server knows of
+	told      map[string]struct{} // names (delta: or Wildcard) the server knows of; SotW: may know of
+	before    map[string]struct{} // SotW: told before the last request, by any with the same nonce
+	sent      string              // SotW: that nonce
+	skip      map[string]struct{} // SotW: told names to leave out of one request, so that the next one asks for them anew
+	anew      map[string]struct{} // SotW: names asked for anew that have not come yet
 	sub       map[string]struct{} // delta: to subscribe
 	unsub     map[string]struct{} // delta: to unsubscribe
 	acks      []ack
@@ -41,8 +50,10 @@ func newTypeState(url string, v Variant) *typeState {
 }
 
 func (t *typeState) resetStream() {
-	t.requested, t.dirty, t.named, t.nonce, t.acks = false, false, false, "", nil
-	t.told, t.sub, t.unsub = map[string]struct{}{}, map[string]struct{}{}, map[string]struct{}{}
+	t.requested, t.dirty, t.named, t.nonce, t.sent, t.acks = false, false, false, "", "", nil
+	t.told, t.before = map[string]struct{}{}, map[string]struct{}{}
+	t.skip, t.anew = map[string]struct{}{}, map[string]struct{}{}
+	t.sub, t.unsub = map[string]struct{}{}, map[string]struct{}{}
 	if t.pending != nil {
 		t.pending.orphan = true
 	}
@@ -137,6 +148,39 @@ func (t *typeState) ask(name string) {
 	if t.delta {
 		t.sub[name] = struct{}{}
 		delete(t.unsub, name)
+		return
+	}
+	if _, ok := t.told[name]; ok && !t.wildcard {
+		t.askAnew(name)
+	} else if _, ok := t.before[name]; ok {
+		t.anew[name] = struct{}{} // should the request that left it out prove void
+	}
+}
+
+// askAnew makes a server of the whole state send a name that it was told before: it
+// sends nothing where it sees no change.
+func (t *typeState) askAnew(name string) {
+	t.dirty = true
+	t.skip[name], t.anew[name] = struct{}{}, struct{}{}
+}
+
+// crossed notes that a response came. If the server sent it before it read the last
+// request, that one carries an old nonce and is void: then the server still knows the
+// names of an earlier one, and what was asked for anew has to be asked for again.
+func (t *typeState) crossed(r Response) {
+	if t.delta {
+		return
+	}
+	maps.Copy(t.told, t.before)
+	for _, res := range r.Resources {
+		delete(t.anew, res.Name)
+	}
+	for name := range t.anew {
+		if _, ok := t.want[name]; ok && !t.wildcard {
+			t.askAnew(name)
+		} else {
+			delete(t.anew, name)
+		}
 	}
 }
 
@@ -168,15 +212,29 @@ func (t *typeState) takeAck() ack {
 	return a
 }
 
-// nextSotW builds a DiscoveryRequest: always the whole set of names, the last
-// version accepted and the last nonce received.
+// nextSotW builds a DiscoveryRequest: the last version accepted, the last nonce
+// received, and always the whole set of names, but for those to be asked for anew.
 func (t *typeState) nextSotW() Request {
-	r := Request{Version: t.version, Nonce: t.nonce, Error: t.takeAck().err, Names: sortedKeys(t.want)}
+	names := slices.DeleteFunc(sortedKeys(t.want), func(name string) bool {
+		_, ok := t.skip[name]
+		return ok
+	})
+	r := Request{Version: t.version, Nonce: t.nonce, Error: t.takeAck().err, Names: names}
+	if t.sent != t.nonce {
+		t.sent = t.nonce
+		clear(t.before)
+	}
+	maps.Copy(t.before, t.told)
+	clear(t.told)
+	for _, name := range names {
+		t.told[name] = struct{}{}
+	}
 	if t.wildcard && (len(r.Names) > 0 || t.named) {
 		r.Names = append([]string{Wildcard}, r.Names...)
 	}
 	t.named = t.named || len(r.Names) > 0
-	t.requested, t.dirty = true, false
+	t.requested, t.dirty = true, len(t.skip) > 0
+	clear(t.skip)
 	return r
 }
 
