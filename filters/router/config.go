@@ -17,12 +17,25 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		return nil, fmt.Errorf("router: %w", err)
 	}
 	err := fromproto.Check(&pb, p, fromproto.Fields{
-		Used: []string{"suppress_envoy_headers"},
-		// Tracing is not there yet; the others choose statistics that are always there.
-		Ignored: []string{"dynamic_stats", "start_child_span", "suppress_grpc_request_failure_code_stats"},
+		Used: []string{
+			"suppress_envoy_headers", "dynamic_stats", "respect_expected_rq_timeout", "strict_check_headers",
+			"suppress_grpc_request_failure_code_stats",
+		},
+		Ignored: []string{"start_child_span"}, // there is no tracing yet
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Config{SuppressEnvoyHeaders: pb.GetSuppressEnvoyHeaders()}, nil
+	c := &Config{
+		SuppressEnvoyHeaders: pb.SuppressEnvoyHeaders, RespectExpected: pb.RespectExpectedRqTimeout,
+		NoDynamicStats:     pb.DynamicStats != nil && !pb.DynamicStats.Value,
+		NoGRPCFailureCodes: pb.SuppressGrpcRequestFailureCodeStats,
+	}
+	for i, name := range pb.StrictCheckHeaders {
+		if strictHeaders[name] == nil {
+			return nil, filter.AtIndex("strict_check_headers", i, fmt.Errorf("%q is none of the headers that can be checked", name))
+		}
+		c.Strict = append(c.Strict, name)
+	}
+	return c, nil
 }

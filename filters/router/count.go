@@ -2,10 +2,13 @@ package router
 
 import (
 	"errors"
+	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // countHost counts a response head for the host that it is from.
@@ -19,27 +22,87 @@ func (f *Filter) countHost(code int) {
 }
 
 // countReply counts an answer that is given in the cluster's place.
-func (f *Filter) countReply(err error) {
+func (f *Filter) countReply(s *filter.Stream, err error) {
 	if r, ok := err.(*filter.Reply); ok {
-		f.cluster.Stats().UpstreamRq.Count(r.Code)
-		f.cluster.Stats().ExternalRq.Count(r.Code)
+		f.countCode(s, r.Code, f.host, false)
 	}
 }
 
 // countResponse counts a response that is passed on.
-func (f *Filter) countResponse(code int) {
-	st := f.cluster.Stats()
-	st.UpstreamRq.Count(code)
-	st.ExternalRq.Count(code)
+func (f *Filter) countResponse(s *filter.Stream, code int) {
+	f.countCode(s, code, f.conn.Host, s.Response.Value(header.XEnvoyUpstreamCanary) == "true")
 	if f.retries > 0 && code < 500 {
-		st.UpstreamRqRetrySuccess.Inc()
+		f.cluster.Stats().UpstreamRqRetrySuccess.Inc()
 	}
+}
+
+// countCode counts a status code in all the places where people look for it. host is nil
+// if there was none.
+func (f *Filter) countCode(s *filter.Stream, code int, host *cluster.Host, canary bool) {
+	if f.sh.config.NoDynamicStats {
+		return
+	}
+	st := f.cluster.Stats()
+	f.countIn(&st.UpstreamRq, code)
+	if canary || host != nil && host.Canary() {
+		f.canary = true
+		f.countIn(&st.CanaryRq, code)
+	}
+	if s.Request.Value(header.XEnvoyInternal) == "true" {
+		f.countIn(&st.InternalRq, code)
+	} else {
+		f.countIn(&st.ExternalRq, code)
+	}
+	if p := f.zone(host); p != nil {
+		f.countIn(&p.Rq, code)
+	}
+	if f.alt != nil {
+		f.countIn(&f.alt.Rq, code)
+	}
+}
+
+// countIn counts a code; for gRPC that may be too much to ask
+// (suppress_grpc_request_failure_code_stats).
+func (f *Filter) countIn(c *stats.CodeCounters, code int) {
+	if f.grpc && f.sh.config.NoGRPCFailureCodes {
+		c.CountCompleted()
+		return
+	}
+	c.Count(code)
+}
+
+// zone is the counters of requests from our zone to the host's, nil if one of them has
+// no name.
+func (f *Filter) zone(host *cluster.Host) *cluster.PartStats {
+	if host == nil || host.Zone == "" || f.sh.zone == "" {
+		return nil
+	}
+	return f.cluster.ZoneStats(f.sh.zone, host)
 }
 
 // countTime records how long upstream took, from the end of the request to the end
 // of the response.
 func (f *Filter) countTime(s *filter.Stream) {
-	f.cluster.Stats().UpstreamRqTime.Record(uint64((s.Meta.ResponseEnd - s.Meta.UpstreamStart).Milliseconds()))
+	if f.sh.config.NoDynamicStats {
+		return
+	}
+	took := uint64(max(s.Meta.ResponseEnd-s.Meta.UpstreamStart, 0) / time.Millisecond)
+	st := f.cluster.Stats()
+	st.UpstreamRqTime.Record(took)
+	if s.Request.Value(header.XEnvoyInternal) == "true" {
+		st.InternalRqTime.Record(took)
+	} else {
+		st.ExternalRqTime.Record(took)
+	}
+	if f.canary {
+		st.CanaryRqTime.Record(took)
+	}
+	if p := f.zone(f.conn.Host); p != nil {
+		p.Time.Record(took)
+	}
+	if f.alt != nil {
+		f.alt.Time.Record(took)
+	}
 }
 
 // countFailure counts an attempt that ended without a response.

@@ -25,6 +25,8 @@ var (
 	}
 	replyTimeout       = filter.Reply{Code: 504, Body: "upstream request timeout", Details: "response_timeout", Flags: meta.UpstreamRequestTimeout}
 	replyPerTryTimeout = filter.Reply{Code: 504, Body: "upstream request timeout", Details: "upstream_per_try_timeout", Flags: meta.UpstreamRequestTimeout}
+	replyPerTryIdle    = filter.Reply{Code: 504, Body: "upstream request timeout", Details: "upstream_per_try_idle_timeout", Flags: meta.UpstreamRequestTimeout}
+	replyMaxDuration   = filter.Reply{Code: 504, Body: "upstream max stream duration reached", Details: "upstream_max_stream_duration_reached", Flags: meta.UpstreamMaxStreamDurationReached}
 	replyTermination   = filter.Reply{Code: 503, Body: resetBody + "connection termination", Details: "upstream_reset_before_response_started{connection_termination}", Flags: meta.UpstreamConnectionTermination}
 	replyProtocol      = filter.Reply{Code: 502, Body: resetBody + "protocol error", Details: "upstream_reset_before_response_started{protocol_error}", Flags: meta.UpstreamProtocolError}
 	replyConnTimeout   = filter.Reply{Code: 503, Body: resetBody + "connection timeout", Details: "upstream_reset_before_response_started{connection_timeout}", Flags: meta.UpstreamConnectionFailure}
@@ -50,15 +52,23 @@ func retried(r *filter.Reply) *filter.Reply {
 type upstreamFailure struct {
 	err    error
 	reused bool // the connection had carried an exchange before
+	sent   bool // something of the request may have reached the host
 }
 
 func (e *upstreamFailure) Error() string { return "upstream: " + e.err.Error() }
 func (e *upstreamFailure) Unwrap() error { return e.err }
 
-// tryTimeout is an attempt that took longer than the per-try timeout.
-type tryTimeout struct{}
+// tryTimeout is an attempt that took longer than it may; reply is what the client gets if
+// it was the last one.
+type tryTimeout struct{ reply *filter.Reply }
 
-func (tryTimeout) Error() string { return "per-try timeout" }
+func (e *tryTimeout) Error() string { return e.reply.Details }
+
+var (
+	errTryTimeout  = &tryTimeout{&replyPerTryTimeout}
+	errTryIdle     = &tryTimeout{&replyPerTryIdle}
+	errTryDuration = &tryTimeout{&replyMaxDuration}
+)
 
 // retryResponse is a response that is given up for a retry.
 type retryResponse struct{ code int }
@@ -87,13 +97,13 @@ func (f *Filter) awaitFailed(s *filter.Stream, err error, reused bool) error {
 	var reply *filter.Reply
 	switch {
 	case isTimeout(err):
-		return f.timedOut()
+		return f.timedOut(err)
 	case errors.As(err, &reply):
 		return reply
 	case errors.As(err, &fe):
 		return err
 	}
-	return &upstreamFailure{err: err, reused: reused}
+	return &upstreamFailure{err: err, reused: reused, sent: true}
 }
 
 // isTimeout reports whether a wait of the engine ran into the time it was given.
@@ -102,24 +112,41 @@ func isTimeout(err error) bool {
 	return errors.As(err, &fe) && fe.Source == filter.Upstream && fe.Code == 504
 }
 
-// errTimeoutInBody breaks a response off that takes too long.
-var errTimeoutInBody = &filter.Error{Source: filter.Upstream, Flag: meta.UpstreamRequestTimeout, Text: "response_timeout"}
-
-// timedOut tells the global timeout from the per-try one.
-func (f *Filter) timedOut() error {
+// timedOut tells what limit a wait for upstream has run into.
+func (f *Filter) timedOut(err error) error {
 	st := f.cluster.Stats()
-	if f.timing.perTry > 0 && !f.expired() {
-		st.UpstreamRqPerTryTimeout.Inc()
-		return tryTimeout{}
+	host := f.conn.Host.Stats()
+	switch {
+	case errors.Is(err, filter.ErrTryIdle):
+		st.UpstreamRqPerTryIdleTimeout.Inc()
+		return errTryIdle
+	case f.expired():
+		st.UpstreamRqTimeout.Inc()
+		host.RqTimeout.Inc()
+		return f.timeoutReply(&replyTimeout)
+	case past(f.tryEnd):
+		st.UpstreamRqMaxDurationReached.Inc()
+		return errTryDuration
 	}
-	st.UpstreamRqTimeout.Inc()
-	return &replyTimeout
+	st.UpstreamRqPerTryTimeout.Inc()
+	host.RqTimeout.Inc()
+	return errTryTimeout
+}
+
+// timeoutReply is the answer for a timeout: an empty one where the client has asked for
+// that (x-envoy-upstream-rq-timeout-alt-response).
+func (f *Filter) timeoutReply(r *filter.Reply) *filter.Reply {
+	if !f.altTimeout {
+		return r
+	}
+	return &filter.Reply{Code: 204, Details: r.Details, Flags: r.Flags}
 }
 
 // answer turns the failure of the last attempt into what the client gets.
 func (f *Filter) answer(s *filter.Stream, err error) error {
 	var ce *cluster.ConnectError
 	var bad *codec.ProtocolError
+	var slow *tryTimeout
 	switch {
 	case errors.As(err, &ce):
 		return f.connectReply(s, ce)
@@ -127,14 +154,27 @@ func (f *Filter) answer(s *filter.Stream, err error) error {
 		return &replyOverflow
 	case errors.As(err, &bad):
 		return &replyProtocol
-	case errors.Is(err, tryTimeout{}):
-		return &replyPerTryTimeout
+	case errors.As(err, &slow):
+		return f.slowReply(s, slow)
 	}
 	var uf *upstreamFailure
 	if errors.As(err, &uf) {
 		return &replyTermination
 	}
 	return err
+}
+
+// slowReply is the answer for an attempt that took too long.
+func (f *Filter) slowReply(s *filter.Stream, slow *tryTimeout) error {
+	if slow != errTryDuration {
+		return f.timeoutReply(slow.reply)
+	}
+	if s.Engine.RequestBody() == codec.End {
+		return slow.reply
+	}
+	early := *slow.reply
+	early.Code = 408
+	return &early
 }
 
 // connectReply is Envoy's answer for a connection that could not be made. It is the

@@ -2,7 +2,6 @@ package router
 
 import (
 	"errors"
-	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
@@ -30,7 +29,7 @@ func (f *Filter) decide(s *filter.Stream, err error) (again bool, failed error) 
 		return false, err
 	}
 	if f.expired() {
-		return false, &replyTimeout
+		return false, f.timeoutReply(&replyTimeout)
 	}
 	if !f.replayable(s) {
 		return false, f.answer(s, err)
@@ -40,11 +39,9 @@ func (f *Filter) decide(s *filter.Stream, err error) (again bool, failed error) 
 	}
 	var rr *retryResponse
 	if errors.As(err, &rr) {
-		f.retries++
 		return true, nil
 	}
-	if f.matches(err) && f.mayRetry(s) {
-		f.retries++
+	if f.matches(err) && f.mayRetry(s, false) {
 		f.at.Fresh = false
 		return true, nil
 	}
@@ -92,8 +89,9 @@ func (f *Filter) replayable(s *filter.Stream) bool {
 	return f.keep && !f.replay.Overflow
 }
 
-// mayRetry asks the policy's limits: number, circuit breaker, and time.
-func (f *Filter) mayRetry(s *filter.Stream) bool {
+// mayRetry asks the policy's limits: number, circuit breaker, and time. response tells
+// that it is a response in s.Response that is to be replaced.
+func (f *Filter) mayRetry(s *filter.Stream, response bool) bool {
 	p := f.retry
 	if p == nil || f.expired() || !f.replayable(s) {
 		return false
@@ -106,18 +104,20 @@ func (f *Filter) mayRetry(s *filter.Stream) bool {
 	}
 	ticket, err := f.cluster.AdmitRetry(f.at.Priority)
 	if err != nil {
+		f.retries++ // Envoy takes it off before it asks
 		s.Meta.Flags |= meta.UpstreamOverflow
 		return false
 	}
+	f.retries++
 	f.again = ticket
-	st.UpstreamRqRetry.Inc()
-	if p.PreviousHosts {
-		f.at.AvoidTried, f.at.HostTries = true, max(p.HostAttempts, 1)
+	f.countBackOff(s, response)
+	h := &p.Hosts
+	if h.Any() {
+		f.at.AvoidTried, f.at.OmitCanaries, f.at.Omit, f.at.HostTries = h.Previous, h.Canary, h.Omit, h.Attempts
 	}
+	f.at.UpdateFrequency = p.PriorityEvery
 	return true
 }
-
-func (f *Filter) expired() bool { return !f.until.IsZero() && !time.Now().Before(f.until) }
 
 // matches reports whether the policy covers the failure of an attempt without a response.
 func (f *Filter) matches(err error) bool {
@@ -125,37 +125,20 @@ func (f *Filter) matches(err error) bool {
 		return false
 	}
 	on := f.retry.On
-	var ce *cluster.ConnectError
-	switch {
-	case errors.As(err, &ce):
-		return on&(route.OnConnectFailure|route.On5xx|route.OnGatewayError|route.OnReset|route.OnResetBeforeRequest) != 0
-	case errors.Is(err, cluster.ErrOverflow), errors.Is(err, cluster.ErrPendingOverflow):
+	if errors.Is(err, cluster.ErrOverflow) || errors.Is(err, cluster.ErrPendingOverflow) {
 		return false
 	}
-	return on&(route.On5xx|route.OnGatewayError|route.OnReset) != 0
-}
-
-// worthRetrying reports whether the policy covers a response.
-func (f *Filter) worthRetrying(s *filter.Stream, code int) bool {
-	p := f.retry
-	if p == nil {
-		return false
-	}
-	if s.Response.Has(header.XEnvoyRatelimited) {
-		return p.On&route.OnEnvoyRatelimited != 0
-	}
-	switch {
-	case code >= 500 && p.On&route.On5xx != 0,
-		code >= 502 && code <= 504 && p.On&route.OnGatewayError != 0,
-		code == 409 && p.On&route.OnRetriable4xx != 0:
+	if on&(route.On5xx|route.OnGatewayError|route.OnReset) != 0 {
 		return true
 	}
-	if p.On&route.OnRetriableStatusCodes != 0 {
-		for _, c := range p.Codes {
-			if c == code {
-				return true
-			}
-		}
+	var ce *cluster.ConnectError
+	var uf *upstreamFailure
+	switch {
+	case errors.As(err, &ce):
+		return on&(route.OnConnectFailure|route.OnResetBeforeRequest) != 0
+	case errors.As(err, &uf):
+		return on&route.OnResetBeforeRequest != 0 && !uf.sent ||
+			on&route.OnRefusedStream != 0 && errors.Is(err, codec.ErrRefused)
 	}
-	return p.On&route.OnRetriableHeaders != 0 && p.RetriableHeaders.Any(&s.Response)
+	return false
 }

@@ -8,20 +8,13 @@
 package router
 
 import (
-	"context"
 	"errors"
-	"math/rand/v2"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
-	"github.com/mecha-mesh/mecha/proxy/meta"
-	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/route"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
@@ -37,6 +30,10 @@ var Spec = filter.HTTPSpec[*Config]{
 // Config is the configuration of the router.
 type Config struct {
 	SuppressEnvoyHeaders bool
+	RespectExpected      bool     // respect_expected_rq_timeout
+	NoDynamicStats       bool     // dynamic_stats is false
+	NoGRPCFailureCodes   bool     // suppress_grpc_request_failure_code_stats
+	Strict               []string // strict_check_headers, lower case
 }
 
 // counters are shared with the connection manager's scope, http.<stat_prefix>.
@@ -54,11 +51,12 @@ type counters struct {
 type shared struct {
 	config   *Config
 	clusters cluster.Source
+	zone     string // ours
 	counters counters
 }
 
 func newFactory(c *Config, env filter.Env) (func() filter.HTTP, error) {
-	sh := &shared{config: c, clusters: env.Clusters}
+	sh := &shared{config: c, clusters: env.Clusters, zone: env.Node.Zone}
 	env.Parent.Bind(&sh.counters)
 	return func() filter.HTTP { return &Filter{sh: sh} }, nil
 }
@@ -71,14 +69,23 @@ type Filter struct {
 	retry   *route.RetryPolicy
 	cluster *cluster.Cluster
 	at      cluster.Attempt
-	tried   [4]*cluster.Host
+	tried   []*cluster.Host
 	timing  timing
+	grpc    bool // the request says so
+	hedge   hedge
 	replay  filter.Replay
 	keep    bool // the request body is kept for a retry
 	retries uint32
-	start   time.Time      // of the first attempt
-	until   time.Time      // global timeout, zero: none, or not begun since the request is incomplete
-	again   cluster.Ticket // a place among the retries, for the next attempt
+	start   time.Time     // of the first attempt
+	until   time.Time     // global timeout, zero: none, or not begun since the request is incomplete
+	tryEnd  time.Time     // of this attempt at the latest, zero: never
+	asked   time.Duration // how long the host wants us to wait before the next attempt
+
+	host       *cluster.Host      // of the last attempt
+	alt        *cluster.PartStats // x-envoy-upstream-alt-stat-name
+	canary     bool               // the response is from a canary
+	altTimeout bool               // x-envoy-upstream-rq-timeout-alt-response
+	again      cluster.Ticket     // a place among the retries, for the next attempt
 
 	conn *cluster.Conn
 	up   codec.ClientStream
@@ -93,8 +100,11 @@ func (f *Filter) Reset() {
 	f.replay.Limit, f.replay.Overflow, f.replay.Ended, f.replay.Trailers = 0, false, false, false
 	f.action, f.retry, f.cluster = nil, nil, nil
 	f.at = cluster.Attempt{}
-	f.tried = [4]*cluster.Host{}
-	f.timing, f.keep, f.retries = timing{}, false, 0
+	clear(f.tried)
+	f.tried = f.tried[:0]
+	f.timing, f.keep, f.retries, f.asked = timing{}, false, 0, 0
+	f.grpc, f.hedge, f.altTimeout, f.canary = false, hedge{}, false, false
+	f.host, f.alt = nil, nil
 	f.conn, f.up, f.again = nil, nil, cluster.Ticket{}
 }
 
@@ -134,7 +144,7 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 	}
 	ticket, err := f.cluster.Admit(f.at.Priority)
 	if err != nil {
-		f.countReply(&replyOverflow)
+		f.countReply(s, &replyOverflow)
 		return &replyOverflow
 	}
 	defer ticket.Done()
@@ -144,7 +154,9 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 	for {
 		s.Meta.Attempts++
 		held := f.again // the place of this attempt among the retries
-		f.again = cluster.Ticket{}
+		if f.again = (cluster.Ticket{}); held != (cluster.Ticket{}) {
+			f.cluster.Stats().UpstreamRqRetry.Inc()
+		}
 		err := f.attempt(s, r)
 		held.Done()
 		if err == nil {
@@ -158,6 +170,8 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 			f.again.Done()
 			return err
 		}
+		var slow *tryTimeout
+		f.retell(s, errors.As(err, &slow))
 	}
 }
 
@@ -190,7 +204,7 @@ func (f *Filter) final(s *filter.Stream, failed error) error {
 	if r, ok := failed.(*filter.Reply); ok && s.Meta.Attempts > 1 {
 		failed = retried(r)
 	}
-	f.countReply(failed)
+	f.countReply(s, failed)
 	return failed
 }
 
@@ -204,338 +218,65 @@ func (f *Filter) noCluster() error {
 // prepare works out time limits and the retry policy, and makes the request what
 // upstream is to see.
 func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
-	f.start = s.Now()
-	f.timing = timingOf(s, f.action)
-	f.until = time.Time{}
-	if t := f.timing.global; t > 0 {
-		if s.Engine.RequestBody() == codec.End {
-			f.until = f.start.Add(t)
-		}
-		if !f.sh.config.SuppressEnvoyHeaders {
-			expected := t
-			if p := f.timing.perTry; p > 0 && p < t {
-				expected = p
-			}
-			s.Request.SetInt(header.XEnvoyExpectedRqTimeoutMs, expected.Milliseconds())
-		}
+	if err := f.strict(s); err != nil {
+		return err
 	}
+	f.start = s.Now()
+	f.grpc = route.IsGRPC(&s.Request)
+	f.timing = f.timingOf(s)
+	f.until, f.tryEnd = time.Time{}, time.Time{}
+	if t := f.timing.global; t > 0 && s.Engine.RequestBody() == codec.End {
+		f.until = f.start.Add(t)
+	}
+	if s.Request.Has(header.XEnvoyUpstreamRqTimeoutAltResponse) {
+		f.altTimeout = true
+		s.Request.DelID(header.XEnvoyUpstreamRqTimeoutAltResponse)
+	}
+	if name := s.Request.Value(header.XEnvoyUpstreamAltStatName); name != "" {
+		f.alt = f.cluster.AltStats(name)
+		s.Request.DelID(header.XEnvoyUpstreamAltStatName)
+	}
+	f.tellTimeout(s, 0)
+	s.Engine.LimitTryIdle(f.timing.perTryIdle)
 	if err := r.FinalizeRequest(s, !f.sh.config.SuppressEnvoyHeaders); err != nil {
 		return err
 	}
 	f.retry = f.policy(s)
 	f.keep = f.retry != nil && s.Engine.RequestBody() != codec.End
-	f.replay.Limit = f.action.RetryBufferLimit
-	if f.replay.Limit == 0 {
-		f.replay.Limit = f.cluster.Spec().BufferLimit
-	}
-	if f.replay.Limit == 0 {
-		f.replay.Limit = 1 << 20
-	}
+	f.replay.Limit = f.bodyLimit()
 	return nil
 }
 
-// attempt makes one try. Its error says how it failed; nil means that the response
-// has been passed on to the end.
-func (f *Filter) attempt(s *filter.Stream, r *route.Route) (err error) {
-	if err := f.connect(s); err != nil {
-		return err
+// bodyLimit is how much of a request body may be kept.
+func (f *Filter) bodyLimit() int {
+	if f.action.BodyLimitSet {
+		return f.action.BodyLimit
 	}
-	defer func() { f.release(s, err) }()
-	if f.action.AttemptCount {
-		s.Request.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
+	if n := f.cluster.Spec().BufferLimit; n > 0 {
+		return n
 	}
-	if f.action.AutoHostRewrite && f.conn.Host.Hostname != "" {
-		r.RewriteHost(s, f.conn.Host.Hostname, !f.sh.config.SuppressEnvoyHeaders)
-	}
-	next, err := f.exchange(s)
-	if err != nil {
-		return err
-	}
-	code := s.Response.StatusCode()
-	f.countHost(code)
-	if f.worthRetrying(s, code) && f.mayRetry(s) {
-		f.drop(next)
-		return &retryResponse{code}
-	}
-	f.countResponse(code)
-	return f.respond(s, r, next)
+	return 1 << 20
 }
 
-// connect picks a host and takes a connection to it.
-func (f *Filter) connect(s *filter.Stream) error {
-	host, err := f.cluster.Pick(&f.at)
-	if err != nil {
-		return &replyNoHealthyHost
+// policy is the route's retry policy with what the request headers add to it.
+func (f *Filter) policy(s *filter.Stream) *route.RetryPolicy {
+	p := f.action.Retry.Merge(&s.Request)
+	if s.Request.Has(header.XEnvoyHedgeOnPerTryTimeout) {
+		s.Request.DelID(header.XEnvoyHedgeOnPerTryTimeout)
 	}
-	s.Meta.UpstreamHost, s.Meta.UpstreamHostname = host.Addr, host.Hostname
-	before := s.Elapsed()
-	f.conn, err = f.acquire(host)
-	s.Meta.PoolReady = max(s.Tick()-before, 1)
-	if err != nil {
-		f.noteTried(host)
-		return err
-	}
-	s.Meta.UpstreamLocal, s.Meta.UpstreamConn = f.conn.Local, f.conn.ID
-	if f.up, err = f.conn.Open(context.Background()); err != nil {
-		f.cluster.Release(f.conn, false)
-		f.noteTried(host)
-		return &upstreamFailure{err: err, reused: f.conn.Used()}
-	}
-	f.noteTried(host)
-	return nil
+	return p
 }
 
-func (f *Filter) acquire(host *cluster.Host) (*cluster.Conn, error) {
-	if f.at.Fresh {
-		return f.cluster.AcquireFresh(context.Background(), host, &f.at, f.until)
-	}
-	return f.cluster.Acquire(context.Background(), host, &f.at, f.until)
-}
-
-func (f *Filter) noteTried(h *cluster.Host) {
-	n := len(f.at.Tried)
-	if n < len(f.tried) {
-		f.tried[n] = h
-		f.at.Tried = f.tried[:n+1]
-	}
-}
-
-// exchange sends the request and waits for the final response head.
-func (f *Filter) exchange(s *filter.Stream) (codec.Next, error) {
-	reused := f.conn.Used()
-	f.hold(true)
-	s.Meta.UpstreamStart = s.Elapsed()
-	if err := f.send(s); err != nil {
-		if upstreamFault(err) {
-			return 0, &upstreamFailure{err: err, reused: reused}
+// retellTimeout prepares the request head for another attempt. timeout tells whether the
+// one before took too long.
+func (f *Filter) retell(s *filter.Stream, timeout bool) {
+	begun := max(s.Meta.RequestEnd, f.start.Sub(s.Meta.Start))
+	f.tellTimeout(s, time.Since(s.Meta.Start.Add(begun)))
+	if f.action.TimeoutRetry {
+		text := "false"
+		if timeout {
+			text = "true"
 		}
-		return 0, err
+		s.Request.SetID(header.XEnvoyIsTimeoutRetry, text)
 	}
-	for {
-		s.Response.Reset()
-		next, err := f.await(s)
-		if err != nil {
-			return 0, f.awaitFailed(s, err, reused)
-		}
-		code := s.Response.StatusCode()
-		if code >= 200 || code == 101 {
-			s.Meta.ResponseStart = s.Elapsed()
-			s.Meta.UpstreamProtocol = f.up.Protocol()
-			return next, nil
-		}
-		if err := s.Engine.SendInformational(&s.Response); err != nil {
-			return 0, err
-		}
-	}
-}
-
-// send writes the head and what of the body is at hand. A body that is still on its
-// way is left to the pump.
-func (f *Filter) send(s *filter.Stream) error {
-	body := s.Engine.RequestBody()
-	first := s.Meta.Attempts == 1
-	upgrade := s.Request.Has(header.Upgrade) || s.Request.Value(header.Method) == "CONNECT"
-	end := body == codec.End && f.replay.Buf.Len() == 0
-	if err := f.up.WriteHeaders(&s.Request, end); err != nil {
-		return err
-	}
-	if end || upgrade {
-		// What is held back leaves with the wait for the response.
-		s.Meta.UpstreamEnd = s.Elapsed()
-		return nil
-	}
-	if !first && f.replay.Buf.Len() > 0 {
-		var again buffer.Buf
-		f.replay.Buf.Share(&again, f.replay.Buf.Len())
-		done := f.replay.Ended && !f.replay.Trailers
-		if err := f.up.WriteData(&again, done); err != nil {
-			return err
-		}
-	}
-	if f.replay.Ended {
-		if f.replay.Trailers {
-			return f.up.WriteTrailers(&s.RequestTrailers)
-		}
-		return f.up.Flush()
-	}
-	left, err := s.Engine.RelayRequest(f.up, f.replayOrNil(), true)
-	s.Tick()
-	if err != nil || left == codec.End {
-		return err
-	}
-	f.pump.start(f, s)
-	return nil
-}
-
-// hold lets the end of the request leave together with the wait for the response, while
-// one goroutine does both.
-func (f *Filter) hold(on bool) {
-	if h, ok := f.up.(codec.EndHolder); ok {
-		h.HoldEnd(on)
-	}
-}
-
-func (f *Filter) replayOrNil() *filter.Replay {
-	if f.keep {
-		return &f.replay
-	}
-	return nil
-}
-
-// respond passes the response on.
-func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) error {
-	if !f.sh.config.SuppressEnvoyHeaders && f.requestSent(s) {
-		s.Response.SetInt(header.XEnvoyUpstreamServiceTime, (s.Elapsed() - max(s.Meta.RequestEnd, f.start.Sub(s.Meta.Start))).Milliseconds())
-	}
-	if f.action.AttemptCountBack {
-		s.Response.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
-	}
-	s.Meta.Details = "via_upstream"
-	if err := r.FinalizeResponse(s); err != nil {
-		return err
-	}
-	if err := s.Engine.SendHeaders(next == codec.End); err != nil {
-		return err
-	}
-	if f.up.Upgraded() {
-		if err := f.tunnel(s); err != nil {
-			return err
-		}
-		// Envoy's words for an upgraded connection that upstream has ended.
-		s.Meta.Flags |= meta.UpstreamConnectionTermination
-		s.Meta.Details = "upstream_reset_after_response_started{connection_termination}"
-		return nil
-	}
-	if err := s.Engine.RelayResponse(f.up, next, f.until); err != nil {
-		return f.relayFailed(s, err)
-	}
-	s.Meta.ResponseEnd = s.Elapsed()
-	f.countTime(s)
-	return nil
-}
-
-// requestSent reports whether the whole request has gone up. One that asks for an
-// upgrade never has.
-func (f *Filter) requestSent(s *filter.Stream) bool {
-	return s.Engine.RequestBody() == codec.End && !s.Request.Has(header.Upgrade) && s.Request.Value(header.Method) != "CONNECT"
-}
-
-// relayFailed finds the cause of a response that broke off: where the pump has ended
-// the wait for it, that is the pump's error.
-func (f *Filter) relayFailed(s *filter.Stream, err error) error {
-	if f.pump.running && errors.Is(err, netio.ErrInterrupted) {
-		f.pump.stop(s)
-		if f.pump.err != nil {
-			return f.pump.err
-		}
-	}
-	if isTimeout(err) {
-		f.cluster.Stats().UpstreamRqTimeout.Inc()
-		return errTimeoutInBody
-	}
-	return err
-}
-
-// tunnel moves raw bytes both ways after an upgrade, until one side ends.
-func (f *Filter) tunnel(s *filter.Stream) error {
-	f.keep = false
-	f.pump.start(f, s)
-	if err := s.Engine.RelayResponse(f.up, codec.Data, time.Time{}); err != nil {
-		return f.relayFailed(s, err)
-	}
-	return nil
-}
-
-// release ends the attempt: it stops the pump and gives the connection back. failed is
-// how the attempt ended.
-func (f *Filter) release(s *filter.Stream, failed error) {
-	if f.up == nil {
-		return
-	}
-	clean := f.pump.stop(s)
-	f.countBytes(f.up.WireBytes())
-	switch over := f.up.Release(); {
-	case over || failed == nil:
-		f.cluster.Release(f.conn, over && clean)
-	default:
-		f.cluster.Abandon(f.conn)
-	}
-	f.up, f.conn = nil, nil
-}
-
-// drop gives up a response that is going to be replaced by a retry's.
-func (f *Filter) drop(next codec.Next) {
-	if next != codec.End {
-		f.up.Reset(codec.ResetCancel)
-	}
-}
-
-// backOff waits before a retry: a random time up to twice the base for each attempt
-// more, at most the maximum. The safe retry of a dead reused connection does not wait.
-func (f *Filter) backOff(s *filter.Stream) error {
-	if f.retry == nil || f.at.Fresh && f.retries == 0 {
-		return nil
-	}
-	limit := min(f.retry.Base<<min(f.retries, 20), f.retry.Max)
-	if limit <= 0 {
-		return nil
-	}
-	return s.Engine.Sleep(time.Duration(rand.Int64N(int64(limit))))
-}
-
-// pump moves the rest of the request body on a second goroutine, borrowed only while
-// the body is still arriving after its head.
-type pump struct {
-	running bool
-	ended   atomic.Bool
-	wg      sync.WaitGroup
-	err     error
-	done    atomic.Int64 // when the request was complete, Unix nanoseconds; 0: it is not
-	run     func()       // made once, so that a start takes no memory
-
-	engine filter.Engine
-	up     codec.ClientStream
-	replay *filter.Replay
-}
-
-func (p *pump) start(f *Filter, s *filter.Stream) {
-	f.hold(false)
-	p.running, p.err = true, nil
-	p.engine, p.up, p.replay = s.Engine, f.up, f.replayOrNil()
-	p.ended.Store(false)
-	p.done.Store(0)
-	if p.run == nil {
-		p.run = p.move
-	}
-	p.wg.Add(1)
-	go p.run()
-}
-
-func (p *pump) move() {
-	defer p.wg.Done()
-	defer p.ended.Store(true)
-	_, err := p.engine.RelayRequest(p.up, p.replay, false)
-	if err == nil {
-		p.done.Store(time.Now().UnixNano())
-		return
-	}
-	p.err = err
-	if !upstreamFault(err) { // then there may be an answer that explains it
-		p.up.Interrupt() // wakes the goroutine that waits for the response
-	}
-}
-
-// stop waits for the pump to end, interrupting it if the exchange is over before the
-// request is. It reports whether the request was sent to its end.
-func (p *pump) stop(s *filter.Stream) bool {
-	if !p.running {
-		return true
-	}
-	if !p.ended.Load() {
-		s.Engine.InterruptRequest()
-	}
-	p.wg.Wait()
-	p.running = false
-	p.engine, p.up, p.replay = nil, nil, nil
-	return p.err == nil && s.Engine.RequestBody() == codec.End
 }

@@ -11,35 +11,77 @@ import (
 )
 
 // timing is the time limits of one exchange; 0 is none.
-type timing struct{ global, perTry time.Duration }
+type timing struct {
+	global, perTry, perTryIdle time.Duration
+	duration                   time.Duration // of one attempt (x-envoy-upstream-stream-duration-ms)
+}
 
 // timingOf takes the limits from the route, and from the request headers that
-// override them (x-envoy-upstream-rq-timeout-ms, -per-try-timeout-ms).
-func timingOf(s *filter.Stream, a *route.ForwardAction) timing {
-	t := timing{global: a.Timeout}
+// override them, which it takes out of the request.
+func (f *Filter) timingOf(s *filter.Stream) timing {
+	m, a := &s.Request, f.action
+	t := timing{global: a.Global(m, f.grpc)}
 	if a.Retry != nil {
-		t.perTry = a.Retry.PerTry
+		t.perTry, t.perTryIdle = a.Retry.PerTry, a.Retry.PerTryIdle
 	}
-	if ms, ok := millis(s, header.XEnvoyUpstreamRqTimeoutMs); ok {
-		t.global = ms
+	if f.sh.config.RespectExpected && m.Has(header.XEnvoyExpectedRqTimeoutMs) {
+		if d, ok := millis(m, header.XEnvoyExpectedRqTimeoutMs); ok {
+			t.global = d
+		}
+	} else if d, ok := takeMillis(m, header.XEnvoyUpstreamRqTimeoutMs); ok {
+		t.global = d
 	}
-	if ms, ok := millis(s, header.XEnvoyUpstreamRqPerTryTimeoutMs); ok {
-		t.perTry = ms
+	if d, ok := takeMillis(m, header.XEnvoyUpstreamRqPerTryTimeoutMs); ok {
+		t.perTry = d
 	}
-	s.Request.DelID(header.XEnvoyUpstreamRqTimeoutMs)
-	s.Request.DelID(header.XEnvoyUpstreamRqPerTryTimeoutMs)
 	if t.global > 0 && t.perTry >= t.global {
 		t.perTry = 0
+	}
+	t.duration = f.cluster.Spec().HTTP.MaxStreamDuration
+	if d, ok := takeMillis(m, header.XEnvoyUpstreamStreamDurationMs); ok {
+		t.duration = d
 	}
 	return t
 }
 
-func millis(s *filter.Stream, id header.ID) (time.Duration, bool) {
-	if !s.Request.Has(id) {
+func millis(m *header.Map, id header.ID) (time.Duration, bool) {
+	if !m.Has(id) {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(s.Request.Value(id), 10, 32)
+	n, err := strconv.ParseUint(m.Value(id), 10, 32)
 	return time.Duration(n) * time.Millisecond, err == nil
+}
+
+// takeMillis is millis that removes the field.
+func takeMillis(m *header.Map, id header.ID) (time.Duration, bool) {
+	if !m.Has(id) {
+		return 0, false
+	}
+	d, ok := millis(m, id)
+	m.DelID(id)
+	return d, ok
+}
+
+// tellTimeout tells upstream how much time there is (x-envoy-expected-rq-timeout-ms, and
+// grpc-timeout where max_grpc_timeout is in force). used is what earlier attempts took.
+func (f *Filter) tellTimeout(s *filter.Stream, used time.Duration) {
+	t := &f.timing
+	expected := t.perTry
+	if expected == 0 || f.hedge.onTimeout {
+		expected = t.global
+	}
+	if expected <= 0 {
+		return
+	}
+	if t.global > 0 {
+		expected = max(min(expected, t.global-used), time.Millisecond)
+	}
+	if !f.sh.config.SuppressEnvoyHeaders {
+		s.Request.SetInt(header.XEnvoyExpectedRqTimeoutMs, expected.Milliseconds())
+	}
+	if f.grpc && f.action.GRPC {
+		route.SetGRPCTimeout(&s.Request, expected)
+	}
 }
 
 // lookAgain is how often a response that is waited for without a limit, since the
@@ -49,17 +91,32 @@ const lookAgain = 100 * time.Millisecond
 // await waits for a response head.
 func (f *Filter) await(s *filter.Stream) (codec.Next, error) {
 	begun := time.Now() // of this attempt
+	f.tryEnd = time.Time{}
+	if f.timing.duration > 0 {
+		f.tryEnd = begun.Add(f.timing.duration)
+	}
 	for {
 		until, pending := f.deadline(&begun)
 		if pending {
 			until = time.Now().Add(lookAgain)
 		}
-		next, err := s.Engine.Await(f.up, &s.Response, until)
-		if !pending || !isTimeout(err) {
+		next, err := s.Engine.Await(f.up, &s.Response, earlier(until, f.tryEnd))
+		if !pending || !isTimeout(err) || past(f.tryEnd) {
 			return next, err
 		}
 	}
 }
+
+// earlier is the first of two times, of which the zero time is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// past reports whether a time has come; the zero time never does.
+func past(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
 // deadline is when the wait for a response head ends. It is pending while the request
 // is incomplete; begun is moved to its end.
@@ -82,43 +139,9 @@ func (f *Filter) deadline(begun *time.Time) (until time.Time, pending bool) {
 	}
 	until = f.until
 	if t.perTry > 0 {
-		if p := begun.Add(t.perTry); until.IsZero() || p.Before(until) {
-			until = p
-		}
+		until = earlier(until, begun.Add(t.perTry))
 	}
 	return until, false
 }
 
-// policy is the route's retry policy with what the request headers add to it
-// (x-envoy-retry-on, x-envoy-retry-grpc-on, x-envoy-max-retries,
-// x-envoy-retriable-status-codes).
-func (f *Filter) policy(s *filter.Stream) *route.RetryPolicy {
-	m := &s.Request
-	p := f.action.Retry
-	if p != nil && len(p.RequestHeaders) > 0 && !p.RequestHeaders.Any(m) {
-		p = nil
-	}
-	if !m.Has(header.XEnvoyRetryOn) && !m.Has(header.XEnvoyRetryGrpcOn) && !m.Has(header.XEnvoyMaxRetries) &&
-		!m.Has(header.XEnvoyRetriableStatusCodes) {
-		return p
-	}
-	own := route.RetryPolicy{Retries: 1, Base: 25 * time.Millisecond, Max: 250 * time.Millisecond}
-	if p != nil {
-		own = *p
-	}
-	own.On |= route.ParseRetryOn(m.Value(header.XEnvoyRetryOn)) | route.ParseRetryOn(m.Value(header.XEnvoyRetryGrpcOn))
-	if n, err := strconv.ParseUint(m.Value(header.XEnvoyMaxRetries), 10, 32); err == nil {
-		own.Retries = uint32(n)
-	}
-	own.Codes = append(own.Codes[:len(own.Codes):len(own.Codes)], route.ParseCodes(m.Value(header.XEnvoyRetriableStatusCodes))...)
-	for _, id := range [...]header.ID{
-		header.XEnvoyRetryOn, header.XEnvoyRetryGrpcOn, header.XEnvoyMaxRetries,
-		header.XEnvoyRetriableStatusCodes, header.XEnvoyRetriableHeaderNames, header.XEnvoyHedgeOnPerTryTimeout,
-	} {
-		m.DelID(id)
-	}
-	if own.On == 0 {
-		return nil
-	}
-	return &own
-}
+func (f *Filter) expired() bool { return past(f.until) }

@@ -19,6 +19,7 @@ type core struct {
 	stats    Stats
 	breakers [2]breaker
 	scope    *stats.Scope
+	parts    parts
 }
 
 // newCore makes the counters; they are not shown if there is no scope of all clusters.

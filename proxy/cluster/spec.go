@@ -207,8 +207,11 @@ type HTTPOptions struct {
 	IdleTimeout     time.Duration // 1 h unless set; 0 after parsing is never
 	MaxRequests     uint32        // max_requests_per_connection, 0 is no limit
 	MaxConnDuration time.Duration // 0 is no limit
-	MaxHeadersCount uint32        // 100 unless set
-	MaxHeadersKB    uint32        // 60 unless set
-	EnableTrailers  bool
-	ProperCase      bool // header_key_format.proper_case_words
+	// MaxStreamDuration is how long one attempt may take, for whoever sends requests; 0 is
+	// no limit.
+	MaxStreamDuration time.Duration
+	MaxHeadersCount   uint32 // 100 unless set
+	MaxHeadersKB      uint32 // 60 unless set
+	EnableTrailers    bool
+	ProperCase        bool // header_key_format.proper_case_words
 }

@@ -67,6 +67,11 @@ type Stats struct {
 	UpstreamRq                             stats.CodeCounters `stat:"upstream_rq" help:"Responses, ours in place of the host's included."`
 	ExternalRq                             stats.CodeCounters `stat:"external.upstream_rq" help:"Responses to requests from outside."`
 	InternalRq                             stats.CodeCounters `stat:"internal.upstream_rq" help:"Responses to requests from inside."`
+	CanaryRq                               stats.CodeCounters `stat:"canary.upstream_rq" help:"Responses of canary hosts."`
+	RetryRq                                stats.CodeCounters `stat:"retry.upstream_rq" help:"Responses that were given up for a retry."`
+	ExternalRqTime                         stats.Histogram    `stat:"external.upstream_rq_time" help:"upstream_rq_time of requests from outside."`
+	InternalRqTime                         stats.Histogram    `stat:"internal.upstream_rq_time" help:"upstream_rq_time of requests from inside."`
+	CanaryRqTime                           stats.Histogram    `stat:"canary.upstream_rq_time" help:"upstream_rq_time of canary hosts."`
 	UpstreamRqTime                         stats.Histogram    `stat:"upstream_rq_time" help:"Milliseconds from the end of the request to the end of the response."`
 	UpstreamRqTimeout                      stats.Counter      `stat:"upstream_rq_timeout" help:"Requests that ran into their timeout."`
 	UpstreamRqPerTryTimeout                stats.Counter      `stat:"upstream_rq_per_try_timeout" help:"Attempts that ran into their timeout."`

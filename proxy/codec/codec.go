@@ -173,6 +173,10 @@ var ErrDraining = errors.New("codec: connection is draining")
 // connection ended before the first byte of a response.
 var ErrClosedBeforeResponse = errors.New("codec: connection closed before a response")
 
+// ErrRefused is what ReadHeaders of a client stream returns when the peer says that it has
+// not looked at the request (REFUSED_STREAM).
+var ErrRefused = errors.New("codec: stream refused")
+
 // ProtocolError is a message that breaks the rules of HTTP.
 type ProtocolError struct {
 	Code    int    // what a server answers before it closes: 400, 413, 414, 431, 426, 501, 505; 0 is close without an answer

@@ -60,3 +60,7 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// ErrTryIdle is what Await and RelayResponse return when nothing has moved for as long as
+// LimitTryIdle allows.
+var ErrTryIdle = &Error{Source: Upstream, Flag: meta.UpstreamRequestTimeout, Text: "upstream_per_try_idle_timeout", Code: 504}

@@ -110,6 +110,10 @@ type Engine interface {
 	// Await reads the head of a response from up. It gives up at until, and soon after
 	// the client has gone.
 	Await(up codec.ClientStream, m *header.Map, until time.Time) (codec.Next, error)
+	// LimitTryIdle bounds, from now on, how long nothing may move between the request's
+	// end and that of the response (per_try_idle_timeout); 0 is not at all. Await and
+	// RelayResponse return ErrTryIdle then.
+	LimitTryIdle(d time.Duration)
 	// Started reports whether a response head was sent.
 	Started() bool
 	// InterruptRequest makes RelayRequest or Recv, blocked in another goroutine, return.

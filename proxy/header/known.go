@@ -77,6 +77,7 @@ const (
 	XEnvoyUpstreamAltStatName             // x-envoy-upstream-alt-stat-name
 	XEnvoyUpstreamRqTimeoutAltResponse    // x-envoy-upstream-rq-timeout-alt-response
 	XEnvoyUpstreamStreamDurationMs        // x-envoy-upstream-stream-duration-ms
+	XEnvoyUpstreamCanary                  // x-envoy-upstream-canary
 	known                                 // number of IDs
 )
 
@@ -151,6 +152,7 @@ var names = [known]string{
 	XEnvoyUpstreamAltStatName:          "x-envoy-upstream-alt-stat-name",
 	XEnvoyUpstreamRqTimeoutAltResponse: "x-envoy-upstream-rq-timeout-alt-response",
 	XEnvoyUpstreamStreamDurationMs:     "x-envoy-upstream-stream-duration-ms",
+	XEnvoyUpstreamCanary:               "x-envoy-upstream-canary",
 }
 
 // Name returns the lower-case name of a well-known header, "" for Other.
@@ -297,6 +299,8 @@ func Lookup(name string) ID {
 		return XEnvoyUpstreamAltStatName
 	case "x-envoy-upstream-rq-timeout-alt-response":
 		return XEnvoyUpstreamRqTimeoutAltResponse
+	case "x-envoy-upstream-canary":
+		return XEnvoyUpstreamCanary
 	case "x-envoy-upstream-stream-duration-ms":
 		return XEnvoyUpstreamStreamDurationMs
 	}

@@ -12,7 +12,7 @@ type limited interface {
 	// StreamIdle is how long nothing may move (idle_timeout); 0 is for ever.
 	StreamIdle() (d time.Duration, set bool)
 	// StreamDuration is how long a stream may take (max_stream_duration); 0 is for ever.
-	StreamDuration() (d time.Duration, set bool)
+	StreamDuration(s *filter.Stream) (d time.Duration, set bool)
 }
 
 // setLimits takes the times of the stream from its route or the connection manager.
@@ -23,7 +23,7 @@ func (st *stream) setLimits() {
 		if d, set := r.StreamIdle(); set {
 			idle = d
 		}
-		if d, set := r.StreamDuration(); set {
+		if d, set := r.StreamDuration(&st.Stream); set {
 			duration = d
 		}
 	}
@@ -39,8 +39,12 @@ func (st *stream) soonest(until time.Time) time.Time {
 	if !st.end.IsZero() && (until.IsZero() || st.end.Before(until)) {
 		until = st.end
 	}
-	if st.idle > 0 {
-		if t := st.Now().Add(st.idle); until.IsZero() || t.Before(until) {
+	idle := st.idle
+	if st.tryIdle > 0 && (idle == 0 || st.tryIdle < idle) && st.next.get() == codec.End {
+		idle = st.tryIdle
+	}
+	if idle > 0 {
+		if t := st.Now().Add(idle); until.IsZero() || t.Before(until) {
 			until = t
 		}
 	}
@@ -58,6 +62,8 @@ func (st *stream) expired(until time.Time) error {
 	case !st.end.IsZero() && !now.Before(st.end):
 		st.m.counters.RqMaxDuration.Inc()
 		return incompleteOr(complete, &replyDurationIncomplete, &replyDuration)
+	case complete && st.tryIdle > 0 && (st.idle == 0 || st.tryIdle < st.idle):
+		return filter.ErrTryIdle
 	case now.Sub(time.Unix(0, st.moved.Load())) < st.idle:
 		return nil
 	}
@@ -79,3 +85,6 @@ func (st *stream) noteMoved() {
 		st.moved.Store(time.Now().UnixNano())
 	}
 }
+
+// LimitTryIdle implements filter.Engine.
+func (st *stream) LimitTryIdle(d time.Duration) { st.tryIdle = d }

@@ -37,6 +37,7 @@ type stream struct {
 	head      bool          // HEAD: the response has no body
 	upgrade   string        // wanted upgrade type, lower case, "connect" for CONNECT
 	idle      time.Duration // how long nothing may move; 0 is for ever
+	tryIdle   time.Duration // the same once the request is complete; see LimitTryIdle
 	end       time.Time     // when the stream has to be over; zero: never
 	moved     atomic.Int64  // when something moved while the request was incomplete, Unix nanoseconds
 	broken    bool          // downstream cannot be used any more
@@ -226,7 +227,7 @@ func (st *stream) reset() {
 	st.answer.Release()
 	st.Stream.Reset()
 	st.Conn, st.Session, st.conn, st.down = nil, nil, nil, nil
-	st.off, st.upgrade, st.idle, st.end, st.err = 0, "", 0, time.Time{}, nil
+	st.off, st.upgrade, st.idle, st.tryIdle, st.end, st.err = 0, "", 0, 0, time.Time{}, nil
 	st.moved.Store(0)
 	st.next.set(codec.End)
 	st.hasBuffer, st.started, st.ended, st.head, st.broken = false, false, false, false, false

@@ -1,8 +1,6 @@
 package route
 
 import (
-	"time"
-
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
@@ -56,12 +54,9 @@ type ForwardAction struct {
 	NotFoundCode int // cluster_not_found_response_code: 503 unless set
 	Priority     cluster.Priority
 
-	Timeout           time.Duration // of the whole exchange, 15 s unless set; 0 is never
-	IdleTimeout       time.Duration // 0: that of the connection manager, unless IdleTimeoutSet
-	IdleTimeoutSet    bool
-	MaxStreamDuration time.Duration // 0 is never
-	DurationSet       bool          // MaxStreamDuration replaces that of the connection manager
-	Retry             *RetryPolicy  // nil is none
+	Timeouts
+	Retry        *RetryPolicy // nil is none
+	TimeoutRetry bool         // include_is_timeout_retry_header
 
 	WeightedHost      string              // host_rewrite_literal of the weighted cluster: what the route sees as the host
 	HostRewrite       string              // host_rewrite_literal
@@ -77,7 +72,11 @@ type ForwardAction struct {
 	ConnectTerminate bool
 	AttemptCount     bool // include_request_attempt_count
 	AttemptCountBack bool // include_attempt_count_in_response
-	RetryBufferLimit int  // per_request_buffer_limit_bytes; 0: the listener's
+	// BodyLimit is how much of a request body is kept, for another attempt or a mirror
+	// (request_body_buffer_limit, per_request_buffer_limit_bytes), unless BodyLimitSet is
+	// false.
+	BodyLimit    int
+	BodyLimitSet bool
 }
 
 // Upgrade is one of upgrade_configs.
@@ -147,22 +146,6 @@ func (r *Route) Upgrade(typ string) (enabled, set bool) {
 		}
 	}
 	return false, false
-}
-
-// StreamIdle returns how long nothing may move on a stream, if the route says so.
-func (r *Route) StreamIdle() (d time.Duration, set bool) {
-	if r.Forward == nil {
-		return 0, false
-	}
-	return r.Forward.IdleTimeout, r.Forward.IdleTimeoutSet
-}
-
-// StreamDuration returns how long a stream may take, if the route says so.
-func (r *Route) StreamDuration() (d time.Duration, set bool) {
-	if r.Forward == nil {
-		return 0, false
-	}
-	return r.Forward.MaxStreamDuration, r.Forward.DurationSet
 }
 
 // ClusterName returns the cluster for a request, "" if the request does not name one.

@@ -194,7 +194,7 @@ func TestParseRetryOn(t *testing.T) {
 	if got, want := ParseRetryOn(all), OnUnavailable<<1-1; got != want {
 		t.Errorf("all: %b, want %b", got, want)
 	}
-	if got := UnknownRetryOn("5xx, nothing ,,other"); !slices.Equal(got, []string{"nothing", "other"}) {
+	if got := UnknownRetryOn("5xx, nothing ,,other", HTTPConditions); !slices.Equal(got, []string{"nothing", "other"}) {
 		t.Errorf("unknown: %q", got)
 	}
 	if got := ParseCodes(" 503,x,-1, 409,99999,"); !slices.Equal(got, []int{503, 409}) {

@@ -33,8 +33,8 @@ func classOf(code int) int {
 }
 
 // CodeCounters counts responses by class and by code. Bound under the tag
-// stat:"upstream_rq" it shows upstream_rq_completed, and upstream_rq_2xx and
-// upstream_rq_200 once there was such a response. The zero value works; counting
+// stat:"upstream_rq" it shows upstream_rq_completed, upstream_rq_2xx and upstream_rq_200
+// once there was such a response. The zero value works; counting
 // takes no lock, and no memory except for the first response with a code.
 type CodeCounters struct {
 	ClassCounters
@@ -48,6 +48,9 @@ type (
 )
 
 const codePageLen = 32
+
+// CountCompleted counts one response, but not its code.
+func (c *ClassCounters) CountCompleted() { c.completed.Inc() }
 
 // Count counts one response.
 func (c *CodeCounters) Count(code int) {
@@ -127,6 +130,9 @@ const (
 )
 
 func (c *CodeCounters) each(m Metric, t *Tags, f func(Metric)) {
+	if c.completed.Value() == 0 {
+		return
+	}
 	c.ClassCounters.each(m, false, t, f)
 	pages := c.pages.Load()
 	if pages == nil {

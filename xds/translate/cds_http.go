@@ -77,6 +77,7 @@ func commonHTTP(c *corev3.HttpProtocolOptions, spec *cluster.Spec) error {
 	}{
 		{"idle_timeout", c.IdleTimeout, &spec.HTTP.IdleTimeout},
 		{"max_connection_duration", c.MaxConnectionDuration, &spec.HTTP.MaxConnDuration},
+		{"max_stream_duration", c.MaxStreamDuration, &spec.HTTP.MaxStreamDuration},
 	} {
 		if d.pb == nil {
 			continue

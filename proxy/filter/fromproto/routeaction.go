@@ -25,11 +25,11 @@ func actionFields() Fields {
 			"cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite",
 			"regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "host_rewrite_path_regex",
 			"append_x_forwarded_host", "timeout", "idle_timeout", "retry_policy", "priority", "upgrade_configs",
-			"max_stream_duration",
+			"max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset",
 		},
 		Ignored: []string{
 			"metadata_match", "request_mirror_policies", "rate_limits", "include_vh_rate_limits", "hash_policy", "cors",
-			"max_grpc_timeout", "grpc_timeout_offset", "early_data_policy", "flush_timeout",
+			"early_data_policy", "flush_timeout",
 		},
 	}
 }
@@ -45,8 +45,9 @@ func (b *hostBuilder) forward(a *routev3.RouteAction, pb *routev3.Route) (*route
 	f := &route.ForwardAction{
 		AppendXFH: a.AppendXForwardedHost, PrefixRewrite: a.PrefixRewrite,
 		AttemptCount: b.pb.IncludeRequestAttemptCount, AttemptCountBack: b.pb.IncludeAttemptCountInResponse,
-		RetryBufferLimit: b.bufferLimit(pb), NotFoundCode: notFoundCode(a.ClusterNotFoundResponseCode),
+		NotFoundCode: notFoundCode(a.ClusterNotFoundResponseCode), TimeoutRetry: b.pb.IncludeIsTimeoutRetryHeader,
 	}
+	f.BodyLimit, f.BodyLimitSet = b.bufferLimit(pb)
 	switch c := a.ClusterSpecifier.(type) {
 	case *routev3.RouteAction_Cluster:
 		f.Cluster = c.Cluster
@@ -76,21 +77,23 @@ func (b *hostBuilder) forward(a *routev3.RouteAction, pb *routev3.Route) (*route
 	return f, nil
 }
 
-// bufferLimit is how much of a request body is kept for a retry; that of the route
-// wins, 0 is none.
-func (b *hostBuilder) bufferLimit(pb *routev3.Route) int {
-	limit := uint64(0)
+// bufferLimit is how much of a request body is kept for another attempt, if the route or
+// its virtual host says so; that of the route wins.
+func (b *hostBuilder) bufferLimit(pb *routev3.Route) (limit int, set bool) {
+	n := uint64(0)
 	switch {
 	case pb.RequestBodyBufferLimit != nil:
-		limit = pb.RequestBodyBufferLimit.Value
+		n = pb.RequestBodyBufferLimit.Value
 	case pb.PerRequestBufferLimitBytes != nil: //nolint:staticcheck // deprecated, still sent
-		limit = uint64(pb.PerRequestBufferLimitBytes.Value) //nolint:staticcheck // as above
+		n = uint64(pb.PerRequestBufferLimitBytes.Value) //nolint:staticcheck // as above
 	case b.pb.RequestBodyBufferLimit != nil:
-		limit = b.pb.RequestBodyBufferLimit.Value
+		n = b.pb.RequestBodyBufferLimit.Value
 	case b.pb.PerRequestBufferLimitBytes != nil: //nolint:staticcheck // as above
-		limit = uint64(b.pb.PerRequestBufferLimitBytes.Value) //nolint:staticcheck // as above
+		n = uint64(b.pb.PerRequestBufferLimitBytes.Value) //nolint:staticcheck // as above
+	default:
+		return 0, false
 	}
-	return int(min(limit, math.MaxInt32))
+	return int(min(n, math.MaxInt32)), true
 }
 
 func notFoundCode(c routev3.RouteAction_ClusterNotFoundResponseCode) int {
@@ -133,19 +136,37 @@ func pathRewrite(a *routev3.RouteAction, f *route.ForwardAction) (err error) {
 }
 
 func actionTimeouts(a *routev3.RouteAction, f *route.ForwardAction) (err error) {
-	if f.Timeout, err = Duration(a.Timeout, defaultTimeout); err != nil {
+	t := &f.Timeouts
+	if t.Timeout, err = Duration(a.Timeout, defaultTimeout); err != nil {
 		return filter.At("timeout", err)
 	}
-	f.IdleTimeoutSet = a.IdleTimeout != nil
-	if f.IdleTimeout, err = Duration(a.IdleTimeout, 0); err != nil {
+	t.IdleTimeoutSet = a.IdleTimeout != nil
+	if t.IdleTimeout, err = Duration(a.IdleTimeout, 0); err != nil {
 		return filter.At("idle_timeout", err)
 	}
 	if m := a.MaxStreamDuration; m != nil {
-		f.Timeout = 0 // the duration of the stream takes its place
-		f.DurationSet = m.MaxStreamDuration != nil
+		t.Timeout = 0 // the duration of the stream takes its place
+		return filter.At("max_stream_duration", streamDuration(m, t))
 	}
-	f.MaxStreamDuration, err = Duration(a.GetMaxStreamDuration().GetMaxStreamDuration(), 0)
-	return filter.At("max_stream_duration.max_stream_duration", err)
+	t.GRPC = a.MaxGrpcTimeout != nil                                //nolint:staticcheck // deprecated, still sent
+	if t.GRPCMax, err = Duration(a.MaxGrpcTimeout, 0); err != nil { //nolint:staticcheck // as above
+		return filter.At("max_grpc_timeout", err)
+	}
+	t.GRPCOffset, err = Duration(a.GrpcTimeoutOffset, 0) //nolint:staticcheck // as above
+	return filter.At("grpc_timeout_offset", err)
+}
+
+func streamDuration(m *routev3.RouteAction_MaxStreamDuration, t *route.Timeouts) (err error) {
+	t.DurationSet = m.MaxStreamDuration != nil
+	if t.MaxStreamDuration, err = Duration(m.MaxStreamDuration, 0); err != nil {
+		return filter.At("max_stream_duration", err)
+	}
+	t.GRPCHeader = m.GrpcTimeoutHeaderMax != nil
+	if t.GRPCHeaderMax, err = Duration(m.GrpcTimeoutHeaderMax, 0); err != nil {
+		return filter.At("grpc_timeout_header_max", err)
+	}
+	t.GRPCHeaderOffset, err = Duration(m.GrpcTimeoutHeaderOffset, 0)
+	return filter.At("grpc_timeout_header_offset", err)
 }
 
 func upgrades(a *routev3.RouteAction, f *route.ForwardAction) error {

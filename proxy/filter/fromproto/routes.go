@@ -36,8 +36,9 @@ func hostFields() Fields {
 			"response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config",
 			"include_request_attempt_count", "include_attempt_count_in_response", "retry_policy",
 			"per_request_buffer_limit_bytes", "request_body_buffer_limit", "metadata",
+			"include_is_timeout_retry_header",
 		},
-		Ignored: []string{"virtual_clusters", "rate_limits", "cors", "request_mirror_policies", "include_is_timeout_retry_header"},
+		Ignored: []string{"virtual_clusters", "rate_limits", "cors", "request_mirror_policies"},
 	}
 }
 

@@ -1,0 +1,60 @@
+package router
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/route"
+)
+
+// backOff waits before a retry: what the host has asked for and up to half as much more,
+// or a random time up to the base, twice the base for the second retry, and so on to the
+// maximum. The safe retry of a dead reused connection does not wait. Whoever runs out of
+// time meanwhile gets the reply for that.
+func (f *Filter) backOff(s *filter.Stream) error {
+	if f.retry == nil || f.at.Fresh && f.retries == 0 {
+		return nil
+	}
+	wait := f.asked
+	if f.asked = 0; wait > 0 {
+		wait += time.Duration(rand.Int64N(int64(wait)/2 + 1))
+	} else if wait = exponential(f.retry, f.retries); wait <= 0 {
+		return nil
+	}
+	if !f.until.IsZero() {
+		if left := time.Until(f.until); left < wait {
+			if err := s.Engine.Sleep(left); err != nil {
+				return err
+			}
+			return f.timeoutReply(&replyTimeout)
+		}
+	}
+	return s.Engine.Sleep(wait)
+}
+
+// exponential is a random wait before the n-th retry, counted from 1.
+func exponential(p *route.RetryPolicy, n uint32) time.Duration {
+	limit := p.Max
+	if n = max(n, 1) - 1; n < 30 {
+		limit = min(limit, p.Base<<n)
+	}
+	if limit <= 0 {
+		return 0
+	}
+	return time.Duration(rand.Int64N(int64(limit)))
+}
+
+// countBackOff counts a retry by how it is going to wait; a response may say when to
+// come back.
+func (f *Filter) countBackOff(s *filter.Stream, response bool) {
+	st := f.cluster.Stats()
+	if response && len(f.retry.Reset) > 0 {
+		if d, ok := f.retry.Wait(&s.Response, time.Now()); ok && d > time.Millisecond {
+			f.asked = d
+			st.UpstreamRqRetryBackoffRatelimited.Inc()
+			return
+		}
+	}
+	st.UpstreamRqRetryBackoffExponential.Inc()
+}
