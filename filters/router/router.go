@@ -222,7 +222,7 @@ func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
 		return err
 	}
 	f.start = s.Now()
-	f.grpc = route.IsGRPC(&s.Request)
+	f.grpc = filter.IsGRPC(&s.Request)
 	f.timing = f.timingOf(s)
 	f.until, f.tryEnd = time.Time{}, time.Time{}
 	if t := f.timing.global; t > 0 && s.Engine.RequestBody() == codec.End {

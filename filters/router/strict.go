@@ -31,7 +31,7 @@ func (f *Filter) strict(s *filter.Stream) error {
 			continue
 		}
 		return &filter.Reply{
-			Code: 400, Details: "request_headers_failed_strict_check", Flags: meta.InvalidEnvoyRequestHeaders,
+			Code: 400, Details: "request_headers_failed_strict_check{" + name + "}", Flags: meta.InvalidEnvoyRequestHeaders,
 			Body: "invalid header '" + name + "' with value '" + v + "'",
 		}
 	}

@@ -15,6 +15,7 @@ type Reply struct {
 	Body    string         // text/plain unless Header says otherwise
 	Details string         // response_code_details
 	Flags   meta.Flag
+	GRPC    int // grpc-status for gRPC requests; 0: the one that goes with Code
 	// Modify, if not nil, completes the response head in s.Response before the response
 	// hooks see it.
 	Modify func(s *Stream)

@@ -18,9 +18,9 @@ var (
 	replyHeaderTimeout      = filter.Reply{Code: 408, Body: "request header timeout", Details: "request_header_timeout"}
 	replyIdleTimeout        = filter.Reply{Code: 408, Body: "stream timeout", Details: "stream_idle_timeout", Flags: meta.StreamIdleTimeout}
 	replyIdleUpstream       = filter.Reply{Code: 504, Body: "stream timeout", Details: "stream_idle_timeout", Flags: meta.StreamIdleTimeout}
-	replyDuration           = filter.Reply{Code: 504, Body: "downstream duration timeout", Details: "max_duration_timeout"}
+	replyDuration           = filter.Reply{Code: 504, Body: "downstream duration timeout", Details: "max_duration_timeout", GRPC: 4}
 	replyTooLarge           = filter.Reply{Code: 413, Body: "Payload Too Large", Details: "request_payload_too_large"}
-	replyDurationIncomplete = filter.Reply{Code: 408, Body: "downstream duration timeout", Details: "max_duration_timeout"}
+	replyDurationIncomplete = filter.Reply{Code: 408, Body: "downstream duration timeout", Details: "max_duration_timeout", GRPC: 4}
 	replyBadPath            = filter.Reply{Code: 400, Details: "path_normalization_failed"}
 	replyMissingPath        = filter.Reply{Code: 404, Details: "missing_path_rejected"}
 	replyAbsolutePath       = filter.Reply{Code: 404, Details: "absolute_path_rejected"}
@@ -45,18 +45,26 @@ func (st *stream) reply(r *filter.Reply) {
 		return
 	}
 	st.skipRequest()
+	if r.Code == 400 {
+		st.conn.codec.Drain() // what is wrong with the request may be how it was cut
+	}
 	m := &st.Response
 	m.Reset()
-	m.SetInt(header.Status, int64(r.Code))
 	body := r.Body
-	if body != "" {
-		m.SetInt(header.ContentLength, int64(len(body)))
-		m.SetID(header.ContentType, "text/plain")
+	st.ReplyBody = body
+	if filter.IsGRPC(&st.Request) {
+		st.grpcReply(r)
+		body = ""
+	} else {
+		m.SetInt(header.Status, int64(r.Code))
+		if body != "" {
+			m.SetInt(header.ContentLength, int64(len(body)))
+			m.SetID(header.ContentType, "text/plain")
+		}
 	}
 	for _, f := range r.Header {
 		m.Set(f.Name, f.Value)
 	}
-	st.ReplyBody = body
 	if r.Modify != nil {
 		r.Modify(&st.Stream)
 	}

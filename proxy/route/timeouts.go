@@ -2,7 +2,6 @@ package route
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -63,7 +62,7 @@ func (r *Route) StreamDuration(s *filter.Stream) (d time.Duration, set bool) {
 		d = t.GRPCHeaderMax
 	}
 	d = max(d-t.GRPCHeaderOffset, 0)
-	if IsGRPC(&s.Request) {
+	if filter.IsGRPC(&s.Request) {
 		SetGRPCTimeout(&s.Request, d)
 	}
 	return d, true
@@ -75,15 +74,6 @@ func (r *Route) StreamIdle() (d time.Duration, set bool) {
 		return 0, false
 	}
 	return r.Forward.IdleTimeout, r.Forward.IdleTimeoutSet
-}
-
-// IsGRPC reports whether a request is gRPC by its content type.
-func IsGRPC(m *header.Map) bool {
-	if !m.Has(header.ContentType) {
-		return false
-	}
-	rest, ok := strings.CutPrefix(m.Value(header.ContentType), "application/grpc")
-	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
 // GRPCTimeout reads grpc-timeout, in whole milliseconds, rounded up: at most eight
