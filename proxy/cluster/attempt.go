@@ -3,6 +3,7 @@ package cluster
 import (
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 // Attempt is what a pick depends on. The caller owns it, uses it again for a retry and
@@ -43,6 +44,9 @@ type Attempt struct {
 	// Fresh asks for a connection that was never used before: the router's, when it
 	// repeats a request that a dead reused connection lost.
 	Fresh bool
+
+	// Options are what filters ask of the connection; nil is nothing.
+	Options *transport.Options
 }
 
 // OverrideHost names a host by its address ("1.2.3.4:80"). It is picked if it is a

@@ -99,11 +99,11 @@ func (a *Attempt) priority() Priority {
 // Its errors are a *ConnectError, ErrPendingOverflow, context.DeadlineExceeded after
 // until, and the cause of ctx. Whatever it was, nothing of a request was sent.
 func (c *Cluster) Acquire(ctx context.Context, h *Host, a *Attempt, until time.Time) (*Conn, error) {
-	hp := &h.ep.pools[a.priority()]
+	hp := h.hostPool(a)
 	for {
-		conn := hp.pool.take(hp)
+		conn := hp.pool.take(hp, h)
 		if conn == nil {
-			return c.wait(ctx, h, a, until, false)
+			return hp.wait(ctx, h, until, false)
 		}
 		if conn.usable() {
 			conn.lend()
@@ -116,11 +116,11 @@ func (c *Cluster) Acquire(ctx context.Context, h *Host, a *Attempt, until time.T
 // AcquireFresh is Acquire of a connection that has carried nothing yet, for what
 // failed on one that had.
 func (c *Cluster) AcquireFresh(ctx context.Context, h *Host, a *Attempt, until time.Time) (*Conn, error) {
-	return c.wait(ctx, h, a, until, true)
+	return h.hostPool(a).wait(ctx, h, until, true)
 }
 
-func (c *Cluster) wait(ctx context.Context, h *Host, a *Attempt, until time.Time, fresh bool) (*Conn, error) {
-	conn, err := h.ep.pools[a.priority()].pool.wait(ctx, h, until, fresh)
+func (hp *hostPool) wait(ctx context.Context, h *Host, until time.Time, fresh bool) (*Conn, error) {
+	conn, err := hp.pool.wait(ctx, hp, h, until, fresh)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,8 @@ func (c *Cluster) Dial(ctx context.Context, h *Host, a *Attempt) (*TCPConn, erro
 		p.group.core.stats.UpstreamCxOverflow.Inc()
 		return nil, ErrOverflow
 	}
-	r, made, err := p.group.connect(ctx, h, hp)
+	peer := h.peer(a)
+	r, made, err := p.group.connect(ctx, h, hp, &peer)
 	if err != nil {
 		p.forget(hp)
 		return nil, err

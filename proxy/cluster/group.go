@@ -12,6 +12,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/stats"
+	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 // core is what a cluster keeps as long as its name is configured: its counters.
@@ -70,13 +71,16 @@ type group struct {
 	spec  atomic.Pointer[Spec] // newest
 	pools [2]pool              // by Priority
 
+	varies bool    // there is more than one kind of connection to a host
+	ahead  float64 // preconnect_policy
+
 	mu       sync.Mutex
 	eps      map[meta.Addr]*endpoint
 	original *originalHosts // of an ORIGINAL_DST cluster
 }
 
 func newGroup(m *Manager, c *core, s *Spec) *group {
-	g := &group{m: m, core: c, eps: map[meta.Addr]*endpoint{}}
+	g := &group{m: m, core: c, eps: map[meta.Addr]*endpoint{}, varies: s.varies(), ahead: s.Preconnect}
 	g.spec.Store(s)
 	for i := range g.pools {
 		p := &g.pools[i]
@@ -92,14 +96,8 @@ func sameWay(a, b *Spec) bool {
 	return a.BufferLimit == b.BufferLimit && a.HTTP == b.HTTP && socketKey(a) == socketKey(b) &&
 		(a.Type == LogicalDNS) == (b.Type == LogicalDNS) && // whose hosts are told apart by other things
 		(a.Type == OriginalDestination) == (b.Type == OriginalDestination) &&
-		reflect.DeepEqual(a.Bind, b.Bind) && reflect.DeepEqual(a.KeepAlive, b.KeepAlive)
-}
-
-func socketKey(s *Spec) string {
-	if s.Socket == nil {
-		return "raw"
-	}
-	return s.Socket.Key()
+		a.PerDownstream == b.PerDownstream && a.Preconnect == b.Preconnect && a.Eyeballs == b.Eyeballs &&
+		reflect.DeepEqual(a.Sockets, b.Sockets) && reflect.DeepEqual(a.Bind, b.Bind) && reflect.DeepEqual(a.KeepAlive, b.KeepAlive)
 }
 
 // endpoint returns the endpoint with that address, making it if there is none.
@@ -174,7 +172,7 @@ type raw struct {
 
 // connect makes a connection within connect_timeout and counts how it went, beginning
 // with upstream_cx_total. Its error is a *ConnectError, or that of ctx.
-func (g *group) connect(ctx context.Context, h *Host, hp *hostPool) (raw, time.Duration, error) {
+func (g *group) connect(ctx context.Context, h *Host, hp *hostPool, to *transport.Peer) (raw, time.Duration, error) {
 	s, st, hs := g.spec.Load(), &g.core.stats, &hp.ep.stats
 	begun := g.m.now()
 	st.UpstreamCxTotal.Inc()
@@ -183,7 +181,7 @@ func (g *group) connect(ctx context.Context, h *Host, hp *hostPool) (raw, time.D
 	hs.CxActive.Inc()
 	within, cancel := context.WithTimeout(ctx, s.ConnectTimeout)
 	defer cancel()
-	r, err := g.open(within, s, h)
+	r, err := g.open(within, s, h, to)
 	made := g.m.now()
 	if err == nil {
 		st.UpstreamCxConnectMs.Record(uint64((made - begun).Milliseconds()))
@@ -215,7 +213,7 @@ func givenUp(ctx context.Context) error {
 	return nil
 }
 
-func (g *group) open(ctx context.Context, s *Spec, h *Host) (raw, error) {
+func (g *group) open(ctx context.Context, s *Spec, h *Host, to *transport.Peer) (raw, error) {
 	sock, err := dialHost(ctx, g.m.dial, s, h)
 	if err != nil {
 		if isBindError(err) {
@@ -223,10 +221,7 @@ func (g *group) open(ctx context.Context, s *Spec, h *Host) (raw, error) {
 		}
 		return raw{}, err
 	}
-	if s.Socket == nil {
-		return raw{sock, sock}, nil
-	}
-	conn, err := s.Socket.Client(ctx, sock)
+	conn, err := s.socketFor(h).Client(ctx, sock, to)
 	return raw{sock, conn}, err
 }
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 // Host is one endpoint as the newest assignment describes it. It is immutable; when
@@ -17,10 +18,12 @@ type Host struct {
 
 	Region, Zone, SubZone string
 
-	extra  []meta.Addr // additional_addresses
-	labels Labels      // of envoy.lb; a key of a list is there once for each value, too
-	canary bool
-	ep     *endpoint
+	extra    []meta.Addr               // additional_addresses
+	tlvs     []transport.TLV           // its own, for PROXY protocol
+	locality map[string]map[string]any // metadata of the locality
+	labels   Labels                    // of envoy.lb; a key of a list is there once for each value, too
+	canary   bool
+	ep       *endpoint
 }
 
 // Canary reports whether the host's metadata says envoy.lb {canary: true}.
@@ -37,6 +40,7 @@ func (h *Host) Same(o *Host) bool { return h == o || h != nil && o != nil && h.e
 type endpoint struct {
 	stats HostStats
 	pools [2]hostPool // by Priority
+	open  [2]int      // connections, of all variants; guarded by the lock of the pool of that priority
 }
 
 func newEndpoint(g *group) *endpoint {

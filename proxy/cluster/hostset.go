@@ -82,7 +82,7 @@ func newHost(l *Locality, hs *HostSpec) *Host {
 		Addr: hs.Addr, Hostname: hs.Hostname, Metadata: hs.Metadata,
 		Weight: max(hs.Weight, 1), Health: hs.Health, Priority: l.Priority,
 		Region: l.Region, Zone: l.Zone, SubZone: l.SubZone,
-		extra:  hs.Extra,
+		extra: hs.Extra, tlvs: hs.TLVs, locality: l.Metadata,
 		labels: labelsOf(hs.Metadata[lbNamespace]),
 	}
 	h.canary, _ = hs.Metadata[lbNamespace]["canary"].(bool)

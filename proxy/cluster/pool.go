@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 // pool is the connections of a cluster at one priority, to all its hosts: one lock,
@@ -17,9 +19,11 @@ type pool struct {
 	waiting int            // requests that wait for a connection
 	idle    list[Conn]     // most recently used first
 	needy   list[hostPool] // hosts with more waiters than dials under way; first come first
+	alive   int            // hostPools with anything in them
 	drained bool           // nothing is kept any more
 	full    bool           // what the gauges say
 	crowded bool
+	many    bool
 
 	sweep   event
 	sweepAt time.Duration // when sweep is due, never if it is not
@@ -34,7 +38,15 @@ type hostPool struct {
 	open    int // as in pool
 	dials   int // under way, for whoever waits
 	need    node[hostPool]
-	retired bool // the host is no member any more
+	retired bool  // the host is no member any more
+	alive   bool  // counted in pool.alive
+	host    *Host // of the last request
+
+	// Of connections that are not for everybody.
+	base     *hostPool // the one for everybody, nil for itself
+	kind     variant
+	peer     transport.Peer
+	variants map[variant]*hostPool // of a base
 }
 
 const never = time.Duration(math.MaxInt64)
@@ -46,12 +58,17 @@ func (p *pool) limits() *Thresholds { return &p.group.spec.Load().Breakers[p.pri
 func (p *pool) room() bool { return p.open < max(1, int(p.limits().MaxConnections)) }
 
 // take returns the most recently used idle connection to a host, nil if there is none.
-func (p *pool) take(hp *hostPool) *Conn {
+func (p *pool) take(hp *hostPool, h *Host) *Conn {
 	p.mu.Lock()
 	c := hp.idle.first()
 	if c != nil {
 		c.unlist()
 		c.lent = true
+		if p.group.ahead > 1 {
+			hp.host = h
+			hp.note()
+			p.pump()
+		}
 	}
 	p.mu.Unlock()
 	return c
@@ -140,7 +157,7 @@ func (p *pool) put(c *Conn, now time.Duration) bool {
 		p.gauges()
 		return true
 	}
-	if hp.retired || p.drained || p.needy.n > 0 && !p.room() {
+	if hp.retired || p.drained || !hp.known() || p.needy.n > 0 && !p.room() {
 		return false
 	}
 	c.idled = now
@@ -168,12 +185,15 @@ func (p *pool) forget(hp *hostPool) {
 func (p *pool) drop(hp *hostPool) {
 	p.open--
 	hp.open--
+	hp.ep.open[p.priority]--
+	hp.census()
+	hp.noteAll()
 	p.pump()
 }
 
 // note lists a host as needy, or not. The lock is held.
 func (hp *hostPool) note() {
-	switch need := hp.waiters.n > hp.dials; {
+	switch need := hp.wants() && hp.admits(); {
 	case need && hp.need.in == nil:
 		hp.pool.needy.pushBack(&hp.need)
 	case !need:
@@ -181,29 +201,66 @@ func (hp *hostPool) note() {
 	}
 }
 
-// pump begins dials while there is need and room. To make room it closes the
-// connection that is idle for longest, to another host. The lock is held.
+// wants reports whether another dial is of use: for who waits, or for requests that may
+// follow (preconnect_policy; nothing is made ahead to a host that is not healthy).
+func (hp *hostPool) wants() bool {
+	if hp.waiters.n > hp.dials {
+		return true
+	}
+	ratio := hp.pool.group.ahead
+	if ratio <= 1 || hp.host == nil || hp.host.Health != Healthy || hp.retired || hp.pool.drained {
+		return false
+	}
+	spare := hp.dials + hp.idle.n
+	active := hp.open - spare
+	return float64(hp.waiters.n+active)*ratio > float64(spare+active)
+}
+
+// admits reports whether the host may have another connection (per_host_thresholds). One
+// is always allowed.
+func (hp *hostPool) admits() bool {
+	limit, open := int(hp.pool.limits().MaxPerHost), hp.ep.open[hp.pool.priority]
+	return limit == 0 || open < max(limit, 1)
+}
+
+// pump begins dials while there is need and room. To make room for who waits it closes
+// the connection that is idle for longest, to another host. The lock is held.
 func (p *pool) pump() {
 	for p.needy.n > 0 {
-		if !p.room() && !p.evict() {
-			break
-		}
 		hp := p.needy.first()
+		if !p.room() && (hp.waiters.n <= hp.dials || !p.evict()) {
+			if hp.waiters.n > hp.dials {
+				break
+			}
+			hp.need.leave() // it has what it needs at the moment
+			continue
+		}
 		hp.need.leave()
 		hp.dials++
 		p.open++
 		hp.open++
+		hp.ep.open[p.priority]++
 		hp.note()
-		p.group.m.goDial(p, hp, hp.waiters.first().host)
+		hp.census()
+		h := hp.host
+		if w := hp.waiters.first(); w != nil {
+			h = w.host
+		}
+		p.group.m.goDial(p, hp, h)
 	}
 	p.gauges()
 }
 
 func (p *pool) evict() bool {
 	c := p.idle.last()
-	if c == nil {
-		return false
+	if c != nil {
+		p.close(c)
 	}
+	return c != nil
+}
+
+// close closes an idle connection. The lock is held.
+func (p *pool) close(c *Conn) {
 	c.unlist()
 	if c.watched {
 		c.watched = false
@@ -213,7 +270,8 @@ func (p *pool) evict() bool {
 	p.group.ended(c.hp, c.made, c.served, false, false)
 	p.open--
 	c.hp.open--
-	return true
+	c.hp.ep.open[p.priority]--
+	c.hp.census()
 }
 
 // gauges shows what the circuit breaker looks like. The lock is held.
@@ -226,6 +284,10 @@ func (p *pool) gauges() {
 	if crowded := p.waiting >= int(l.MaxPending); crowded != p.crowded {
 		p.crowded = crowded
 		b.stats.RqPendingOpen.Set(flag(crowded))
+	}
+	if many := l.MaxPools > 0 && p.alive >= int(l.MaxPools); many != p.many {
+		p.many = many
+		b.stats.CxPoolOpen.Set(flag(many))
 	}
 	if r := b.remaining.Load(); r != nil {
 		r.Cx.Set(max(int64(l.MaxConnections)-int64(p.open), 0))
@@ -248,6 +310,10 @@ func (p *pool) retire(hp *hostPool) {
 	p.mu.Lock()
 	hp.retired = true
 	gone := unlistAll(&hp.idle)
+	for _, v := range hp.variants {
+		v.retired = true
+		gone = append(gone, unlistAll(&v.idle)...)
+	}
 	p.mu.Unlock()
 	p.discardAll(gone)
 }
@@ -277,11 +343,13 @@ func (p *pool) fail(err error) {
 func (p *pool) reserve(hp *hostPool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.open >= int(p.limits().MaxConnections) {
+	if p.open >= int(p.limits().MaxConnections) || !hp.admits() {
 		return false
 	}
 	p.open++
 	hp.open++
+	hp.ep.open[p.priority]++
+	hp.census()
 	p.gauges()
 	return true
 }

@@ -33,18 +33,25 @@ type Spec struct {
 	LeastRequest   LeastRequest
 	PanicThreshold float64 // common_lb_config.healthy_panic_threshold in percent, 50 unless set
 
-	DNS          DNS
-	OriginalDst  OriginalDst
-	Breakers     [2]Thresholds // by Priority
-	Bind         *Bind         // upstream_bind_config, nil is none
-	KeepAlive    *TCPKeepAlive // upstream_connection_options.tcp_keepalive
-	Eyeballs     Eyeballs      // upstream_connection_options.happy_eyeballs_config
-	BufferLimit  int           // per_connection_buffer_limit_bytes, 1 MiB unless set
-	Socket       transport.Socket
+	DNS         DNS
+	OriginalDst OriginalDst
+	Breakers    [2]Thresholds // by Priority
+	Bind        *Bind         // upstream_bind_config, nil is none
+	KeepAlive   *TCPKeepAlive // upstream_connection_options.tcp_keepalive
+	Eyeballs    Eyeballs      // upstream_connection_options.happy_eyeballs_config
+	BufferLimit int           // per_connection_buffer_limit_bytes, 1 MiB unless set
+	Socket      transport.Socket
+	Sockets     []SocketMatch // transport_socket_matches; the first that a host matches wins over Socket
+	// PerDownstream keeps connections apart by the downstream connection that they are
+	// made for (connection_pool_per_downstream_connection).
+	PerDownstream bool
+	// Preconnect is how many connections there are for each request that has one or waits
+	// for one (preconnect_policy.per_upstream_preconnect_ratio); 0 and 1 are none ahead.
+	Preconnect   float64
 	HTTP         HTTPOptions
 	CleanupEvery time.Duration // cleanup_interval of ORIGINAL_DST hosts, 5 s unless set
 
-	CloseOnHostRemoval bool   // close_connections_on_host_health_failure and removal: false drains
+	CloseOnHostFailure bool   // close_connections_on_host_health_failure; otherwise they drain
 	Hash               uint64 // of the serialised resource: equal means unchanged
 }
 
@@ -91,6 +98,7 @@ type Locality struct {
 	Region, Zone, SubZone string
 	Weight                uint32 // load_balancing_weight, 0 if unset
 	Priority              uint32
+	Metadata              map[string]map[string]any // filter_metadata
 	Hosts                 []HostSpec
 }
 
@@ -104,6 +112,7 @@ type HostSpec struct {
 	Health   Health
 	Metadata map[string]map[string]any // filter_metadata; numbers are float64, as in JSON
 	Extra    []meta.Addr               // additional_addresses (happy eyeballs)
+	TLVs     []transport.TLV           // for PROXY protocol, of its own (typed metadata)
 }
 
 // Health is what discovery says of a host (HealthStatus).
@@ -171,6 +180,8 @@ type Thresholds struct {
 	MaxConnections, MaxPending, MaxRequests uint32 // 1024 unless set
 	MaxRetries                              uint32 // 3 unless set
 	TrackRemaining                          bool
+	MaxPools                                uint32 // max_connection_pools, 0 is no limit
+	MaxPerHost                              uint32 // per_host_thresholds.max_connections, 0 is no limit
 	RetryBudget                             *RetryBudget
 }
 
@@ -193,6 +204,14 @@ type Bind struct {
 type TCPKeepAlive struct {
 	Probes         uint32
 	Time, Interval time.Duration
+}
+
+// SocketMatch is a transport socket for hosts with certain labels
+// (transport_socket_matches).
+type SocketMatch struct {
+	Name   string
+	Match  map[string]any // what the metadata under envoy.transport_socket_match must have; empty is every host
+	Socket transport.Socket
 }
 
 // Eyeballs say in which order the addresses of a host are tried (HappyEyeballsConfig,

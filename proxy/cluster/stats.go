@@ -21,6 +21,7 @@ type Stats struct {
 	UpstreamCxMaxDurationReached        stats.Counter   `stat:"upstream_cx_max_duration_reached" help:"Connections closed because they were open for too long."`
 	UpstreamCxMaxRequests               stats.Counter   `stat:"upstream_cx_max_requests" help:"Connections closed because they carried enough requests."`
 	UpstreamCxOverflow                  stats.Counter   `stat:"upstream_cx_overflow" help:"Times that max_connections stood in the way."`
+	UpstreamCxPoolOverflow              stats.Counter   `stat:"upstream_cx_pool_overflow" help:"Requests refused by max_connection_pools."`
 	UpstreamCxNoneHealthy               stats.Counter   `stat:"upstream_cx_none_healthy" help:"Times that there was no healthy host."`
 	UpstreamCxDestroy                   stats.Counter   `stat:"upstream_cx_destroy" help:"Connections closed."`
 	UpstreamCxDestroyLocal              stats.Counter   `stat:"upstream_cx_destroy_local" help:"Connections closed by us."`
@@ -105,6 +106,7 @@ type HostStats struct {
 // breakerStats are the gauges of one priority, under "circuit_breakers.<priority>.".
 type breakerStats struct {
 	CxOpen        stats.Gauge `stat:"cx_open" help:"1 while max_connections is reached."`
+	CxPoolOpen    stats.Gauge `stat:"cx_pool_open" help:"1 while max_connection_pools is reached."`
 	RqPendingOpen stats.Gauge `stat:"rq_pending_open" help:"1 while max_pending_requests is reached."`
 	RqOpen        stats.Gauge `stat:"rq_open" help:"1 while max_requests is reached."`
 	RqRetryOpen   stats.Gauge `stat:"rq_retry_open" help:"1 while no more retries are allowed."`

@@ -42,7 +42,11 @@ func newOrigin(t testing.TB) *origin {
 				return
 			}
 			o.mu.Lock()
-			o.conns[c] = true
+			if o.conns == nil { // accepted while the test ended
+				_ = c.Close()
+			} else {
+				o.conns[c] = true
+			}
 			o.total++
 			o.mu.Unlock()
 			all.Go(func() { o.serve(c) })
@@ -50,7 +54,12 @@ func newOrigin(t testing.TB) *origin {
 	})
 	t.Cleanup(func() {
 		_ = l.Close()
-		o.closeAll()
+		o.mu.Lock()
+		for c := range o.conns {
+			_ = c.Close()
+		}
+		o.conns = nil
+		o.mu.Unlock()
 		all.Wait()
 	})
 	return o

@@ -56,14 +56,15 @@ func (hp *hostPool) deliver(w *waiter, c *Conn, err error) {
 // leave takes a waiter out of the queue. The lock is held.
 func (hp *hostPool) leave(w *waiter) {
 	w.link.leave()
+	hp.census()
 	hp.pool.waiting--
 	hp.pool.group.core.stats.UpstreamRqPendingActive.Dec()
 	hp.ep.stats.RqPendingActive.Dec()
 }
 
 // wait queues for a connection to h until one comes free or is made.
-func (p *pool) wait(ctx context.Context, h *Host, until time.Time, fresh bool) (*Conn, error) {
-	hp, st := &h.ep.pools[p.priority], &p.group.core.stats
+func (p *pool) wait(ctx context.Context, hp *hostPool, h *Host, until time.Time, fresh bool) (*Conn, error) {
+	st := &p.group.core.stats
 	ws := &p.group.m.waiters
 	w := ws.get(h, fresh)
 	p.mu.Lock()
@@ -76,7 +77,7 @@ func (p *pool) wait(ctx context.Context, h *Host, until time.Time, fresh bool) (
 			return c, nil
 		}
 		p.discard(c, true, false)
-		return p.wait(ctx, h, until, fresh)
+		return p.wait(ctx, hp, h, until, fresh)
 	}
 	if p.waiting >= int(p.limits().MaxPending) {
 		p.mu.Unlock()
@@ -84,14 +85,23 @@ func (p *pool) wait(ctx context.Context, h *Host, until time.Time, fresh bool) (
 		st.UpstreamRqPendingOverflow.Inc()
 		return nil, ErrPendingOverflow
 	}
+	if !p.roomForPool(hp) {
+		p.mu.Unlock()
+		ws.put(w)
+		st.UpstreamCxPoolOverflow.Inc()
+		return nil, ErrNoHealthyHost
+	}
+	hp.host = h
 	st.UpstreamRqPendingTotal.Inc()
 	st.UpstreamRqPendingActive.Inc()
 	hp.ep.stats.RqPendingActive.Inc()
 	p.waiting++
 	hp.waiters.pushBack(&w.link)
+	hp.census()
 	hp.note()
+	hp.squeeze()
 	p.pump()
-	if hp.need.in != nil {
+	if hp.waiters.n > hp.dials {
 		st.UpstreamCxOverflow.Inc()
 	}
 	p.mu.Unlock()
@@ -152,7 +162,11 @@ func (p *pool) giveUp(hp *hostPool, w *waiter) {
 func (p *pool) dial(ctx context.Context, hp *hostPool, h *Host) {
 	g := p.group
 	g.core.stats.UpstreamCxHTTP1Total.Inc()
-	r, made, err := g.connect(ctx, h, hp)
+	to := hp.peer
+	if hp.base == nil {
+		to = h.peer(nil)
+	}
+	r, made, err := g.connect(ctx, h, hp, &to)
 	if err != nil {
 		p.dialFailed(hp, err)
 		return
@@ -179,6 +193,7 @@ func (p *pool) dialFailed(hp *hostPool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	hp.dials--
+	hp.host = nil // nothing is made ahead until the next request asks for the host
 	if w := hp.waiters.first(); w != nil && hp.waiters.n > hp.dials {
 		p.group.core.stats.UpstreamRqPendingFailureEject.Inc()
 		hp.deliver(w, nil, err)

@@ -1,5 +1,5 @@
-// Package transport turns a raw connection into the one that carries a protocol:
-// as it is, or behind TLS.
+// Package transport turns a raw connection into the one that carries a protocol: as it
+// is, with a PROXY protocol header in front, or behind TLS.
 package transport
 
 import (
@@ -13,9 +13,45 @@ import (
 // closed the raw one.
 type Socket interface {
 	Server(ctx context.Context, raw *netio.Conn, m *meta.Conn) (*netio.Conn, error)
-	Client(ctx context.Context, raw *netio.Conn) (*netio.Conn, error)
+	// Client is lent what is known of the peer for the call.
+	Client(ctx context.Context, raw *netio.Conn, to *Peer) (*netio.Conn, error)
 	// Key tells apart sockets that may not share a connection pool.
 	Key() string
+}
+
+// Bound is a Socket whose connections depend on whom they are made for, so that they
+// may be shared only where the keys are equal.
+type Bound interface {
+	Socket
+	// PoolKey returns what of a peer goes into a connection.
+	PoolKey(to *Peer) string
+}
+
+// Peer is whom a connection is made to, and for whom. Everything in it is optional and
+// nothing in it is changed any more.
+type Peer struct {
+	Hostname string // of the host, for a server name that is made from it
+	HostTLVs []TLV  // of the host, for PROXY protocol
+	// Source and Dest are the addresses of the downstream connection, as listener filters
+	// may have corrected them.
+	Source, Dest meta.Addr
+	TLVs         []TLV // that came with it in PROXY protocol
+	Options      Options
+}
+
+// Options are what filters ask of the connection (filter state), in place of what
+// configuration says.
+type Options struct {
+	ServerName string   // envoy.network.upstream_server_name
+	ALPN       []string // envoy.network.application_protocols
+	SANs       []string // envoy.network.upstream_subject_alt_names
+	TLVs       []TLV    // tcp_proxy's proxy_protocol_tlvs
+}
+
+// TLV is one extension of a PROXY protocol header of version 2.
+type TLV struct {
+	Type  byte
+	Value []byte
 }
 
 // Raw returns its argument: plain text.
@@ -27,7 +63,7 @@ func (Raw) Server(_ context.Context, raw *netio.Conn, _ *meta.Conn) (*netio.Conn
 }
 
 // Client implements Socket.
-func (Raw) Client(_ context.Context, raw *netio.Conn) (*netio.Conn, error) { return raw, nil }
+func (Raw) Client(_ context.Context, raw *netio.Conn, _ *Peer) (*netio.Conn, error) { return raw, nil }
 
 // Key implements Socket.
 func (Raw) Key() string { return "raw" }

@@ -30,11 +30,12 @@ var clusterFields = fromproto.Fields{
 		"dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "cleanup_interval", "upstream_bind_config", "common_lb_config", "transport_socket",
 		"typed_dns_resolver_config", "dns_resolution_config", "dns_resolvers", "use_tcp_for_dns_lookups",
 		"transport_socket_matches", "upstream_connection_options", "close_connections_on_host_health_failure",
+		"preconnect_policy", "connection_pool_per_downstream_connection",
 		"least_request_lb_config", "original_dst_lb_config", "round_robin_lb_config",
 	},
 	Ignored: []string{
 		"metadata", "track_timeout_budgets", "track_cluster_stats", "wait_for_warm_on_init",
-		"ignore_health_on_host_removal", "lrs_server", "per_connection_buffer_high_watermark_timeout", "preconnect_policy",
+		"ignore_health_on_host_removal", "lrs_server", "per_connection_buffer_high_watermark_timeout",
 		"outlier_detection", "health_checks", "protocol_selection", "filters",
 	},
 }
@@ -52,7 +53,7 @@ func Cluster(raw []byte) (*cluster.Spec, []string, error) {
 	spec := &cluster.Spec{
 		Name: pb.Name, StatName: pb.AltStatName, ServiceName: pb.Name,
 		BufferLimit: 1 << 20, PanicThreshold: 50, Socket: transport.Raw{}, Hash: hashOf(raw),
-		CloseOnHostRemoval: pb.CloseConnectionsOnHostHealthFailure,
+		CloseOnHostFailure: pb.CloseConnectionsOnHostHealthFailure,
 	}
 	if spec.StatName == "" {
 		spec.StatName = pb.Name
@@ -137,11 +138,13 @@ func clusterBreakers(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser
 	for i := range spec.Breakers {
 		spec.Breakers[i] = cluster.Thresholds{MaxConnections: 1024, MaxPending: 1024, MaxRequests: 1024, MaxRetries: 3}
 	}
+	if err := perHost(pb.CircuitBreakers.GetPerHostThresholds(), spec, p); err != nil {
+		return filter.At("circuit_breakers", err)
+	}
 	seen := map[corev3.RoutingPriority]bool{}
 	for i, t := range pb.CircuitBreakers.GetThresholds() {
 		err := fromproto.Check(t, p, fromproto.Fields{
-			Used:    []string{"priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining"},
-			Ignored: []string{"max_connection_pools"},
+			Used: []string{"priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining", "max_connection_pools"},
 		})
 		if err != nil {
 			return filter.At("circuit_breakers", filter.AtIndex("thresholds", i, err))
@@ -159,6 +162,7 @@ func clusterBreakers(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser
 		into.MaxRequests = orDefault(t.MaxRequests, into.MaxRequests)
 		into.MaxRetries = orDefault(t.MaxRetries, into.MaxRetries)
 		into.TrackRemaining = t.TrackRemaining
+		into.MaxPools = t.MaxConnectionPools.GetValue()
 		if b := t.RetryBudget; b != nil {
 			into.RetryBudget = &cluster.RetryBudget{Percent: 20, MinConcurrency: orDefault(b.MinRetryConcurrency, 3)}
 			if b.BudgetPercent != nil {
@@ -169,40 +173,29 @@ func clusterBreakers(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser
 	return nil
 }
 
-func orDefault(v interface{ GetValue() uint32 }, otherwise uint32) uint32 {
-	if m, ok := v.(proto.Message); !ok || !m.ProtoReflect().IsValid() {
-		return otherwise
-	}
-	return v.GetValue()
-}
-
-func clusterSocket(pb *clusterv3.Cluster, _ *cluster.Spec, _ *filter.Parser) error {
-	if err := plainSocket(pb.TransportSocket); err != nil {
-		return filter.At("transport_socket", err)
-	}
-	for i, m := range pb.TransportSocketMatches {
-		if err := plainSocket(m.TransportSocket); err != nil {
-			return filter.AtIndex("transport_socket_matches", i, filter.At("transport_socket", err))
+// perHost reads per_host_thresholds, of which max_connections alone exists.
+func perHost(list []*clusterv3.CircuitBreakers_Thresholds, spec *cluster.Spec, p *filter.Parser) error {
+	for i, t := range list {
+		err := fromproto.Check(t, p, fromproto.Fields{Used: []string{"priority", "max_connections"}})
+		if err != nil {
+			return filter.AtIndex("per_host_thresholds", i, err)
+		}
+		into := &spec.Breakers[cluster.Default]
+		if t.Priority == corev3.RoutingPriority_HIGH {
+			into = &spec.Breakers[cluster.High]
+		}
+		if into.MaxPerHost == 0 && t.MaxConnections != nil {
+			into.MaxPerHost = max(t.MaxConnections.Value, 1) // one is always allowed
 		}
 	}
 	return nil
 }
 
-const rawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
-
-// plainSocket accepts the raw_buffer transport socket.
-func plainSocket(ts *corev3.TransportSocket) error {
-	if ts == nil {
-		return nil
+func orDefault(v interface{ GetValue() uint32 }, otherwise uint32) uint32 {
+	if m, ok := v.(proto.Message); !ok || !m.ProtoReflect().IsValid() {
+		return otherwise
 	}
-	c, err := fromproto.Any(ts.GetTypedConfig())
-	if err != nil {
-		return filter.At("typed_config", err)
-	}
-	if c.Type != rawBuffer {
-		return filter.At("typed_config", fmt.Errorf("this build does not support the transport socket %q", c.Type))
-	}
-	return nil
+	return v.GetValue()
 }
 
 func clusterHosts(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) error {

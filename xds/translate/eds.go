@@ -49,7 +49,7 @@ func assignment(pb *endpointv3.ClusterLoadAssignment, names bool) (*cluster.Assi
 		}
 		loc := cluster.Locality{
 			Region: l.GetLocality().GetRegion(), Zone: l.GetLocality().GetZone(), SubZone: l.GetLocality().GetSubZone(),
-			Weight: l.GetLoadBalancingWeight().GetValue(), Priority: l.Priority,
+			Weight: l.GetLoadBalancingWeight().GetValue(), Priority: l.Priority, Metadata: filterMetadata(l.GetMetadata()),
 		}
 		for j, e := range l.LbEndpoints {
 			h, err := host(e, names)
@@ -72,11 +72,10 @@ func host(e *endpointv3.LbEndpoint, names bool) (cluster.HostSpec, error) {
 	if v := e.LoadBalancingWeight; v != nil {
 		h.Weight = v.Value
 	}
-	if fm := e.GetMetadata().GetFilterMetadata(); len(fm) > 0 {
-		h.Metadata = make(map[string]map[string]any, len(fm))
-		for k, v := range fm {
-			h.Metadata[k] = v.AsMap()
-		}
+	h.Metadata = filterMetadata(e.GetMetadata())
+	var err error
+	if h.TLVs, err = tlvsOfHost(e.GetMetadata().GetTypedFilterMetadata()); err != nil {
+		return h, err
 	}
 	if s := ep.GetAddress().GetSocketAddress(); names && s != nil {
 		if h.Hostname == "" {
@@ -87,7 +86,6 @@ func host(e *endpointv3.LbEndpoint, names bool) (cluster.HostSpec, error) {
 			return h, nil
 		}
 	}
-	var err error
 	if h.Addr, err = address(ep.Address); err != nil {
 		return h, filter.At("endpoint.address", err)
 	}
@@ -99,6 +97,19 @@ func host(e *endpointv3.LbEndpoint, names bool) (cluster.HostSpec, error) {
 		h.Extra = append(h.Extra, extra)
 	}
 	return h, nil
+}
+
+// filterMetadata converts what of Metadata is not typed; nil if there is nothing.
+func filterMetadata(m *corev3.Metadata) map[string]map[string]any {
+	fm := m.GetFilterMetadata()
+	if len(fm) == 0 {
+		return nil
+	}
+	all := make(map[string]map[string]any, len(fm))
+	for k, v := range fm {
+		all[k] = v.AsMap()
+	}
+	return all
 }
 
 func healthOf(s corev3.HealthStatus) cluster.Health {

@@ -1,0 +1,125 @@
+package cluster
+
+import (
+	"github.com/mecha-mesh/mecha/proxy/transport"
+)
+
+// variant tells apart connections to one host that must not be shared. The zero value
+// is what nearly every cluster has only.
+type variant struct {
+	owner  uint64 // ID of the downstream connection, with PerDownstream
+	socket string // what the transport socket says of the peer
+}
+
+// hostPool returns where the connections of an attempt to h are.
+func (h *Host) hostPool(a *Attempt) *hostPool {
+	hp := &h.ep.pools[a.priority()]
+	if !hp.pool.group.varies {
+		return hp
+	}
+	return hp.pool.variant(hp, h, a)
+}
+
+// variant returns the pool of the attempt's kind of connections, making it if there is
+// none.
+func (p *pool) variant(base *hostPool, h *Host, a *Attempt) *hostPool {
+	s := p.group.spec.Load()
+	v, peer, socket := variant{}, h.peer(a), s.socketFor(h)
+	if s.PerDownstream && a != nil && a.Conn != nil {
+		v.owner = a.Conn.ID
+	}
+	if len(s.Sockets) > 0 {
+		v.socket = socket.Key()
+	}
+	if b, ok := socket.(transport.Bound); ok {
+		v.socket += " " + b.PoolKey(&peer)
+	}
+	if v == (variant{}) {
+		return base
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	hp := base.variants[v]
+	if hp == nil {
+		hp = &hostPool{pool: p, ep: base.ep, base: base, kind: v, peer: peer, retired: base.retired}
+		hp.need.owner = hp
+		if base.variants == nil {
+			base.variants = map[variant]*hostPool{}
+		}
+		base.variants[v] = hp
+	}
+	return hp
+}
+
+// census notes whether there is anything in hp. The lock is held. What an empty variant
+// was is forgotten: it may be of a downstream connection that is no more.
+func (hp *hostPool) census() {
+	alive := hp.open > 0 || hp.waiters.n > 0
+	if alive == hp.alive {
+		return
+	}
+	hp.alive = alive
+	if alive {
+		hp.pool.alive++
+		if hp.base != nil && hp.base.variants[hp.kind] == nil { // it was forgotten while it was on its way here
+			hp.base.variants[hp.kind] = hp
+		}
+		return
+	}
+	hp.pool.alive--
+	if hp.base != nil && hp.base.variants[hp.kind] == hp {
+		delete(hp.base.variants, hp.kind)
+	}
+}
+
+// known reports whether hp can still be found by who needs a connection. The lock is held.
+func (hp *hostPool) known() bool { return hp.base == nil || hp.base.variants[hp.kind] == hp }
+
+// roomForPool reports whether hp may come to life (max_connection_pools). To make room
+// it closes the connections of another pool all of which are idle. The lock is held.
+func (p *pool) roomForPool(hp *hostPool) bool {
+	limit := int(p.limits().MaxPools)
+	if limit == 0 || hp.alive || p.alive < limit {
+		return true
+	}
+	for n := p.idle.back; n != nil; n = n.prev {
+		if o := n.owner.hp; o.idle.n == o.open && o.waiters.n == 0 {
+			for c := o.idle.last(); c != nil; c = o.idle.last() {
+				p.close(c)
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// noteAll is note for everything that leads to hp's host. The lock is held.
+func (hp *hostPool) noteAll() {
+	hp.note()
+	if hp.pool.limits().MaxPerHost == 0 {
+		return
+	}
+	base := hp.base
+	if base == nil {
+		base = hp
+	}
+	base.note()
+	for _, v := range base.variants {
+		v.note()
+	}
+}
+
+// squeeze makes room under max_connections of the host for who waits in hp: of
+// connections that hp cannot use, it closes one that is idle. The lock is held.
+func (hp *hostPool) squeeze() {
+	if hp.waiters.n <= hp.dials || hp.admits() {
+		return
+	}
+	for n := hp.pool.idle.back; n != nil; n = n.prev {
+		if o := n.owner.hp; o.ep == hp.ep && o != hp {
+			hp.pool.close(n.owner)
+			hp.note()
+			return
+		}
+	}
+}

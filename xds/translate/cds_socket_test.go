@@ -1,0 +1,53 @@
+package translate
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/mecha-mesh/mecha/proxy/transport"
+)
+
+const rawJSON = `{"name": "r", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}`
+
+func proxyJSON(fields string) string {
+	return `{"name": "p", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"` + fields + `}}`
+}
+
+func TestClusterSockets(t *testing.T) {
+	s, warnings, err := clusterOf(t, `{"name": "c", "transport_socket": `+rawJSON+`, "connection_pool_per_downstream_connection": true,
+		"preconnect_policy": {"per_upstream_preconnect_ratio": 1.5},
+		"circuit_breakers": {"thresholds": [{"max_connection_pools": 7}], "per_host_thresholds": [{"max_connections": 3}, {"priority": "HIGH", "max_connections": 4}]},
+		"transport_socket_matches": [{"name": "pp", "match": {"a": "b"}, "transport_socket": `+
+		proxyJSON(`, "transport_socket": `+rawJSON+`, "config": {"version": "V2", "pass_through_tlvs": {"match_type": "INCLUDE", "tlv_type": [1, 2]}, "added_tlvs": [{"type": 240, "value": "aGk="}]}`)+`}],
+		"load_assignment": {"cluster_name": "c", "endpoints": [{"metadata": {"filter_metadata": {"envoy.transport_socket_match": {"a": "b"}}},
+		"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": "1.1.1.1", "port_value": 80}}}, "metadata": {"typed_filter_metadata":
+		{"envoy.transport_sockets.proxy_protocol": {"@type": "type.googleapis.com/envoy.config.core.v3.ProxyProtocolConfig", "added_tlvs": [{"type": 241, "value": "aGk="}]}}}}]}]}}`)
+	if err != nil || len(warnings) != 0 {
+		t.Fatal(err, warnings)
+	}
+	if !s.PerDownstream || s.Preconnect != 1.5 || s.Breakers[0].MaxPools != 7 || s.Breakers[0].MaxPerHost != 3 || s.Breakers[1].MaxPerHost != 4 {
+		t.Errorf("%+v", s)
+	}
+	p, ok := s.Sockets[0].Socket.(*transport.ProxyProtocol)
+	if !ok || !p.V2 || p.PassAll || string(p.Pass) != "\x01\x02" || len(p.Added) != 1 || string(p.Added[0].Value) != "hi" || s.Sockets[0].Match["a"] != "b" {
+		t.Errorf("%+v", s.Sockets)
+	}
+	l := s.Assignment.Localities[0]
+	if l.Metadata["envoy.transport_socket_match"]["a"] != "b" || len(l.Hosts[0].TLVs) != 1 || l.Hosts[0].TLVs[0].Type != 241 {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestClusterSocketsRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		`"transport_socket": ` + proxyJSON(""): "transport_socket.typed_config.transport_socket",
+		`"transport_socket": ` + proxyJSON(`, "transport_socket": `+rawJSON+`, "config": {"version": "V2", "added_tlvs": [{"type": 256}]}`): "added_tlvs[0].type",
+		`"preconnect_policy": {"per_upstream_preconnect_ratio": 4}`:                                                                         "preconnect_policy.per_upstream_preconnect_ratio",
+		`"circuit_breakers": {"per_host_thresholds": [{"max_requests": 4}]}`:                                                                "per_host_thresholds[0].max_requests",
+		`"transport_socket_matches": [{"transport_socket": ` + rawJSON + `}]`:                                                               "transport_socket_matches[0]",
+	} {
+		if _, _, err := clusterOf(t, `{"name": "c", `+text+`}`); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
