@@ -6,6 +6,7 @@
 package xds
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/proxy/l4"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
+	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/xds/ads"
 	"github.com/mecha-mesh/mecha/xds/translate"
 )
@@ -50,19 +52,27 @@ type Manager struct {
 	engine   Engine
 	registry *filter.Registry
 	runtime  *runtime.Runtime
+	stats    *stats.Store
 	log      *slog.Logger
 	sources  Sources
 
 	mu        sync.Mutex
 	ads       Subscriber       // for what refers to ADS, nil without
+	streams   streams          // to what refers to sources of its own
 	clusters  map[string]ref   // cluster to its EDS service, the zero ref without EDS
 	services  *references      // EDS services, used by clusters
 	listeners map[string][]ref // listener to the route tables it uses
 	routes    *references      // RDS names, used by listeners
+	values    *references      // RTDS layers, used by the runtime
 	begun     bool             // listeners were asked for
 	running   bool             // Run was called
 	later     []func()         // to be started by Run
 	inUse     Inventory
+
+	runtimeMissing map[string]bool // RTDS layers that have not come
+	afterRuntime   func()          // called when there are none any more
+
+	took struct{ clusters, listeners *stats.Histogram } // how long updates take; not nil
 
 	answered atomic.Bool // listeners came and can be used, or the wait for them is over
 }
@@ -84,17 +94,25 @@ type Options struct {
 	Registry *filter.Registry
 	Log      *slog.Logger
 	Runtime  *runtime.Runtime
+	Stats    *stats.Store // nil: subscriptions are not counted one by one
 }
 
 // NewManager returns a manager that has not asked for anything yet.
 func NewManager(o Options) *Manager {
-	return &Manager{
-		engine: o.Engine, registry: o.Registry, log: o.Log, runtime: o.Runtime,
+	m := &Manager{
+		engine: o.Engine, registry: o.Registry, log: o.Log, runtime: o.Runtime, stats: o.Stats,
 		clusters: map[string]ref{}, services: newReferences(ads.EndpointType),
 		listeners: map[string][]ref{}, routes: newReferences(ads.RouteType),
+		values: newReferences(ads.RuntimeType), runtimeMissing: map[string]bool{},
 		inUse: Inventory{types: map[string]map[string]*Record{}},
 	}
+	m.streams.handler, m.streams.log = m, o.Log
+	m.took.clusters, m.took.listeners = new(stats.Histogram), new(stats.Histogram)
+	return m
 }
+
+// references are those of all types. The lock is held.
+func (m *Manager) references() []*references { return []*references{m.services, m.routes, m.values} }
 
 // Start asks for clusters, and for listeners once the clusters are there; without a
 // source of clusters for listeners at once.
@@ -113,11 +131,12 @@ func (m *Manager) Start(s Sources) {
 // send to clusters which are not there yet would answer 503.
 func (m *Manager) begin() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.begun {
+	begun := m.begun
+	m.begun = true
+	m.mu.Unlock()
+	if begun {
 		return
 	}
-	m.begun = true
 	m.engine.WhenWarm(func() {
 		if s := m.sources.Listeners; s != nil {
 			s.Subscribe(ads.ListenerType, s.Timeout)
@@ -138,6 +157,10 @@ func (m *Manager) Apply(u ads.Update) []ads.Refusal {
 		m.begin()
 	case ads.ListenerType:
 		m.finish()
+	case ads.RuntimeType:
+		for _, r := range u.Changed {
+			m.runtimeReady(r.Name)
+		}
 	}
 	return refused
 }
@@ -161,6 +184,17 @@ func (m *Manager) apply(u ads.Update) (refused []ads.Refusal) {
 	if set == nil {
 		return nil
 	}
+	start := time.Now()
+	defer func() {
+		took := time.Since(start)
+		m.countUpdate(u, refused, took)
+		switch u.TypeURL {
+		case ads.ClusterType:
+			m.took.clusters.Record(uint64(took.Milliseconds()))
+		case ads.ListenerType:
+			m.took.listeners.Record(uint64(took.Milliseconds()))
+		}
+	}()
 	for i := range u.Changed {
 		r := &u.Changed[i]
 		err := set(r.Name, r.Body.GetValue())
@@ -185,6 +219,8 @@ func (m *Manager) verbs(typeURL string) (set func(name string, raw []byte) error
 		return m.setEndpoints, func(string) {} // endpoints go with their cluster
 	case ads.ListenerType:
 		return m.setListener, m.removeListener
+	case ads.RuntimeType:
+		return m.setRuntime, m.removeRuntime
 	case ads.RouteType:
 		return m.setRoutes, func(string) {} // route tables go with their listener
 	}
@@ -194,11 +230,16 @@ func (m *Manager) verbs(typeURL string) (set func(name string, raw []byte) error
 // FetchTimedOut implements ads.Handler.
 func (m *Manager) FetchTimedOut(typeURL, name string) {
 	m.log.Warn("initial_fetch_timeout", "type", ads.ShortType(typeURL), "name", name)
+	m.mu.Lock()
+	m.watches(typeURL, name, (*watch).timedOut)
+	m.mu.Unlock()
 	switch typeURL {
 	case ads.ClusterType:
 		m.begin()
 	case ads.ListenerType:
 		m.finish()
+	case ads.RuntimeType:
+		m.runtimeReady(name)
 	case ads.RouteType:
 		m.engine.SetRoutes(name, nil)
 	case ads.EndpointType:
@@ -214,7 +255,10 @@ func (m *Manager) setCluster(name string, raw []byte) error {
 	m.warn("cluster", name, warnings)
 	service, timeout := ref{}, spec.InitialFetchTimeout // spec is the engine's from here on
 	if spec.Type == cluster.EDS {
-		service = ref{name: spec.ServiceName, path: spec.EDS, watched: spec.EDSWatched}
+		service = ref{name: spec.ServiceName, path: spec.EDS, watched: spec.EDSWatched, api: spec.EDSAPI}
+		if err := m.streams.check(ads.EndpointType, service.api); err != nil {
+			return filter.At("eds_cluster_config.eds_config", err)
+		}
 	}
 	if err := m.engine.SetCluster(spec); err != nil {
 		return err
@@ -237,7 +281,7 @@ func (m *Manager) useService(name string, service ref, timeout time.Duration) {
 		return
 	}
 	if service != (ref{}) {
-		m.use(m.services, service, name, max(timeout, 0))
+		m.use(m.services, service, name, max(timeout, 0), "")
 	}
 	if old != (ref{}) {
 		m.drop(m.services, old, name)
@@ -261,6 +305,11 @@ func (m *Manager) setListener(name string, raw []byte) error {
 	m.warn("listener", name, p.Warnings)
 	slices.Sort(p.RDS)
 	needs := slices.Compact(p.RDS)
+	for _, n := range needs {
+		if err := m.streams.check(ads.RouteType, p.RDSFrom[n].API); err != nil {
+			return fmt.Errorf("route configuration %q: %w", n, err)
+		}
+	}
 	if err := m.engine.SetListener(spec, needs); err != nil {
 		return err
 	}
@@ -282,7 +331,7 @@ func (m *Manager) useRoutes(listener string, names []string, from map[string]fil
 		r := refTo(n, from[n])
 		now = append(now, r)
 		if !slices.Contains(old, r) {
-			m.use(m.routes, r, listener, from[n].Timeout)
+			m.use(m.routes, r, listener, from[n].Timeout, from[n].StatPrefix)
 		}
 	}
 	m.listeners[listener] = now

@@ -9,14 +9,13 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/xds/ads"
 	"github.com/mecha-mesh/mecha/xds/source"
 )
@@ -28,6 +27,9 @@ func (m *Manager) Load(b *bootstrapv3.Bootstrap) (*Dynamic, error) {
 	d := &Dynamic{m: m, log: m.log}
 	if err := d.configure(b); err != nil {
 		return nil, filter.At("dynamic_resources", err)
+	}
+	if err := d.configureRuntime(b); err != nil {
+		return nil, err
 	}
 	control := controlClusters(b)
 	for i, c := range b.GetStaticResources().GetClusters() {
@@ -58,9 +60,13 @@ func (m *Manager) static(name, typeURL string, msg proto.Message) error {
 // is HTTP/2, spoken by the xDS client and not by the data path.
 func controlClusters(b *bootstrapv3.Bootstrap) map[string]bool {
 	names := map[string]bool{}
-	for _, s := range b.GetDynamicResources().GetAdsConfig().GetGrpcServices() {
-		names[s.GetEnvoyGrpc().GetClusterName()] = true
-	}
+	walk(b.ProtoReflect(), func(m protoreflect.Message) {
+		if a, ok := m.Interface().(*corev3.ApiConfigSource); ok {
+			for _, s := range a.GrpcServices {
+				names[s.GetEnvoyGrpc().GetClusterName()] = true
+			}
+		}
+	})
 	return names
 }
 
@@ -71,6 +77,9 @@ type Dynamic struct {
 	client  *ads.Client // nil without ADS
 	files   []*wholeFile
 	sources Sources
+
+	layers     []string // of the runtime, by RTDS
+	layersFrom map[string]filter.ConfigSource
 }
 
 // Client returns the ADS client, nil without ADS.
@@ -78,8 +87,20 @@ func (d *Dynamic) Client() *ads.Client { return d.client }
 
 func (d *Dynamic) configure(b *bootstrapv3.Bootstrap) (err error) {
 	dyn := b.GetDynamicResources()
+	d.m.streams.bootstrap = b
+	switch {
+	case dyn.GetCdsResourcesLocator() != "":
+		return filter.At("cds_resources_locator", errors.New("this build does not support xdstp"))
+	case dyn.GetLdsResourcesLocator() != "":
+		return filter.At("lds_resources_locator", errors.New("this build does not support xdstp"))
+	}
 	if a := dyn.GetAdsConfig(); a != nil {
-		if d.client, err = d.newClient(b, a); err != nil {
+		cfg, err := clientConfig(b, a)
+		if err != nil {
+			return filter.At("ads_config", err)
+		}
+		cfg.Handler, cfg.Logger = d.m, d.log
+		if d.client, err = ads.New(cfg); err != nil {
 			return filter.At("ads_config", err)
 		}
 		d.m.mu.Lock()
@@ -95,34 +116,48 @@ func (d *Dynamic) configure(b *bootstrapv3.Bootstrap) (err error) {
 	return nil
 }
 
+func (d *Dynamic) configureRuntime(b *bootstrapv3.Bootstrap) (err error) {
+	if d.layers, d.layersFrom, err = runtimeLayers(b); err != nil {
+		return err
+	}
+	for _, n := range d.layers {
+		from := d.layersFrom[n]
+		if from.Path == "" && from.API == "" && d.client == nil {
+			return filter.At("layered_runtime", fmt.Errorf("rtds_layer %q: there is no ads_config", n))
+		}
+		if err := d.m.streams.check(ads.RuntimeType, from.API); err != nil {
+			return filter.At("layered_runtime", fmt.Errorf("rtds_layer %q: %w", n, err))
+		}
+	}
+	return nil
+}
+
 // source makes the source that a ConfigSource names; nil stays nil.
 func (d *Dynamic) source(c *corev3.ConfigSource, typeURL string) (*Source, error) {
 	if c == nil {
 		return nil, nil
 	}
-	timeout := ads.DefaultFetchTimeout
-	if t := c.InitialFetchTimeout; t != nil {
-		timeout = t.AsDuration()
-	}
-	switch s := c.ConfigSourceSpecifier.(type) {
-	case *corev3.ConfigSource_Ads:
-		if d.client == nil {
-			return nil, filter.At("ads", errors.New("there is no ads_config"))
-		}
-		return &Source{d.client, timeout}, nil
-	case *corev3.ConfigSource_PathConfigSource:
-		f, err := source.Open(source.Config{
-			Path: s.PathConfigSource.Path, WatchedDirectory: s.PathConfigSource.GetWatchedDirectory().GetPath(),
-			TypeURL: typeURL, Handler: d.m, Logger: d.log,
-		})
+	from, err := fromproto.ConfigSource(c)
+	switch {
+	case err != nil:
+		return nil, err
+	case from.Path != "":
+		f, err := source.Open(source.Config{Path: from.Path, WatchedDirectory: from.Watched, TypeURL: typeURL, Handler: d.m, Logger: d.log})
 		if err != nil {
 			return nil, filter.At("path_config_source.path", err)
 		}
 		w := &wholeFile{File: f, wanted: make(chan struct{})}
 		d.files = append(d.files, w)
-		return &Source{w, timeout}, nil
+		return &Source{w, from.Timeout}, nil
+	case from.API != "":
+		if err := d.m.streams.check(typeURL, from.API); err != nil {
+			return nil, err
+		}
+		return &Source{subscriber{&d.m.streams, streamKey{typeURL, from.API}}, from.Timeout}, nil
+	case d.client == nil:
+		return nil, filter.At("ads", errors.New("there is no ads_config"))
 	}
-	return nil, errors.New("ads or path_config_source is required")
+	return &Source{d.client, from.Timeout}, nil
 }
 
 // wholeFile is a file with all resources of a type. It is read from the first
@@ -150,70 +185,11 @@ func (w *wholeFile) run(ctx context.Context) error {
 	}
 }
 
-func (d *Dynamic) newClient(b *bootstrapv3.Bootstrap, a *corev3.ApiConfigSource) (*ads.Client, error) {
-	cfg := ads.Config{
-		Node: b.Node, NodeOnFirstMessageOnly: a.SetNodeOnFirstMessageOnly, Handler: d.m, Logger: d.log,
-		DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
-	}
-	switch a.ApiType {
-	case corev3.ApiConfigSource_GRPC, corev3.ApiConfigSource_AGGREGATED_GRPC:
-	case corev3.ApiConfigSource_DELTA_GRPC, corev3.ApiConfigSource_AGGREGATED_DELTA_GRPC:
-		cfg.Variant = ads.Delta
-	default:
-		return nil, filter.At("api_type", fmt.Errorf("this build does not support %s", a.ApiType))
-	}
-	for i, s := range a.GrpcServices {
-		addrs, err := controlAddresses(b, s)
-		if err != nil {
-			return nil, filter.AtIndex("grpc_services", i, err)
-		}
-		cfg.Addresses = append(cfg.Addresses, addrs...)
-	}
-	var err error
-	if cfg.Dial, err = controlDial(b, a.GrpcServices); err != nil {
-		return nil, err
-	}
-	return ads.New(cfg)
-}
-
-// controlAddresses are the addresses of the control plane: those of the static cluster
-// that envoy_grpc names, or the target of google_grpc.
-func controlAddresses(b *bootstrapv3.Bootstrap, s *corev3.GrpcService) ([]string, error) {
-	if g := s.GetGoogleGrpc(); g != nil {
-		return []string{g.TargetUri}, nil
-	}
-	name := s.GetEnvoyGrpc().GetClusterName()
-	for _, c := range b.GetStaticResources().GetClusters() {
-		if c.Name == name {
-			return clusterAddresses(c)
-		}
-	}
-	return nil, filter.At("envoy_grpc.cluster_name", fmt.Errorf("there is no static cluster %q", name))
-}
-
-func clusterAddresses(c *clusterv3.Cluster) (out []string, err error) {
-	for _, l := range c.GetLoadAssignment().GetEndpoints() {
-		for _, e := range l.LbEndpoints {
-			a := e.GetEndpoint().GetAddress()
-			switch {
-			case a.GetPipe() != nil:
-				out = append(out, "unix:"+a.GetPipe().Path)
-			case a.GetSocketAddress() != nil:
-				out = append(out, fmt.Sprintf("%s:%d", a.GetSocketAddress().Address, a.GetSocketAddress().GetPortValue()))
-			}
-		}
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("the cluster %q has no endpoints", c.Name)
-	}
-	return out, nil
-}
-
 // Run keeps the dynamic resources up to date until ctx ends.
 func (d *Dynamic) Run(ctx context.Context) error {
 	d.m.run()
 	defer d.m.stop()
-	d.m.Start(d.sources)
+	d.m.startRuntime(d.layers, d.layersFrom, func() { d.m.Start(d.sources) })
 	errs := make(chan error, len(d.files)+2)
 	n := len(d.files) + 1
 	go func() { errs <- d.m.watchRuntime(ctx) }()
@@ -227,6 +203,9 @@ func (d *Dynamic) Run(ctx context.Context) error {
 	var all error
 	for range n {
 		all = errors.Join(all, <-errs)
+	}
+	if all == nil { // streams of their own, and what follows files of single resources, go on
+		<-ctx.Done()
 	}
 	return all
 }

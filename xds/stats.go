@@ -19,43 +19,98 @@ type typeCounters struct {
 
 // planeCounters are control_plane.*.
 type planeCounters struct {
-	Connected stats.Gauge `stat:"connected_state" help:"1 while connected to the control plane."`
+	Connected   stats.Gauge       `stat:"connected_state" help:"1 while connected to the control plane."`
+	Pending     stats.Gauge       `stat:"pending_requests" help:"Requests to the control plane that wait for the rate limit."`
+	RateLimited stats.Counter     `stat:"rate_limit_enforced" help:"Requests to the control plane that had to wait for the rate limit."`
+	Identifier  stats.TextReadout `stat:"identifier" help:"The control plane that answered last."`
 }
 
 // exporter copies what the sources of configuration count into the statistics.
 type exporter struct {
 	clusters, listeners typeCounters
+	text                struct{ clusters, listeners versionText }
+	clustersReload      reloadCounters
+	took                struct{ clusters, listeners duration }
 	plane               planeCounters
+}
+
+type duration struct {
+	Duration stats.Histogram `stat:"update_duration" help:"How long an update took to apply, in milliseconds."`
+}
+
+type versionText struct {
+	Text stats.TextReadout `stat:"version_text" help:"The version of the last accepted update."`
 }
 
 // Export shows the counters of the sources in st. They are read when someone looks.
 func (d *Dynamic) Export(st *stats.Store) {
 	e := &exporter{}
-	st.Scope("cluster_manager").Child("cds").Bind(&e.clusters)
-	st.Scope("listener_manager").Child("lds").Bind(&e.listeners)
+	cds, lds := st.Scope("cluster_manager").Child("cds"), st.Scope("listener_manager").Child("lds")
+	cds.Bind(&e.clusters)
+	cds.Bind(&e.text.clusters)
+	cds.Bind(&e.clustersReload)
+	lds.Bind(&e.listeners)
+	lds.Bind(&e.text.listeners)
+	d.m.took.clusters, d.m.took.listeners = &e.took.clusters.Duration, &e.took.listeners.Duration
+	cds.Bind(&e.took.clusters)
+	lds.Bind(&e.took.listeners)
 	st.Scope("control_plane").Bind(&e.plane)
 	st.BeforeRead(func() {
-		clusters, listeners := ads.TypeStats{}, ads.TypeStats{}
-		if d.client != nil {
-			s := d.client.Stats()
-			clusters, listeners = s.Types[ads.ClusterType], s.Types[ads.ListenerType]
-			connected := int64(0)
-			if s.Connected {
-				connected = 1
-			}
-			e.plane.Connected.Set(connected)
-		}
-		for _, f := range d.files {
-			switch f.TypeURL() {
-			case ads.ClusterType:
-				clusters = f.Stats()
-			case ads.ListenerType:
-				listeners = f.Stats()
-			}
-		}
+		clusters, listeners, plane := d.counted()
 		e.clusters.take(clusters)
 		e.listeners.take(listeners)
+		raise(&e.clustersReload.Reload, clusters.Reloads)
+		if clusters.VersionText != "" {
+			e.text.clusters.Text.Set(clusters.VersionText)
+		}
+		if listeners.VersionText != "" {
+			e.text.listeners.Text.Set(listeners.VersionText)
+		}
+		e.plane.take(plane)
 	})
+}
+
+// counted gathers what the sources have counted: those of clusters, of listeners, and
+// all connections to control planes together.
+func (d *Dynamic) counted() (clusters, listeners ads.TypeStats, plane ads.Stats) {
+	add := func(s ads.Stats) {
+		plane.Connected = plane.Connected || s.Connected
+		plane.RateLimited += s.RateLimited
+		plane.Pending += s.Pending
+		if s.Identifier != "" {
+			plane.Identifier = s.Identifier
+		}
+		if t, ok := s.Types[ads.ClusterType]; ok {
+			clusters = t
+		}
+		if t, ok := s.Types[ads.ListenerType]; ok {
+			listeners = t
+		}
+	}
+	if d.client != nil {
+		add(d.client.Stats())
+	}
+	d.m.streams.each(func(c *ads.Client) { add(c.Stats()) })
+	for _, f := range d.files {
+		switch f.TypeURL() {
+		case ads.ClusterType:
+			clusters = f.Stats()
+		case ads.ListenerType:
+			listeners = f.Stats()
+		}
+	}
+	return clusters, listeners, plane
+}
+
+func (c *planeCounters) take(s ads.Stats) {
+	connected := int64(0)
+	if s.Connected {
+		connected = 1
+	}
+	c.Connected.Set(connected)
+	c.Pending.Set(int64(s.Pending))
+	raise(&c.RateLimited, s.RateLimited)
+	c.Identifier.Set(s.Identifier)
 }
 
 func (c *typeCounters) take(s ads.TypeStats) {

@@ -15,11 +15,12 @@ import (
 // a listener to a route table. The zero value refers to nothing.
 type ref struct {
 	name          string
-	path, watched string // of the file that it comes from; "" is ADS
+	path, watched string // of the file that it comes from
+	api           string // the serialised ApiConfigSource; with path, "" is ADS
 }
 
 func refTo(name string, from filter.ConfigSource) ref {
-	return ref{name: name, path: from.Path, watched: from.Watched}
+	return ref{name: name, path: from.Path, watched: from.Watched, api: from.API}
 }
 
 // references are the resources of one type that others refer to, with who does.
@@ -27,22 +28,26 @@ type references struct {
 	typeURL string
 	users   map[ref][]string
 	files   map[ref]context.CancelFunc
+	watches map[ref]*watch
 }
 
 func newReferences(typeURL string) *references {
-	return &references{typeURL: typeURL, users: map[ref][]string{}, files: map[ref]context.CancelFunc{}}
+	return &references{typeURL: typeURL, users: map[ref][]string{}, files: map[ref]context.CancelFunc{}, watches: map[ref]*watch{}}
 }
 
 // use notes that user refers to r, and subscribes to r if it is the first who does. The
 // manager's lock is held.
-func (m *Manager) use(l *references, r ref, user string, timeout time.Duration) {
+func (m *Manager) use(l *references, r ref, user string, timeout time.Duration, statPrefix string) {
 	l.users[r] = append(l.users[r], user)
 	if len(l.users[r]) > 1 {
 		return
 	}
+	if w := newWatch(m.stats, l.typeURL, r, statPrefix); w != nil {
+		l.watches[r] = w
+	}
 	if r.path == "" {
-		if m.ads != nil {
-			m.ads.Subscribe(l.typeURL, timeout, r.name)
+		if s := m.subscriber(l.typeURL, r.api); s != nil {
+			s.Subscribe(l.typeURL, timeout, r.name)
 		}
 		return
 	}
@@ -69,12 +74,16 @@ func (m *Manager) drop(l *references, r ref, user string) {
 		return
 	}
 	delete(l.users, r)
+	if w := l.watches[r]; w != nil {
+		w.release()
+		delete(l.watches, r)
+	}
 	m.inUse.forget(l.typeURL, r.name)
 	if cancel, ok := l.files[r]; ok {
 		cancel()
 		delete(l.files, r)
-	} else if m.ads != nil {
-		m.ads.Unsubscribe(l.typeURL, r.name)
+	} else if s := m.subscriber(l.typeURL, r.api); s != nil {
+		s.Unsubscribe(l.typeURL, r.name)
 	}
 }
 
@@ -95,6 +104,7 @@ func (m *Manager) run() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.running = true
+	m.streams.run()
 	for _, f := range m.later {
 		go f()
 	}
@@ -105,9 +115,10 @@ func (m *Manager) run() {
 func (m *Manager) stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, l := range []*references{m.services, m.routes} {
+	for _, l := range m.references() {
 		for _, cancel := range l.files {
 			cancel()
 		}
 	}
+	m.streams.stop()
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/mecha-mesh/mecha/filters"
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
@@ -138,6 +139,10 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	for _, w := range warnings {
 		log("config").Warn("configuration without effect", "resource", "bootstrap", "detail", w)
 	}
+	if b.Node == nil {
+		b.Node = &corev3.Node{}
+	}
+	xds.Identify(b.Node, buildVersion(), registry)
 	st := newStats(settings.Stats, o)
 	p := &proxy{stats: st, settings: settings, runtime: runtime.New(settings.Runtime, st)}
 	p.logs = accesslog.NewFiles(accesslog.FileOptions{
@@ -149,7 +154,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 		Env: filter.Env{Logs: p.logs, Runtime: p.runtime}, UpstreamBind: bind, Resolver: resolver, Verify: verify,
 		Parked: newTrimmer().note,
 	})
-	p.manager = xds.NewManager(xds.Options{Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime})
+	p.manager = xds.NewManager(xds.Options{Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime, Stats: st})
 	if p.dynamic, err = p.manager.Load(b); err != nil {
 		p.close()
 		return nil, err
@@ -218,9 +223,6 @@ func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, 
 	p.server.Start()
 	main.Info("started", "listeners", len(p.server.Listeners.Listeners()), "clusters", len(p.server.Clusters.Names()))
 	err = p.dynamic.Run(ctx)
-	if ctx.Err() == nil && err == nil {
-		<-ctx.Done()
-	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -271,10 +271,14 @@ func parseRoutes(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parse
 		if r.Rds.RouteConfigName == "" {
 			return filter.At("rds.route_config_name", errors.New("is required"))
 		}
+		if err := fromproto.ResourceName(r.Rds.RouteConfigName); err != nil {
+			return filter.At("rds.route_config_name", err)
+		}
 		from, err := fromproto.ConfigSource(r.Rds.ConfigSource)
 		if err != nil {
 			return filter.At("rds.config_source", err)
 		}
+		from.StatPrefix = spec.StatPrefix
 		spec.RDS = r.Rds.RouteConfigName
 		p.RDS = append(p.RDS, spec.RDS)
 		if p.RDSFrom == nil {

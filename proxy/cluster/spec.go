@@ -22,6 +22,7 @@ type Spec struct {
 	ServiceName string // eds_cluster_config.service_name, or Name
 	EDS         string // the file that endpoints come from (eds_config.path_config_source); "" is ADS
 	EDSWatched  string // watched_directory of that file, "" is its own
+	EDSAPI      string // eds_config.api_config_source, serialised; "" is ADS or a file
 	// InitialFetchTimeout is how long the cluster waits for its first assignment
 	// (eds_config.initial_fetch_timeout): 0 is Envoy's default of 15 s, negative is for
 	// ever (0 in the configuration).

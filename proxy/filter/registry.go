@@ -13,6 +13,7 @@ import (
 type Registry struct {
 	byType map[string]entry
 	names  []string // well-known names, in the order of the list
+	all    []entry  // in the order of the list
 
 	mu    sync.Mutex
 	slots map[string]Slot
@@ -29,7 +30,7 @@ func NewRegistry(all ...Descriptor) (*Registry, error) {
 			return nil, fmt.Errorf("filter: the name %q is taken twice", e.name)
 		}
 		seen[e.name] = true
-		r.names = append(r.names, e.name)
+		r.names, r.all = append(r.names, e.name), append(r.all, e)
 		if _, dup := r.byType[e.typ]; dup {
 			return nil, fmt.Errorf("filter: the type %q is taken twice", e.typ)
 		}
@@ -46,6 +47,32 @@ func NewRegistry(all ...Descriptor) (*Registry, error) {
 
 // Names returns the well-known names of all filters.
 func (r *Registry) Names() []string { return r.names }
+
+// Extension is a filter as control planes are told of it (core.v3.Extension).
+type Extension struct {
+	Name, Category string
+	Types          []string
+}
+
+// Extensions returns all filters, in the order of the list.
+func (r *Registry) Extensions() (out []Extension) {
+	for _, e := range r.all {
+		x := Extension{Name: e.name, Types: []string{e.typ}}
+		switch {
+		case e.parseHTTP != nil:
+			x.Category = "envoy.filters.http"
+		case e.parseNetwork != nil:
+			x.Category = "envoy.filters.network"
+		default:
+			x.Category = "envoy.filters.listener"
+		}
+		if e.routeType != "" && e.routeType != e.typ {
+			x.Types = append(x.Types, e.routeType)
+		}
+		out = append(out, x)
+	}
+	return out
+}
 
 // Slot returns the slot of a filter name, a new one for a name not seen before.
 func (r *Registry) Slot(name string) Slot {
@@ -76,10 +103,15 @@ type Parser struct {
 	Warnings []string
 }
 
-// ConfigSource is envoy.config.core.v3.ConfigSource as far as it is used.
+// ConfigSource is envoy.config.core.v3.ConfigSource as far as it is used: ADS unless
+// Path or API is set.
 type ConfigSource struct {
-	Path    string // of a file (path_config_source); "" is ADS
+	Path    string // of a file (path_config_source)
 	Watched string // watched_directory
+	// API is api_config_source: a serialised ApiConfigSource, for package xds to read.
+	API string
+	// StatPrefix is that of who asks first, for the statistics of the subscription.
+	StatPrefix string
 	// Timeout is initial_fetch_timeout; 0 is none.
 	Timeout time.Duration
 }

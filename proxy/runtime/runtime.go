@@ -158,6 +158,9 @@ func (r *Runtime) SetAdmin(pairs [][2]string) error {
 // SetRTDS gives the values of an RTDS resource to the layers that name it. The map is
 // the runtime's from here on.
 func (r *Runtime) SetRTDS(resource string, values map[string]string) {
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, l := range r.layers {

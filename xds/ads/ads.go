@@ -119,6 +119,8 @@ type Update struct {
 	Removed []string
 	// Unchanged counts resources that came again with the bytes already accepted.
 	Unchanged int
+	// Same are their names, in the order of the response.
+	Same []string
 	// First is set for the first response of this type in the life of the client.
 	First bool
 }

@@ -12,6 +12,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -43,6 +44,11 @@ type Config struct {
 	// Metadata is initial_metadata of the gRPC service.
 	Metadata metadata.MD
 	Backoff  Backoff
+	// Credentials, if not nil, makes the transport credentials of each attempt, so that
+	// files are read again.
+	Credentials func() (credentials.TransportCredentials, error)
+	// RateLimit bounds what is sent.
+	RateLimit RateLimit
 	// ConnectTimeout bounds one attempt; 0 is 5 s.
 	ConnectTimeout time.Duration
 	// MaxMessageBytes bounds one response; 0 is 256 MiB.
@@ -86,11 +92,13 @@ func New(cfg Config) (*Client, error) {
 	if cfg.MaxMessageBytes <= 0 {
 		cfg.MaxMessageBytes = 256 << 20
 	}
-	conn, err := newConn(cfg.Addresses[0], &cfg)
-	if err != nil {
-		return nil, fmt.Errorf("ads: control plane %s: %w", cfg.Addresses[0], err)
+	if cfg.Credentials == nil { // files may come later; options don't
+		conn, err := newConn(cfg.Addresses[0], &cfg)
+		if err != nil {
+			return nil, fmt.Errorf("ads: control plane %s: %w", cfg.Addresses[0], err)
+		}
+		conn.Close() // never connected: only its options were checked
 	}
-	conn.Close() // never connected: only its options were checked
 	log := cfg.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -145,7 +153,7 @@ func (c *Client) takeQueue() []Event {
 // Run connects, and reconnects, until ctx ends; then it closes the stream, waits
 // for its goroutines and returns nil. It may be called once.
 func (c *Client) Run(ctx context.Context) error {
-	s := &session{c: c, ctx: ctx, m: NewMachine(c.cfg.Variant, c.cfg.NodeOnFirstMessageOnly), timers: map[uint64]*time.Timer{}}
+	s := &session{c: c, ctx: ctx, m: NewMachine(c.cfg.Variant, c.cfg.NodeOnFirstMessageOnly), timers: map[uint64]*time.Timer{}, bucket: newBucket(c.cfg.RateLimit)}
 	defer s.end()
 	s.connect()
 	for {
@@ -161,6 +169,8 @@ func (c *Client) Run(ctx context.Context) error {
 		case <-s.retry():
 			s.retryTimer = nil
 			s.connect()
+		case <-s.tokens:
+			s.tokens = nil
 		case e := <-events:
 			s.onLink(e)
 		}
@@ -176,6 +186,9 @@ type session struct {
 	sending bool // the link has a message that is not on the wire yet
 
 	connects   int
+	bucket     *bucket
+	tokens     <-chan time.Time // when the rate limit lets the next message go
+	limited    uint64
 	retryTimer *time.Timer
 	timers     map[uint64]*time.Timer
 }
@@ -217,16 +230,9 @@ func (s *session) pump() {
 			s.step(e)
 		}
 	}
-	if s.link != nil && !s.sending {
-		if req, ok := s.m.Next(); ok {
-			s.sending = true
-			if req.Error != "" {
-				s.c.log.Warn("xds: resources refused", "type", ShortType(req.TypeURL), "detail", req.Error)
-			}
-			s.link.out <- req.message(s.c.cfg.Variant, s.c.cfg.Node)
-		}
-	}
+	s.send()
 	st := s.m.Stats()
+	st.RateLimited, st.Pending = s.limited, s.m.Due()
 	s.c.mu.Lock()
 	for url, t := range st.Types { // the machine has no clock
 		old := s.c.stats.Types[url]
@@ -238,6 +244,24 @@ func (s *session) pump() {
 	}
 	s.c.stats = st
 	s.c.mu.Unlock()
+}
+
+// send hands the link the next message due, if both it and the rate limit allow.
+func (s *session) send() {
+	if s.link == nil || s.sending || s.tokens != nil || s.m.Due() == 0 {
+		return
+	}
+	if wait := s.bucket.take(time.Now()); wait > 0 {
+		s.limited++
+		s.tokens = time.After(wait)
+		return
+	}
+	req, _ := s.m.Next()
+	s.sending = true
+	if req.Error != "" {
+		s.c.log.Warn("xds: resources refused", "type", ShortType(req.TypeURL), "detail", req.Error)
+	}
+	s.link.out <- req.message(s.c.cfg.Variant, s.c.cfg.Node)
 }
 
 func (s *session) onLink(e linkEvent) {

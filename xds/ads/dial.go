@@ -48,5 +48,13 @@ func newConn(address string, cfg *Config) (*grpc.ClientConn, error) {
 		grpc.WithDisableServiceConfig(),
 		grpc.WithNoProxy(),
 	}
-	return grpc.NewClient("passthrough:///control-plane", append(all, cfg.DialOptions...)...)
+	all = append(all, cfg.DialOptions...)
+	if cfg.Credentials != nil {
+		creds, err := cfg.Credentials()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, grpc.WithTransportCredentials(creds))
+	}
+	return grpc.NewClient("passthrough:///control-plane", all...)
 }

@@ -12,6 +12,8 @@ type Response struct {
 	TypeURL string
 	Version string
 	Nonce   string
+	// ControlPlane is control_plane.identifier.
+	ControlPlane string
 	// Resources in the order received; none of them has an empty name.
 	Resources []Resource
 	// Removed is removed_resources (delta only).
@@ -78,6 +80,7 @@ func (v *Inventory) Diff(r Response, wanted func(name string) bool, complete boo
 		switch {
 		case res.Body == nil && known && h.version == res.Version:
 			u.Unchanged++ // a heartbeat that renews the resource's time to live
+			u.Same = append(u.Same, res.Name)
 		case res.Body == nil:
 			refused = append(refused, Refusal{res.Name, errNoBody})
 		case res.Body.GetTypeUrl() != r.TypeURL:
@@ -85,6 +88,7 @@ func (v *Inventory) Diff(r Response, wanted func(name string) bool, complete boo
 		case known && h.digest == res.Digest:
 			v.held[res.Name] = held{res.Digest, res.Version}
 			u.Unchanged++
+			u.Same = append(u.Same, res.Name)
 		default:
 			u.Changed = append(u.Changed, res)
 		}

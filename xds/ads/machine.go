@@ -183,6 +183,19 @@ func (m *Machine) Next() (Request, bool) {
 	return Request{}, false
 }
 
+// Due is how many messages wait to be sent on the open stream.
+func (m *Machine) Due() (n int) {
+	if !m.open {
+		return 0
+	}
+	for _, t := range m.types {
+		if t.due() {
+			n++
+		}
+	}
+	return n
+}
+
 // Stats returns a copy of the counters.
 func (m *Machine) Stats() Stats { return m.stats.clone() }
 
@@ -272,6 +285,9 @@ func (m *Machine) closed() []Effect {
 
 func (m *Machine) received(r Response) []Effect {
 	m.attempt = 0
+	if r.ControlPlane != "" {
+		m.stats.Identifier = r.ControlPlane
+	}
 	t := m.byURL[r.TypeURL]
 	if t == nil || !t.requested {
 		m.stats.Ignored++
@@ -322,6 +338,9 @@ func (m *Machine) applied(e AppliedEvent) {
 	m.stats.edit(t.url, func(s *TypeStats) {
 		s.UpdateAttempt++
 		s.Resources = t.inventory.Len()
+		if len(p.update.Changed)+len(p.update.Removed) > 0 {
+			s.Reloads++
+		}
 		if len(refused) > 0 {
 			s.UpdateRejected++
 			return

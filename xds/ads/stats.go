@@ -12,6 +12,9 @@ type Stats struct {
 	Connects    uint64 // streams opened
 	Disconnects uint64 // streams lost and failed attempts to open one
 	Ignored     uint64 // responses of a type that was not asked for
+	RateLimited uint64 // control_plane.rate_limit_enforced: requests that had to wait
+	Pending     int    // control_plane.pending_requests: requests that wait now
+	Identifier  string // control_plane.identifier, of the last response that had one
 	Types       map[string]TypeStats
 }
 
@@ -22,6 +25,7 @@ type TypeStats struct {
 	UpdateRejected   uint64 // update_rejected: responses with a refused resource
 	UpdateFailure    uint64 // update_failure: streams lost
 	InitFetchTimeout uint64 // init_fetch_timeout
+	Reloads          uint64 // config_reload: responses that changed something
 	// Version is a number that changes with VersionText (the gauge "version").
 	// Envoy hashes differently; only equality means something.
 	Version     uint64

@@ -59,7 +59,7 @@ func NameOf(body *anypb.Any) (string, error) {
 
 // FromSotW works out names and digests of a DiscoveryResponse. Bodies are shared.
 func FromSotW(r *discoveryv3.DiscoveryResponse) Response {
-	out := Response{TypeURL: r.GetTypeUrl(), Version: r.GetVersionInfo(), Nonce: r.GetNonce()}
+	out := Response{TypeURL: r.GetTypeUrl(), Version: r.GetVersionInfo(), Nonce: r.GetNonce(), ControlPlane: r.GetControlPlane().GetIdentifier()}
 	for i, body := range r.GetResources() {
 		res := Resource{Version: r.GetVersionInfo(), Body: body}
 		var err error
@@ -86,7 +86,7 @@ func FromSotW(r *discoveryv3.DiscoveryResponse) Response {
 func FromDelta(r *discoveryv3.DeltaDiscoveryResponse) Response {
 	out := Response{
 		TypeURL: r.GetTypeUrl(), Version: r.GetSystemVersionInfo(), Nonce: r.GetNonce(),
-		Removed: r.GetRemovedResources(),
+		Removed: r.GetRemovedResources(), ControlPlane: r.GetControlPlane().GetIdentifier(),
 	}
 	for i, in := range r.GetResources() {
 		res := Resource{Name: in.GetName(), Version: in.GetVersion(), Body: in.GetResource()}

@@ -151,6 +151,7 @@ func (f *File) load() {
 		return
 	}
 	f.stats.UpdateSuccess++
+	f.stats.Reloads++
 	f.stats.SetVersion(r.Version)
 	f.stats.UpdateTime = time.Now()
 }

@@ -74,8 +74,8 @@ func preconnect(pb *clusterv3.Cluster_PreconnectPolicy, spec *cluster.Spec, p *f
 	return err
 }
 
-// plainSocket accepts the raw_buffer transport socket.
-func plainSocket(ts *corev3.TransportSocket) error {
+// PlainSocket accepts the raw_buffer transport socket.
+func PlainSocket(ts *corev3.TransportSocket) error {
 	_, err := socket(ts, func(c filter.Any) (transport.Socket, error) {
 		return nil, fmt.Errorf("this build does not support the transport socket %q", c.Type)
 	})

@@ -51,7 +51,7 @@ func clusterSource(pb *clusterv3.Cluster, spec *cluster.Spec) error {
 	if err != nil {
 		return filter.At("eds_cluster_config.eds_config", err)
 	}
-	spec.EDS, spec.EDSWatched, spec.InitialFetchTimeout = from.Path, from.Watched, from.Timeout
+	spec.EDS, spec.EDSWatched, spec.EDSAPI, spec.InitialFetchTimeout = from.Path, from.Watched, from.API, from.Timeout
 	if from.Timeout == 0 {
 		spec.InitialFetchTimeout = -1
 	}

@@ -185,7 +185,7 @@ func chain(pb *listenerv3.FilterChain, p *filter.Parser) (*l4.Chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := plainSocket(pb.TransportSocket); err != nil {
+	if err := PlainSocket(pb.TransportSocket); err != nil {
 		return nil, filter.At("transport_socket", err)
 	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(pb)

@@ -7,7 +7,9 @@ import (
 	"sort"
 	"strconv"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mecha-mesh/mecha/xds/ads"
@@ -19,7 +21,10 @@ type Request struct {
 	Delta   bool
 	TypeURL string
 	NodeID  string // empty when the message carried no node
-	Version string // SotW
+	Node    *corev3.Node
+	Method  string      // full gRPC method of the stream
+	Header  metadata.MD // of the stream
+	Version string      // SotW
 	Nonce   string
 	// Error is the message of error_detail: the request is a NACK.
 	Error string
@@ -182,7 +187,7 @@ func (st *Session) Repeat() {
 
 // order of responses: what others depend on first.
 func order(types map[string]*subscription) []string {
-	rank := []string{ads.ClusterType, ads.EndpointType, ads.ListenerType, ads.RouteType}
+	rank := []string{ads.RuntimeType, ads.ExtensionConfigType, ads.ClusterType, ads.EndpointType, ads.ListenerType, ads.RouteType}
 	urls := slices.Collect(maps.Keys(types))
 	sort.Slice(urls, func(i, j int) bool {
 		a, b := slices.Index(rank, urls[i]), slices.Index(rank, urls[j])

@@ -1,5 +1,5 @@
-// Package xdstest is a management server for tests: it speaks ADS, state of the
-// world and delta, over real gRPC, records what clients say, and can be slow, die
+// Package xdstest is a management server for tests: it speaks ADS and the
+// services of single types, state of the world and delta, over real gRPC, records what clients say, and can be slow, die
 // and come back at the same address. It is written apart from both xds/ads and
 // go-control-plane, so that a client tested against it is tested against the
 // protocol. Not here: anything for production (see xds/control).
@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -86,8 +85,7 @@ func (s *Server) Restart() {
 	if s.network == "tcp" {
 		s.address = l.Addr().String()
 	}
-	g := grpc.NewServer()
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, service{s: s})
+	g := grpc.NewServer(grpc.UnknownServiceHandler(service{s: s}.any))
 	s.mu.Lock()
 	s.plane.Restart()
 	s.grpc, s.served = g, make(chan struct{})
@@ -167,6 +165,13 @@ func (s *Server) Streams() (opened, most int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.opened, s.most
+}
+
+// Open returns how many streams are open.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.streams)
 }
 
 // Await returns the first message, past ones included, for which match is true;

@@ -2,46 +2,48 @@ package xdstest
 
 import (
 	"context"
+	"strings"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
-type service struct {
-	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
-	s *Server
-}
+type service struct{ s *Server }
 
-// StreamAggregatedResources serves one SotW client.
-func (v service) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	recv := func() (Request, error) {
-		r, err := g.Recv()
-		if err != nil {
-			return Request{}, err
+// any serves a stream of whatever discovery service: ADS, or the service of one type.
+func (v service) any(_ any, g grpc.ServerStream) error {
+	method, _ := grpc.MethodFromServerStream(g)
+	header, _ := metadata.FromIncomingContext(g.Context())
+	name := method[strings.LastIndexByte(method, '/')+1:]
+	describe := func(r Request, node *corev3.Node) Request {
+		r.Method, r.Header, r.Node, r.NodeID = method, header, node, node.GetId()
+		return r
+	}
+	if strings.HasPrefix(name, "Delta") {
+		recv := func() (Request, error) {
+			r := &discoveryv3.DeltaDiscoveryRequest{}
+			err := g.RecvMsg(r)
+			return describe(Request{
+				Delta: true, TypeURL: r.GetTypeUrl(), Nonce: r.GetResponseNonce(),
+				Error: r.GetErrorDetail().GetMessage(), Names: r.GetResourceNamesSubscribe(),
+				Unsubscribe: r.GetResourceNamesUnsubscribe(), Initial: r.GetInitialResourceVersions(),
+			}, r.GetNode()), err
 		}
-		return Request{
-			TypeURL: r.GetTypeUrl(), NodeID: r.GetNode().GetId(), Version: r.GetVersionInfo(), Nonce: r.GetResponseNonce(),
+		return v.s.serve(g.Context(), true, recv, func(r Reply) error { return g.SendMsg(r.Delta()) })
+	}
+	recv := func() (Request, error) {
+		r := &discoveryv3.DiscoveryRequest{}
+		err := g.RecvMsg(r)
+		return describe(Request{
+			TypeURL: r.GetTypeUrl(), Version: r.GetVersionInfo(), Nonce: r.GetResponseNonce(),
 			Error: r.GetErrorDetail().GetMessage(), Names: r.GetResourceNames(),
-		}, nil
+		}, r.GetNode()), err
 	}
-	return v.s.serve(g.Context(), false, recv, func(r Reply) error { return g.Send(r.SotW()) })
-}
-
-// DeltaAggregatedResources serves one delta client.
-func (v service) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	recv := func() (Request, error) {
-		r, err := g.Recv()
-		if err != nil {
-			return Request{}, err
-		}
-		return Request{
-			Delta: true, TypeURL: r.GetTypeUrl(), NodeID: r.GetNode().GetId(), Nonce: r.GetResponseNonce(),
-			Error: r.GetErrorDetail().GetMessage(), Names: r.GetResourceNamesSubscribe(),
-			Unsubscribe: r.GetResourceNamesUnsubscribe(), Initial: r.GetInitialResourceVersions(),
-		}, nil
-	}
-	return v.s.serve(g.Context(), true, recv, func(r Reply) error { return g.Send(r.Delta()) })
+	return v.s.serve(g.Context(), false, recv, func(r Reply) error { return g.SendMsg(r.SotW()) })
 }
 
 // serve runs one stream until the client, Kill or DropStreams ends it.
