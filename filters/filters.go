@@ -9,6 +9,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters/router"
 	"github.com/mecha-mesh/mecha/filters/tcpproxy"
 	"github.com/mecha-mesh/mecha/filters/tlsinspector"
+	"github.com/mecha-mesh/mecha/filters/udpproxy"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 )
 
@@ -19,6 +20,9 @@ func All() []filter.Descriptor {
 		httpinspector.Spec,
 		originaldst.Spec,
 		tlsinspector.Spec,
+
+		// filters of UDP listeners
+		udpproxy.Spec,
 
 		// network filters
 		hcm.Spec,

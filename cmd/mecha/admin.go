@@ -19,6 +19,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/admin"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/l4"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/xds"
 )
@@ -120,14 +121,19 @@ func hostView(h *cluster.Host) admin.HostView {
 // Listeners implements admin.Source.
 func (c *console) Listeners() []admin.ListenerView {
 	var out []admin.ListenerView
-	for _, l := range c.p.server.Listeners.Listeners() {
-		addrs := l.Bound()
+	add := func(name string, addrs []meta.Addr, spec *l4.Spec) {
 		if len(addrs) == 0 {
-			for _, a := range l.Spec().Addresses {
+			for _, a := range spec.Addresses {
 				addrs = append(addrs, a.Addr)
 			}
 		}
-		out = append(out, admin.ListenerView{Name: l.Name(), Address: addrs[0], Additional: addrs[1:]})
+		out = append(out, admin.ListenerView{Name: name, Address: addrs[0], Additional: addrs[1:]})
+	}
+	for _, l := range c.p.server.Listeners.Listeners() {
+		add(l.Name(), l.Bound(), l.Spec())
+	}
+	for _, l := range c.p.server.Listeners.UDPListeners() {
+		add(l.Name(), l.Bound(), l.Spec())
 	}
 	return out
 }

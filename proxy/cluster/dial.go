@@ -18,19 +18,25 @@ type dialFunc func(ctx context.Context, s *Spec, to meta.Addr) (*netio.Conn, err
 // that are given no other.
 func dialSocket(bind *Bind, mark int) dialFunc {
 	return func(ctx context.Context, s *Spec, to meta.Addr) (*netio.Conn, error) {
-		o := netio.DialOptions{Addr: to, Mark: mark}
-		b := s.Bind
-		if b == nil {
-			b = bind
-		}
-		if b != nil {
-			b.apply(&o)
-		}
+		o := dialOptions(s, to, bind, mark)
 		if k := s.KeepAlive; k != nil {
 			o.KeepAlive = netio.KeepAlive{Enable: true, Probes: int(k.Probes), Idle: k.Time, Interval: k.Interval}
 		}
 		return netio.Dial(ctx, o)
 	}
+}
+
+// dialOptions returns where connections and datagrams of a cluster come from, and their
+// socket options.
+func dialOptions(s *Spec, to meta.Addr, bind *Bind, mark int) netio.DialOptions {
+	o := netio.DialOptions{Addr: to, Mark: mark}
+	if s.Bind != nil {
+		bind = s.Bind
+	}
+	if bind != nil {
+		bind.apply(&o)
+	}
+	return o
 }
 
 // mark returns the SO_MARK among the options, 0 if there is none. b may be nil.

@@ -21,6 +21,8 @@ type core struct {
 	breakers [2]breaker
 	scope    *stats.Scope
 	parts    parts
+
+	datagrams datagrams
 }
 
 // newCore makes the counters; they are not shown if there is no scope of all clusters.

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"sync"
+
 	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
@@ -14,6 +16,9 @@ type hostSet struct {
 
 	counts           []healthCount
 	overprovisioning int // in percent
+
+	indexed sync.Once
+	index   map[meta.Addr]int // of all, by address; see byAddr
 }
 
 // priorityHosts are the pickers of one priority; nil where there are no hosts.

@@ -81,7 +81,7 @@ type ListenerSpec[C any] struct {
 	New        func(c C, env Env) (Listener, error)
 }
 
-// Descriptor is any of the three specs.
+// Descriptor is any of the four specs.
 type Descriptor interface {
 	describe() entry
 }
@@ -101,6 +101,7 @@ type entry struct {
 	parseRoute           func(raw []byte, p *Parser) (any, error)
 	parseNetwork         func(raw []byte, p *Parser) (NetworkFactory, error)
 	parseListener        func(raw []byte, p *Parser) (ListenerFactory, error)
+	parseUDP             func(raw []byte, p *Parser) (UDPFactory, error)
 }
 
 func (s HTTPSpec[C]) describe() entry {

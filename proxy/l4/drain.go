@@ -17,7 +17,7 @@ func (m *Manager) Remove(name string) bool {
 	delete(m.failed, name)
 	l := m.listeners[name]
 	if l == nil {
-		return false
+		return m.removeUDP(name)
 	}
 	delete(m.listeners, name)
 	m.reroute()
@@ -162,6 +162,7 @@ func (m *Manager) Drain(inbound, graceful bool, done func()) {
 		for _, l := range which {
 			m.closeSockets(l)
 		}
+		m.stopUDP(inbound)
 		m.mu.Unlock()
 		if done != nil {
 			done()
@@ -217,6 +218,7 @@ func (m *Manager) Close() {
 		all = append(all, l)
 		m.closeSockets(l)
 	}
+	m.stopUDP(false)
 	for c := range m.retired {
 		c.conns.each((*conn).cut)
 	}
@@ -230,5 +232,6 @@ func (m *Manager) Close() {
 		l.cfg.Load().end()
 		l.closeScope()
 	}
+	m.closeAllUDP()
 	m.scope.Close()
 }

@@ -51,6 +51,7 @@ type Manager struct {
 
 	mu        sync.Mutex
 	listeners map[string]*Listener
+	udp       map[string]*UDPListener
 	leaving   map[*Listener]struct{} // removed, with connections
 	started   bool
 	failed    map[string]error    // the last Set of these names failed
@@ -61,7 +62,7 @@ type Manager struct {
 func NewManager(o Options) *Manager {
 	m := &Manager{
 		o: o, parker: netio.NewParker(), scope: o.Env.Stats.Scope("listener_manager"),
-		listeners: map[string]*Listener{}, leaving: map[*Listener]struct{}{},
+		listeners: map[string]*Listener{}, udp: map[string]*UDPListener{}, leaving: map[*Listener]struct{}{},
 		failed: map[string]error{}, retired: map[*chain]struct{}{}, done: make(chan struct{}),
 	}
 	m.scope.Bind(&m.stats)
@@ -80,6 +81,9 @@ func (m *Manager) Start() {
 	m.stats.Started.Set(1)
 	for _, l := range m.listeners {
 		m.accept(l.socks)
+	}
+	for _, l := range m.udp {
+		m.receive(l.socks)
 	}
 }
 
@@ -108,11 +112,7 @@ func (m *Manager) Set(spec *Spec) error {
 	if m.closing.Load() {
 		return errors.New("l4: the listener manager is closed")
 	}
-	old := m.listeners[spec.Name]
-	if old != nil && old.Spec().Hash == spec.Hash && spec.Hash != 0 {
-		return nil
-	}
-	err := m.set(old, spec)
+	err := m.dispatch(spec)
 	if err != nil {
 		m.stats.CreateFailure.Inc()
 		err = fmt.Errorf("listener %q: %w", spec.Name, err)
@@ -122,6 +122,26 @@ func (m *Manager) Set(spec *Spec) error {
 	delete(m.failed, spec.Name)
 	m.stats.CreateSuccess.Inc()
 	return nil
+}
+
+// dispatch is Set with the lock held.
+func (m *Manager) dispatch(spec *Spec) error {
+	if old := m.udp[spec.Name]; old != nil {
+		switch {
+		case spec.UDP == nil:
+			return filter.At("address", errSocketType)
+		case old.Spec().Hash == spec.Hash && spec.Hash != 0:
+			return nil
+		}
+	}
+	if spec.UDP != nil {
+		return m.setUDP(spec)
+	}
+	old := m.listeners[spec.Name]
+	if old != nil && old.Spec().Hash == spec.Hash && spec.Hash != 0 {
+		return nil
+	}
+	return m.set(old, spec)
 }
 
 func (m *Manager) set(old *Listener, spec *Spec) error {

@@ -37,6 +37,8 @@ type Spec struct {
 	Direction Direction
 
 	Filters []ListenerFilter
+	// UDP makes it a UDP listener, which has no chains and no listener filters but its own.
+	UDP *UDP
 	// FilterTimeout is listener_filters_timeout: 15 s unless set; 0 after parsing is none.
 	FilterTimeout     time.Duration
 	ContinueOnTimeout bool // continue_on_listener_filters_timeout

@@ -126,14 +126,12 @@ func healthOf(s corev3.HealthStatus) cluster.Health {
 	return cluster.Healthy
 }
 
-// address converts a numeric socket address or the path of a unix socket.
+// address converts a numeric socket address or the path of a unix socket. Which
+// protocol it is for is not its concern.
 func address(a *corev3.Address) (meta.Addr, error) {
 	switch a := a.GetAddress().(type) {
 	case *corev3.Address_SocketAddress:
 		s := a.SocketAddress
-		if s.Protocol != corev3.SocketAddress_TCP {
-			return meta.Addr{}, filter.At("socket_address.protocol", fmt.Errorf("this build does not support %s here", s.Protocol))
-		}
 		ip, err := netip.ParseAddr(s.Address)
 		if err != nil {
 			return meta.Addr{}, filter.At("socket_address.address", fmt.Errorf("%q is not an IP address", s.Address))

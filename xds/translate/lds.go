@@ -23,6 +23,7 @@ var listenerFields = fromproto.Fields{
 		"per_connection_buffer_limit_bytes", "listener_filters", "listener_filters_timeout",
 		"continue_on_listener_filters_timeout", "transparent", "freebind", "traffic_direction", "enable_reuse_port",
 		"reuse_port", "access_log", "tcp_backlog_size", "bind_to_port", "ignore_global_conn_limit", "deprecated_v1",
+		"udp_listener_config",
 	},
 	Ignored: []string{
 		"metadata", "drain_type", "connection_balance_config", "bypass_overload_manager", "tcp_keepalive",
@@ -56,8 +57,16 @@ func Listener(raw []byte, p *filter.Parser) (*l4.Spec, error) {
 	if v := pb.PerConnectionBufferLimitBytes; v != nil {
 		spec.BufferLimit = int(v.Value)
 	}
+	if err := listenerAddresses(&pb, spec, p); err != nil {
+		return nil, err
+	}
+	if udp, err := listenerUDP(&pb, spec, p); err != nil {
+		return nil, err
+	} else if udp {
+		return spec, nil
+	}
 	for _, step := range []func(*listenerv3.Listener, *l4.Spec, *filter.Parser) error{
-		listenerAddresses, listenerFilters, listenerChains, listenerLogs,
+		listenerFilters, listenerChains, listenerLogs,
 	} {
 		if err := step(&pb, spec, p); err != nil {
 			return nil, err

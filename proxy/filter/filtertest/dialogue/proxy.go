@@ -1,0 +1,79 @@
+package dialogue
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"testing"
+	"time"
+)
+
+// Proxy is a running proxy, for tests that are about something else than the
+// conversation of a dialogue.
+type Proxy struct{ running }
+
+// StartMecha runs mecha in this process, from the bootstrap to the sockets, until the
+// test ends.
+func StartMecha(t testing.TB, config []byte) *Proxy {
+	t.Helper()
+	e, err := startEngine(config, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.close)
+	return &Proxy{e}
+}
+
+// StartEnvoy runs the Envoy that MECHA_ENVOY names until the test ends. Its bootstrap
+// must have an admin endpoint at admin.
+func StartEnvoy(t testing.TB, config []byte, admin string) *Proxy {
+	t.Helper()
+	binary := os.Getenv("MECHA_ENVOY")
+	if binary == "" {
+		t.Skip("MECHA_ENVOY names no Envoy binary")
+	}
+	p, err := startProcess(binary, t.TempDir(), admin, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.close)
+	return &Proxy{p}
+}
+
+// Stat is the value of a counter or gauge, "" if there is none.
+func (p *Proxy) Stat(name string) string { return p.stat(name) }
+
+// WaitStat waits for a counter or gauge to have a value.
+func (p *Proxy) WaitStat(t testing.TB, name, want string) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; pause() {
+		got := p.stat(name)
+		if got == want {
+			return
+		}
+		if time.Now().After(end) {
+			t.Errorf("%s is %q, want %q", name, got, want)
+			return
+		}
+	}
+}
+
+// FreePort returns a port of 127.0.0.1 that nobody has, for "tcp" or "udp".
+func FreePort(t testing.TB, network string) int {
+	t.Helper()
+	if network == "udp" {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.LocalAddr().(*net.UDPAddr).Port
+	}
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
