@@ -5,10 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -54,7 +58,7 @@ func (c *console) State() admin.State {
 
 // ServerInfo implements admin.Source.
 func (c *console) ServerInfo() admin.ServerInfo {
-	node, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(c.bootstrap.GetNode())
+	node, err := protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(c.bootstrap.GetNode())
 	if err != nil {
 		node = nil // a node that cannot be shown is left out
 	}
@@ -138,6 +142,24 @@ func (c *console) Listeners() []admin.ListenerView {
 	return out
 }
 
+// Unready implements admin.Initializer.
+func (c *console) Unready() []admin.Unready {
+	_, warming := c.p.server.Clusters.All()
+	var out []admin.Unready
+	for _, cl := range warming {
+		out = append(out, admin.Unready{Name: "cluster " + cl.Spec().Name, Targets: []string{"its first hosts"}})
+	}
+	for name, routes := range c.p.server.Waiting() {
+		u := admin.Unready{Name: "listener " + name}
+		for _, r := range routes {
+			u.Targets = append(u.Targets, "route configuration "+r)
+		}
+		out = append(out, u)
+	}
+	slices.SortFunc(out, func(a, b admin.Unready) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
 // Runtime implements admin.Source.
 func (c *console) Runtime() admin.RuntimeView {
 	now := c.p.runtime.View()
@@ -165,7 +187,7 @@ func (c *console) ConfigDump(o admin.DumpOptions) ([]byte, error) {
 	active, warming := c.p.server.Clusters.All()
 	out, err := c.p.manager.Dump(c.bootstrap, xds.DumpOptions{
 		Resource: o.Resource, Mask: o.Mask, NameRegex: o.NameRegex, IncludeEDS: o.IncludeEDS,
-		Loaded: c.start, Active: active, Warming: warming, WarmingListeners: c.p.server.Waiting(),
+		Loaded: c.start, Active: active, Warming: warming, WarmingListeners: slices.Collect(maps.Keys(c.p.server.Waiting())),
 	})
 	if e, ok := errors.AsType[*xds.DumpError](err); ok {
 		code := 400
@@ -210,7 +232,7 @@ func listenAdmin(b *bootstrapv3.Bootstrap) (net.Listener, error) {
 	if err != nil {
 		return nil, filter.At("admin.address", err)
 	}
-	return admin.Listen(addr)
+	return admin.Listen(addr, fs.FileMode(a.GetPipe().GetMode()))
 }
 
 // serveAdmin serves the admin interface on l, if there is one. The server is closed
@@ -232,6 +254,14 @@ func (c *console) serveAdmin(ctx context.Context, l net.Listener, cfg admin.Conf
 	}()
 	log.Info("admin address", "address", l.Addr().String())
 	return nil
+}
+
+// profilePath is where /cpuprofiler writes.
+func profilePath(b *bootstrapv3.Bootstrap) string {
+	if p := b.GetAdmin().GetProfilePath(); p != "" {
+		return p
+	}
+	return "/var/log/envoy/envoy.prof" // Envoy's default
 }
 
 func adminAddress(a *corev3.Address) (meta.Addr, error) {

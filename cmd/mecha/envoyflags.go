@@ -205,6 +205,7 @@ func setLogLevel(o *Options, v string) (err error) {
 }
 
 func setComponentLevels(o *Options, v string) (err error) {
+	o.ComponentLevelText = v
 	o.ComponentLevels, err = applog.ParseComponentLevels(v)
 	return err
 }

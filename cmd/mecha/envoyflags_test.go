@@ -38,6 +38,7 @@ func TestParseEnvoyFlags(t *testing.T) {
 				o.LogLevel, o.Concurrency = applog.LevelWarning, 2
 				o.ComponentLevels = []applog.ComponentLevel{{Component: "misc", Level: applog.LevelError}, {Component: "http", Level: applog.LevelDebug}}
 				o.Ignored = []string{"--disable-hot-restart", "--enable-core-dump"}
+				o.CoreDump, o.ComponentLevelText = true, "misc:error,http:debug"
 			}),
 		},
 		{

@@ -109,6 +109,18 @@ type Options struct {
 	BaseID, RestartEpoch   uint32
 	SocketPath, SocketMode string
 	DisableHotRestart      bool
+	UseDynamicBaseID       bool
+	BaseIDPath             string
+	SkipHotRestartNoParent bool
+	SkipHotRestartStats    bool
+
+	// MutexTracing makes /contention answer. The rest is kept for /server_info.
+	MutexTracing       bool
+	FineGrainLogging   bool
+	StacktraceOneEntry bool
+	CoreDump           bool
+	// ComponentLevelText is --component-log-level as it was given.
+	ComponentLevelText string
 
 	// Ignored are the flags that were given and have no function here, for
 	// one line at level debug.

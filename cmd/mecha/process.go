@@ -53,6 +53,10 @@ func watchSignals(ctx context.Context, log *slog.Logger, reopen func() error) (_
 // buffers, which count against the same limit.
 const memoryShare = 0.9
 
+// mutexShare is one over the share of waits for locks that --enable-mutex-tracing looks
+// at; the counts are scaled up again.
+const mutexShare = 10
+
 // tuneRuntime applies --concurrency, and makes the garbage collector work
 // harder before the container's memory limit is reached. GOMEMLIMIT in the
 // environment wins. Without --concurrency Go itself follows the cgroup's CPU
@@ -60,6 +64,9 @@ const memoryShare = 0.9
 func tuneRuntime(o Options) {
 	if o.Concurrency > 0 {
 		runtime.GOMAXPROCS(o.Concurrency)
+	}
+	if o.MutexTracing {
+		runtime.SetMutexProfileFraction(mutexShare)
 	}
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return

@@ -215,7 +215,9 @@ func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, 
 		return filter.At("admin", err)
 	}
 	defer adminLogs.Close()
-	if err := c.serveAdmin(ctx, adm, admin.Config{Stats: p.stats, Levels: log, Access: adminLogs.Loggers()}, log.Logger("admin")); err != nil {
+	if err := c.serveAdmin(ctx, adm, admin.Config{
+		Stats: p.stats, Levels: log, Access: adminLogs.Loggers(), ProfilePath: profilePath(b), MutexTracing: o.MutexTracing,
+	}, log.Logger("admin")); err != nil {
 		return err
 	}
 	go p.flushStats(ctx, p.settings.StatsFlush)

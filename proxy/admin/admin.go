@@ -17,6 +17,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
@@ -32,7 +33,10 @@ type Config struct {
 	Levels *applog.Log         // whose levels /logging shows and sets; nil has none
 	Access []*accesslog.Logger // admin.access_log; may be empty
 	Log    *slog.Logger        // errors of the HTTP server; nil discards them
-	Extra  []Endpoint          // further endpoints, such as /tap
+	Extra  []Endpoint          // further endpoints, which may replace others
+
+	ProfilePath  string // where /cpuprofiler writes (admin.profile_path)
+	MutexTracing bool   // --enable-mutex-tracing
 }
 
 // Endpoint is one path.
@@ -52,6 +56,8 @@ type Server struct {
 	cfg       Config
 	endpoints []Endpoint // by path
 	http      http.Server
+	profile   profiler
+	lookups   atomic.Bool // /stats/recentlookups was enabled
 }
 
 // New returns a server that is not listening yet.
@@ -60,7 +66,11 @@ func New(cfg Config) *Server {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg}
-	s.endpoints = slices.Concat(s.builtin(), cfg.Extra)
+	s.profile.path = cfg.ProfilePath
+	builtin := slices.DeleteFunc(s.builtin(), func(e Endpoint) bool {
+		return slices.ContainsFunc(cfg.Extra, func(x Endpoint) bool { return x.Path == e.Path })
+	})
+	s.endpoints = slices.Concat(builtin, cfg.Extra)
 	slices.SortFunc(s.endpoints, func(a, b Endpoint) int { return cmp.Compare(a.Path, b.Path) })
 	s.http = http.Server{
 		Handler:           s.logged(http.HandlerFunc(s.route)),
@@ -78,8 +88,8 @@ func New(cfg Config) *Server {
 type connKey struct{}
 
 // Listen opens the socket of admin.address: a TCP address, or a unix socket, whose
-// stale file is removed.
-func Listen(addr meta.Addr) (net.Listener, error) {
+// stale file is removed. A mode other than 0 is that of the new file.
+func Listen(addr meta.Addr, mode fs.FileMode) (net.Listener, error) {
 	network := "tcp"
 	if addr.IsUnix() {
 		network = "unix"
@@ -90,6 +100,12 @@ func Listen(addr meta.Addr) (net.Listener, error) {
 	l, err := net.Listen(network, addr.String())
 	if err != nil {
 		return nil, fmt.Errorf("admin: address: %w", err)
+	}
+	if addr.IsUnix() && mode != 0 && !strings.HasPrefix(addr.Path, "@") {
+		if err := os.Chmod(addr.Path, mode); err != nil {
+			l.Close()
+			return nil, fmt.Errorf("admin: address: %w", err)
+		}
 	}
 	return l, nil
 }
@@ -143,6 +159,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	h["Content-Type"] = []string{plain}
 	h["Cache-Control"] = []string{"no-cache, max-age=0"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
+	r.URL.Path = mergeSlashes(r.URL.Path) // as Envoy's admin listener does
 	e := s.find(r.URL.Path)
 	if e == nil {
 		w.WriteHeader(http.StatusNotFound)
@@ -162,6 +179,13 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.Serve(w, r)
+}
+
+func mergeSlashes(path string) string {
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return path
 }
 
 func (s *Server) find(path string) *Endpoint {

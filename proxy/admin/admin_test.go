@@ -131,7 +131,7 @@ func start(t *testing.T, change func(*Config)) *rig {
 		change(&cfg)
 	}
 	r.srv = New(cfg)
-	l, err := Listen(addr("127.0.0.1:0"))
+	l, err := Listen(addr("127.0.0.1:0"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -448,7 +448,7 @@ func TestLogging(t *testing.T) {
 		if http != "info" {
 			all = "debug"
 		}
-		return "active loggers:\n  admin: " + admin + "\n  http: " + http + "\n  main: " + all + "\n"
+		return "active loggers:\n  admin: " + admin + "\n  http: " + http + "\n  main: " + all + "\n\n"
 	}
 	r.want("GET", "/logging?level=debug", 405, "Method GET not allowed, POST required.\n")
 	r.want("POST", "/logging", 200, list("info", "info"))
@@ -540,14 +540,17 @@ func TestUnixSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(meta.Addr{Path: path}); err == nil || !strings.Contains(err.Error(), "in use") {
+	if _, err := Listen(meta.Addr{Path: path}, 0); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("a socket in use: %v", err)
 	}
 	stale.(*net.UnixListener).SetUnlinkOnClose(false)
 	stale.Close()
-	l, err := Listen(meta.Addr{Path: path})
+	l, err := Listen(meta.Addr{Path: path}, 0o640)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("mode: %v, %v", info, err)
 	}
 	proc := &process{state: Live}
 	srv := New(Config{Stats: stats.NewStore(), Source: proc})
@@ -576,7 +579,7 @@ func TestUnixSocket(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(meta.Addr{Path: file}); err == nil {
+	if _, err := Listen(meta.Addr{Path: file}, 0); err == nil {
 		t.Error("a file was replaced by a socket")
 	}
 }
@@ -592,4 +595,75 @@ func testLog() *applog.Log {
 	l.Logger("http")
 	l.Logger("admin")
 	return l
+}
+
+// The answers are those of Envoy 1.40, but for what ends in a newline.
+func TestMinorEndpoints(t *testing.T) {
+	profile := filepath.Join(t.TempDir(), "cpu.prof")
+	r := start(t, func(c *Config) { c.ProfilePath = profile })
+	for _, c := range []struct {
+		method, path string
+		code         int
+		body         string
+	}{
+		{"GET", "/contention", 200, "Mutex contention tracing is not enabled. To enable, run Envoy with flag --enable-mutex-tracing."},
+		{"POST", "/cpuprofiler?enable=x", 400, "?enable=<y|n>\n"},
+		{"POST", "/cpuprofiler", 400, "?enable=<y|n>\n"},
+		{"POST", "/cpuprofiler?enable=n", 200, "OK\n"},
+		{"POST", "/heapprofiler?enable=y", 501, "The current build does not support heap profiler\n"},
+		{"GET", "/init_dump?mask=x", 200, "{}\n"},
+		{"GET", "/stats/recentlookups", 200, "Lookup tracking is not enabled. Use /stats/recentlookups/enable to enable.\n\ntotal: 0\n"},
+		{"POST", "/stats/recentlookups/enable", 200, "OK\n"},
+		{"GET", "/stats/recentlookups", 200, "   Count Lookup\n\ntotal: 0\n"},
+		{"POST", "/stats/recentlookups/disable", 200, "OK\n"},
+		{"POST", "/stats/recentlookups/clear", 200, "OK\n"},
+		{"GET", "/stats/recentlookups/enable", 405, "Method GET not allowed, POST required.\n"},
+		{"POST", "/tap", 501, "The current build does not support tap\n"},
+		{"GET", "//ready", 200, "LIVE\n"},
+		{"PUT", "/ready", 200, "LIVE\n"},
+		{"GET", "/stats//prometheus?filter=zzz", 200, ""},
+		{"POST", "/logging?wasm=debug", 200, "active loggers:\n  admin: info\n  http: info\n  main: info\n  wasm: debug\n\n"},
+		{"GET", "/clusters?filter=zzz&format=json", 200, "{}\n"},
+	} {
+		r.want(c.method, c.path, c.code, c.body)
+	}
+	if resp, body := r.do("HEAD", "/ready"); resp.StatusCode != 200 || body != "" {
+		t.Errorf("HEAD: %d %q", resp.StatusCode, body)
+	}
+	if resp, body := r.do("POST", "/logging?group=http:debug"); resp.StatusCode != 400 || !strings.HasPrefix(body, "error: group parameter requires") {
+		t.Errorf("group: %d %q", resp.StatusCode, body)
+	}
+	if resp, body := r.do("GET", "/heap_dump"); resp.StatusCode != 200 || !strings.HasPrefix(body, "\x1f\x8b") {
+		t.Errorf("heap_dump: %d", resp.StatusCode)
+	}
+	r.want("POST", "/cpuprofiler?enable=y", 200, "OK\n")
+	r.want("POST", "/cpuprofiler?enable=y", 200, "OK\n")
+	r.want("POST", "/cpuprofiler?enable=n", 200, "OK\n")
+	if info, err := os.Stat(profile); err != nil || info.Size() == 0 {
+		t.Errorf("profile: %v", err)
+	}
+}
+
+func TestPrometheusNegotiation(t *testing.T) {
+	const proto = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+	for accept, want := range map[string]bool{
+		"": false, proto: true, proto + ";q=0.7,text/plain;version=0.0.4;q=0.3": true, proto + ";q=0.3,text/plain": false,
+		"application/openmetrics-text;version=1.0.0": false, "text/plain, " + proto: true, proto + "; q=x": true,
+	} {
+		if got := wantsProto([]string{accept}); got != want {
+			t.Errorf("%s: %v", accept, got)
+		}
+	}
+	r := start(t, nil)
+	r.store.Scope("server").Gauge("live", "Live.").Set(1)
+	resp, body := r.do("GET", "/stats/prometheus?filter=live", "Accept", proto)
+	if resp.Header.Get("Content-Type") != "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited" {
+		t.Errorf("type %s", resp.Header.Get("Content-Type"))
+	}
+	if want := "\x22\x0a\x11envoy_server_live\x18\x01\x22\x0b\x12\x09\x09\x00\x00\x00\x00\x00\x00\xf0\x3f"; body != want {
+		t.Errorf("body %q, want %q", body, want)
+	}
+	r.want("GET", "/stats/prometheus?histogram_buckets=prometheusnative", 400, "unsupported prometheusnative histogram type when not using protobuf exposition format\n")
+	r.want("GET", "/stats?hidden=only&filter=live", 200, "")
+	r.want("GET", "/stats?hidden=x", 400, "usage: /stats?hidden=(include|only|exclude)\n\n")
 }

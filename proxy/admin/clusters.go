@@ -123,7 +123,7 @@ func (f HealthFlags) String() string {
 
 // What follows is envoy.admin.v3.Clusters.
 type clustersJSON struct {
-	Clusters []clusterJSON `json:"cluster_statuses"`
+	Clusters []clusterJSON `json:"cluster_statuses,omitempty"`
 }
 
 type clusterJSON struct {

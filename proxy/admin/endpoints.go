@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/pprof"
-	"strings"
 )
 
 // builtin returns the endpoints that are always there.
@@ -33,16 +31,29 @@ func (s *Server) builtin() []Endpoint {
 			{"name_regex", "regular expression (RE2) for names of resources"},
 			{"include_eds", "endpoints too"},
 		}},
+		{Path: "/contention", Help: "waiting for locks, with --enable-mutex-tracing", Serve: s.serveContention},
+		{Path: "/cpuprofiler", Post: true, Help: "write a CPU profile to admin.profile_path", Serve: s.serveCPUProfiler, Params: []ParamHelp{{"enable", "y or n"}}},
+		{Path: "/heapprofiler", Post: true, Help: "not supported: see /heap_dump", Serve: unsupported("heap profiler")},
+		{Path: "/allocprofiler", Post: true, Help: "not supported: see /heap_dump", Serve: unsupported("allocation profiler")},
+		{Path: "/heap_dump", Help: "a profile of the heap, for go tool pprof", Serve: s.serveHeapDump},
+		{Path: "/peak_heap_dump", Help: "not supported: see /heap_dump", Serve: unsupported("peak heap dump")},
+		{Path: "/tap", Post: true, Help: "not supported by this build", Serve: unsupported("tap")},
+		{Path: "/stats/recentlookups", Help: "lookups of names of statistics", Serve: s.serveLookups},
+		{Path: "/stats/recentlookups/clear", Post: true, Help: "forget the lookups", Serve: func(w http.ResponseWriter, _ *http.Request) { ok(w) }},
+		{Path: "/stats/recentlookups/enable", Post: true, Help: "count lookups", Serve: s.trackLookups(true)},
+		{Path: "/stats/recentlookups/disable", Post: true, Help: "do not count lookups", Serve: s.trackLookups(false)},
 		{Path: "/certs", Help: "certificates in use", Serve: s.serveCerts},
 		{Path: "/runtime", Help: "runtime values by layer", Serve: s.serveRuntime},
 		{Path: "/runtime_modify", Post: true, Help: "set runtime values of the admin layer: ?key=value&...", Serve: s.serveRuntimeModify},
 		{Path: "/memory", Help: "memory in use", Serve: s.serveMemory},
+		{Path: "/memory/tcmalloc", Help: "memory in use as Go's runtime counts it", Serve: s.serveMalloc},
 		{Path: "/init_dump", Help: "what the server still waits for while it starts", Serve: s.serveInitDump},
 		{Path: "/hot_restart_version", Help: "whether hot restart is possible", Serve: s.serveHotRestart},
 		{Path: "/logging", Post: true, Help: "show or set log levels", Serve: s.serveLogging, Params: []ParamHelp{
 			{"level", "the level of all loggers: trace, debug, info, warning, error, critical or off"},
 			{"paths", "levels of several loggers: name:level,name:level"},
 			{"<name>", "the level of one logger"},
+			{"group", "refused: loggers are named after components here"},
 		}},
 		{Path: "/drain_listeners", Post: true, Help: "drain and close listeners", Serve: s.serveDrain, Params: []ParamHelp{
 			{"inboundonly", "only listeners with traffic_direction INBOUND"},
@@ -159,21 +170,5 @@ func (s *Server) serveRuntimeModify(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		ok(w)
-	}
-}
-
-func servePprof(w http.ResponseWriter, r *http.Request) {
-	w.Header().Del("Content-Type") // the profiles say what they are
-	switch strings.TrimPrefix(r.URL.Path, "/debug/pprof/") {
-	case "cmdline":
-		pprof.Cmdline(w, r)
-	case "profile":
-		pprof.Profile(w, r)
-	case "symbol":
-		pprof.Symbol(w, r)
-	case "trace":
-		pprof.Trace(w, r)
-	default:
-		pprof.Index(w, r)
 	}
 }

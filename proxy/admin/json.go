@@ -100,9 +100,23 @@ func (s *Server) serveCerts(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, map[string][]struct{}{"certificates": {}})
 }
 
-// serveInitDump says nothing: what the server waits for shows in its state.
-func (s *Server) serveInitDump(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, struct{}{})
+// serveInitDump shows envoy.admin.v3.UnreadyTargetsDumps. A mask says what is asked
+// for: "listener" is all that Envoy knows.
+func (s *Server) serveInitDump(w http.ResponseWriter, r *http.Request) {
+	type dump struct {
+		Name    string   `json:"name"`
+		Targets []string `json:"target_names,omitempty"`
+	}
+	out := struct {
+		Dumps []dump `json:"unready_targets_dumps,omitempty"`
+	}{}
+	mask, masked := ParseParams(r.URL.RawQuery).Find("mask")
+	if src, can := s.cfg.Source.(Initializer); can && (!masked || mask == "listener") {
+		for _, u := range src.Unready() {
+			out.Dumps = append(out.Dumps, dump(u))
+		}
+	}
+	writeJSON(w, out)
 }
 
 func (s *Server) serveRuntime(w http.ResponseWriter, _ *http.Request) {

@@ -33,6 +33,10 @@ func (s *Server) serveLogging(w http.ResponseWriter, r *http.Request) {
 		s.writeLoggers(w)
 		return
 	}
+	if ps[0].Key == "group" {
+		s.loggingUsage(w, "group parameter requires fine-grain logging to be enabled")
+		return
+	}
 	list := ps[0].Key + ":" + ps[0].Value
 	if ps[0].Key == "paths" {
 		list = ps[0].Value
@@ -62,26 +66,48 @@ func (s *Server) setLevels(list string) (why string) {
 	return ""
 }
 
+// hasLogger accepts Envoy's names, too, whether or not something logs under them here.
 func (s *Server) hasLogger(name string) bool {
-	return s.cfg.Levels != nil && slices.ContainsFunc(s.cfg.Levels.Levels(), func(c applog.ComponentLevel) bool { return c.Component == name })
+	if s.cfg.Levels == nil {
+		return false
+	}
+	return envoyLogger(name) || slices.ContainsFunc(s.cfg.Levels.Levels(), func(c applog.ComponentLevel) bool { return c.Component == name })
 }
 
 func (s *Server) loggingUsage(w http.ResponseWriter, why string) {
 	w.WriteHeader(http.StatusBadRequest)
 	fmt.Fprintf(w, "error: %s\n\n", why)
-	fmt.Fprint(w, "usage: /logging?<name>=<level> (one logger)\n",
-		"usage: /logging?paths=name1:level1,name2:level2,... (several loggers)\n",
-		"usage: /logging?level=<level> (all loggers)\n",
-		"levels: trace debug info warning error critical off\n")
+	fmt.Fprint(w, "usage: /logging?<name>=<level> (change single level)\n",
+		"usage: /logging?paths=name1:level1,name2:level2,... (change multiple levels)\n",
+		"usage: /logging?level=<level> (change all levels)\n",
+		"usage: /logging?group=<group_name>:<level> (change group of loggers)\n",
+		"levels: trace debug info warning error critical off \n")
 	s.writeLoggers(w)
 }
 
 func (s *Server) writeLoggers(w http.ResponseWriter) {
 	fmt.Fprintln(w, "active loggers:")
+	defer fmt.Fprintln(w)
 	if s.cfg.Levels == nil {
 		return
 	}
 	for _, c := range s.cfg.Levels.Levels() {
 		fmt.Fprintf(w, "  %s: %s\n", c.Component, LevelName(c.Level))
 	}
+}
+
+// envoyLogger reports whether Envoy 1.40 has a logger of that name.
+func envoyLogger(name string) bool {
+	switch name {
+	case "a2a", "admin", "ai_protocol_manager", "alternate_protocols_cache", "aws", "assert", "backtrace", "basic_auth",
+		"cache_filter", "client", "config", "connection", "conn_handler", "compression", "credential_injector",
+		"decompression", "dns", "dubbo", "envoy_bug", "ext_authz", "ext_proc", "rocketmq", "file", "filter", "forward_proxy",
+		"geolocation", "grpc", "happy_eyeballs", "hc", "health_checker", "http", "http2", "hystrix", "init", "io", "jwt",
+		"json_rpc", "kafka", "key_value_store", "lua", "local_rate_limit", "main", "matcher", "mcp", "misc", "mongo",
+		"multi_connection", "notification", "oauth2", "quic", "quic_stream", "pool", "rate_limit_quota", "rbac", "rds",
+		"redis", "router", "runtime", "stats", "secret", "sse", "tap", "testing", "thrift", "tracing", "upstream", "udp",
+		"wasm", "websocket", "golang", "stats_sinks", "dynamic_modules", "ip_tagging":
+		return true
+	}
+	return false
 }

@@ -49,6 +49,17 @@ type RuntimeSetter interface {
 	SetRuntime(values Params) error
 }
 
+// Initializer is implemented by a Source that knows what it waits for.
+type Initializer interface {
+	Unready() []Unready
+}
+
+// Unready is something that does not work yet, and what it waits for.
+type Unready struct {
+	Name    string
+	Targets []string
+}
+
 // Error is a failure with an HTTP status code, for the one who asked.
 type Error struct {
 	Code int

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -36,12 +35,16 @@ func (s *Server) SetListener(spec *l4.Spec, routes []string) error {
 	return s.use(w)
 }
 
-// Waiting returns the names of listeners whose newest version waits for its route
-// tables.
-func (s *Server) Waiting() []string {
+// Waiting returns the listeners whose newest version waits for route tables, and their
+// names.
+func (s *Server) Waiting() map[string][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.waiting))
+	out := make(map[string][]string, len(s.waiting))
+	for name, w := range s.waiting {
+		out[name] = slices.Clone(w.missing)
+	}
+	return out
 }
 
 // use puts a listener in use whose route tables are there.

@@ -14,29 +14,41 @@ import (
 // SummaryBuckets; the other modes are written as cumulative.
 func (st *Store) WritePrometheus(w io.Writer, q Query) error {
 	out := bufio.NewWriterSize(w, 16<<10)
+	p := promWriter{summary: q.Buckets == SummaryBuckets}
+	err := st.eachFamily(&q, func(group []series, fixed []Label) error {
+		p.family(group, fixed)
+		_, err := out.Write(p.buf)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+// eachFamily calls f with the series of each family that the query selects, in one
+// piece, or the scrape would fail.
+func (st *Store) eachFamily(q *Query, f func(group []series, fixed []Label) error) error {
 	st.mu.RLock()
 	fixed, most := st.fixed, st.most
 	st.mu.RUnlock()
-	found := st.collect(&q)
+	found := st.collect(q)
 	if !q.TextReadouts {
 		found = slices.DeleteFunc(found, func(s series) bool { return s.kind == TextKind })
 	}
-	// A family must be written in one piece, or the scrape fails.
 	slices.SortStableFunc(found, func(a, b series) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.family, b.family))
 	})
-	p := promWriter{summary: q.Buckets == SummaryBuckets}
 	folded := 0
 	for group := range families(found) {
 		group, n := fold(group, most)
 		folded += n
-		p.family(group, fixed)
-		if _, err := out.Write(p.buf); err != nil {
+		if err := f(group, fixed); err != nil {
 			return err
 		}
 	}
 	st.folded.Set(int64(folded))
-	return out.Flush()
+	return nil
 }
 
 // families yields the series that have one kind and one family name in Prometheus,

@@ -43,6 +43,7 @@ const (
 	CumulativeBuckets
 	DisjointBuckets
 	DetailedBuckets
+	NativeBuckets // of WritePrometheusProto
 )
 
 // Query says which metrics to write, and how. The zero value is all of them.

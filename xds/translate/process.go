@@ -8,6 +8,7 @@ import (
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/config"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
@@ -57,11 +58,16 @@ func processAdmin(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser
 		return nil
 	}
 	err = fromproto.Check(a, p, fromproto.Fields{
-		Used:    []string{"access_log", "address", "ignore_global_conn_limit"},
-		Ignored: []string{"access_log_path", "profile_path", "socket_options"},
+		Used:    []string{"access_log", "address", "ignore_global_conn_limit", "profile_path", "access_log_path"},
+		Ignored: []string{"socket_options"},
 	})
 	if err == nil {
 		c.AdminLogs, err = fromproto.AccessLogs(a.AccessLog)
+	}
+	if path := a.AccessLogPath; err == nil && path != "" { // deprecated: what access_log replaced
+		var f *accesslog.Format
+		f, err = accesslog.Compile(accesslog.DefaultFormat)
+		c.AdminLogs = append(c.AdminLogs, accesslog.Spec{Path: path, Format: f})
 	}
 	return filter.At("admin", err)
 }
