@@ -160,6 +160,13 @@ func (m *Manager) All() (active, warming []*Cluster) {
 	return active, warming
 }
 
+// Warming returns how many clusters, or new versions of clusters, wait for their hosts.
+func (m *Manager) Warming() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.warming
+}
+
 // Names returns the names of all clusters, warming ones included, sorted.
 func (m *Manager) Names() []string {
 	m.mu.Lock()

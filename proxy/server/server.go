@@ -119,7 +119,7 @@ func (s *Server) WhenWarm(f func()) {
 
 // clusterReady runs what waits for all clusters.
 func (s *Server) clusterReady(string) {
-	if _, warming := s.Clusters.All(); len(warming) > 0 {
+	if s.Clusters.Warming() > 0 {
 		return
 	}
 	s.mu.Lock()
