@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 )
@@ -19,16 +20,14 @@ var fields = fromproto.Fields{
 	Used: []string{
 		"stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log", "max_connect_attempts",
 		"backoff_options", "hash_policy", "max_downstream_connection_duration",
-		"max_downstream_connection_duration_jitter_percentage", "check_drain_close",
+		"max_downstream_connection_duration_jitter_percentage", "check_drain_close", "metadata_match", "tunneling_config",
+		"access_log_flush_interval", "flush_access_log_on_connected", "access_log_options", "upstream_connect_mode",
+		"proxy_protocol_tlvs", "proxy_protocol_tlv_merge_policy",
 		// What the client sends early waits in the socket: no limit of ours is needed.
 		"max_early_data_bytes",
 	},
-	// Envoy has not implemented the two idle timeouts; the others concern logs that are
-	// written while a connection lives.
-	Ignored: []string{
-		"downstream_idle_timeout", "upstream_idle_timeout", "access_log_flush_interval",
-		"flush_access_log_on_connected", "access_log_options",
-	},
+	// Envoy has not implemented the two idle timeouts.
+	Ignored: []string{"downstream_idle_timeout", "upstream_idle_timeout"},
 }
 
 const defaultIdleTimeout = time.Hour
@@ -47,7 +46,7 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 	}
 	c := &Config{StatPrefix: pb.StatPrefix, IdleTimeout: defaultIdleTimeout, MaxConnectAttempts: 1}
 	for _, f := range []func(*tcpproxyv3.TcpProxy, *filter.Parser) error{
-		c.parseClusters, c.parseTimes, c.parseAttempts, c.parseHash, c.parseLogs,
+		c.parseClusters, c.parseTimes, c.parseAttempts, c.parseHash, c.parseLogs, c.parseConnect, c.parseTunnel,
 	} {
 		if err := f(&pb, p); err != nil {
 			return nil, err
@@ -57,25 +56,33 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 }
 
 func (c *Config) parseClusters(pb *tcpproxyv3.TcpProxy, p *filter.Parser) error {
+	match, err := metadataMatch(pb.MetadataMatch)
+	if err != nil {
+		return err
+	}
 	switch s := pb.ClusterSpecifier.(type) {
 	case *tcpproxyv3.TcpProxy_Cluster:
 		if s.Cluster == "" {
 			return filter.At("cluster", errors.New("must not be empty"))
 		}
-		c.Clusters, c.total = []Weighted{{s.Cluster, 1}}, 1
+		c.Clusters, c.total = []Weighted{{s.Cluster, 1, match}}, 1
 		return nil
 	case *tcpproxyv3.TcpProxy_WeightedClusters:
-		return filter.At("weighted_clusters", c.parseWeighted(s.WeightedClusters, p))
+		return filter.At("weighted_clusters", c.parseWeighted(s.WeightedClusters, match, p))
 	}
 	return filter.At("cluster_specifier", errors.New("cluster or weighted_clusters must be set"))
 }
 
-func (c *Config) parseWeighted(pb *tcpproxyv3.TcpProxy_WeightedCluster, p *filter.Parser) error {
+func (c *Config) parseWeighted(pb *tcpproxyv3.TcpProxy_WeightedCluster, match cluster.Labels, p *filter.Parser) error {
 	if len(pb.GetClusters()) == 0 {
 		return filter.At("clusters", errors.New("must not be empty"))
 	}
 	for i, w := range pb.Clusters {
-		err := fromproto.Check(w, p, fromproto.Fields{Used: []string{"name", "weight"}})
+		err := fromproto.Check(w, p, fromproto.Fields{Used: []string{"name", "weight", "metadata_match"}})
+		var own cluster.Labels
+		if err == nil {
+			own, err = metadataMatch(w.MetadataMatch)
+		}
 		switch {
 		case err != nil:
 		case w.Name == "":
@@ -86,7 +93,7 @@ func (c *Config) parseWeighted(pb *tcpproxyv3.TcpProxy_WeightedCluster, p *filte
 		if err != nil {
 			return filter.AtIndex("clusters", i, err)
 		}
-		c.Clusters = append(c.Clusters, Weighted{w.Name, w.Weight})
+		c.Clusters = append(c.Clusters, Weighted{w.Name, w.Weight, match.Merge(own)})
 		c.total += uint64(w.Weight)
 	}
 	if c.total > 1<<32-1 {
@@ -155,10 +162,16 @@ func (c *Config) parseHash(pb *tcpproxyv3.TcpProxy, _ *filter.Parser) error {
 		return filter.At("hash_policy", errors.New("takes one policy at most"))
 	}
 	for _, h := range pb.HashPolicy {
-		if _, ok := h.PolicySpecifier.(*typev3.HashPolicy_SourceIp_); !ok {
-			return filter.At("hash_policy[0]", errors.New("this build hashes by source_ip only"))
+		switch s := h.PolicySpecifier.(type) {
+		case *typev3.HashPolicy_SourceIp_:
+			c.HashSourceIP = true
+		case *typev3.HashPolicy_FilterState_:
+			if c.HashState = s.FilterState.GetKey(); c.HashState == "" {
+				return filter.At("hash_policy[0].filter_state.key", errors.New("must not be empty"))
+			}
+		default:
+			return filter.At("hash_policy[0]", errors.New("one of source_ip and filter_state must be set"))
 		}
-		c.HashSourceIP = true
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.IdleTimeout != time.Hour || c.MaxConnectAttempts != 1 || c.MaxDuration != 0 || c.pick() != "c" {
+	if c.IdleTimeout != time.Hour || c.MaxConnectAttempts != 1 || c.MaxDuration != 0 || c.pick().Name != "c" {
 		t.Errorf("defaults %+v", c)
 	}
 	c, p, err := parseJSON(t, `{"stat_prefix": "p", "idle_timeout": "0s", "max_connect_attempts": 4,
@@ -49,8 +49,8 @@ func TestParse(t *testing.T) {
 	if c.IdleTimeout != 0 || c.MaxConnectAttempts != 4 || !c.HashSourceIP || c.Backoff != (Backoff{100 * time.Millisecond, time.Second}) {
 		t.Errorf("parsed %+v", c)
 	}
-	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "access_log_options") {
-		t.Errorf("warnings %q", p.Warnings)
+	if len(p.Warnings) != 0 || !c.LogTimes.Connected {
+		t.Errorf("warnings %q, %+v", p.Warnings, c.LogTimes)
 	}
 	for range 100 {
 		if d := c.lifetime(); d < 10*time.Second || d > 15*time.Second {
@@ -59,7 +59,7 @@ func TestParse(t *testing.T) {
 	}
 	seen := map[string]int{}
 	for range 4000 {
-		seen[c.pick()]++
+		seen[c.pick().Name]++
 	}
 	if a := seen["a"]; a < 800 || a > 1200 || a+seen["b"] != 4000 {
 		t.Errorf("picked %v", seen)
@@ -71,15 +71,22 @@ func TestParseRefuses(t *testing.T) {
 		`{"cluster": "c"}`:                    "stat_prefix",
 		`{"stat_prefix": "p"}`:                "cluster_specifier",
 		`{"stat_prefix": "p", "cluster": ""}`: "cluster: must not be empty",
-		`{"stat_prefix": "p", "cluster": "c", "tunneling_config": {"hostname": "h"}}`:                                                "tunneling_config",
-		`{"stat_prefix": "p", "cluster": "c", "metadata_match": {"filter_metadata": {}}}`:                                            "metadata_match",
+		`{"stat_prefix": "p", "cluster": "c", "tunneling_config": {"hostname": ""}}`:                                                 "tunneling_config.hostname",
+		`{"stat_prefix": "p", "cluster": "c", "tunneling_config": {"hostname": "h", "use_post": true}}`:                              "tunneling_config.use_post",
+		`{"stat_prefix": "p", "cluster": "c", "tunneling_config": {"hostname": "%NOSUCH%"}}`:                                         "tunneling_config.hostname",
+		`{"stat_prefix": "p", "cluster": "c", "on_demand": {}}`:                                                                      "on_demand",
+		`{"stat_prefix": "p", "cluster": "c", "access_log_options": {"access_log_flush_interval": "0.0001s"}}`:                       "access_log_options.access_log_flush_interval",
+		`{"stat_prefix": "p", "cluster": "c", "access_log_options": {}, "flush_access_log_on_connected": true}`:                      "access_log_options",
+		`{"stat_prefix": "p", "cluster": "c", "proxy_protocol_tlvs": [{"type": 256, "value": "aGk="}]}`:                              "proxy_protocol_tlvs[0].type",
+		`{"stat_prefix": "p", "cluster": "c", "proxy_protocol_tlvs": [{"type": 25}]}`:                                                "proxy_protocol_tlvs[0]",
+		`{"stat_prefix": "p", "cluster": "c", "proxy_protocol_tlv_merge_policy": "APPEND_IF_EXISTS_OR_ADD"}`:                         "proxy_protocol_tlv_merge_policy",
 		`{"stat_prefix": "p", "cluster": "c", "upstream_connect_mode": "ON_DOWNSTREAM_DATA"}`:                                        "upstream_connect_mode",
 		`{"stat_prefix": "p", "cluster": "c", "max_connect_attempts": 0}`:                                                            "max_connect_attempts",
 		`{"stat_prefix": "p", "cluster": "c", "idle_timeout": "-1s"}`:                                                                "idle_timeout",
 		`{"stat_prefix": "p", "cluster": "c", "max_downstream_connection_duration": "0s"}`:                                           "max_downstream_connection_duration",
 		`{"stat_prefix": "p", "cluster": "c", "max_downstream_connection_duration_jitter_percentage": {"value": 101}}`:               "jitter_percentage.value",
 		`{"stat_prefix": "p", "cluster": "c", "check_drain_close": true}`:                                                            "check_drain_close",
-		`{"stat_prefix": "p", "cluster": "c", "hash_policy": [{"filter_state": {"key": "k"}}]}`:                                      "hash_policy[0]",
+		`{"stat_prefix": "p", "cluster": "c", "hash_policy": [{"filter_state": {"key": ""}}]}`:                                       "hash_policy[0]",
 		`{"stat_prefix": "p", "cluster": "c", "backoff_options": {"base_interval": "2s", "max_interval": "1s"}}`:                     "backoff_options.max_interval",
 		`{"stat_prefix": "p", "cluster": "c", "access_log": [{"name": "x"}]}`:                                                        "access_log[0]",
 		`{"stat_prefix": "p", "weighted_clusters": {}}`:                                                                              "weighted_clusters.clusters",
@@ -94,6 +101,27 @@ func TestParseRefuses(t *testing.T) {
 	}
 	if _, err := parse([]byte{0xff}, nil); err == nil {
 		t.Error("took what is no message")
+	}
+}
+
+func TestParseConnect(t *testing.T) {
+	c, p, err := parseJSON(t, `{"stat_prefix": "p", "metadata_match": {"filter_metadata": {"envoy.lb": {"a": "x", "b": "y"}}},
+		"weighted_clusters": {"clusters": [{"name": "a", "weight": 1, "metadata_match": {"filter_metadata": {"envoy.lb": {"b": "z"}}}}]},
+		"hash_policy": [{"filter_state": {"key": "k"}}], "upstream_connect_mode": "ON_DOWNSTREAM_DATA", "max_early_data_bytes": 0,
+		"access_log_options": {"access_log_flush_interval": "2s", "flush_access_log_on_start": true},
+		"proxy_protocol_tlvs": [{"type": 5, "value": "aGk="}, {"type": 6, "format_string": {"text_format_source": {"inline_string": "%START_TIME%"}}}],
+		"tunneling_config": {"hostname": "%DOWNSTREAM_LOCAL_ADDRESS%", "headers_to_add": [{"header": {"key": "x", "value": "y"}}], "propagate_response_headers": true}}`)
+	if err != nil || len(p.Warnings) != 0 {
+		t.Fatal(err, p.Warnings)
+	}
+	if a, _ := c.Clusters[0].Match.Get("a"); a == "" || len(c.Clusters[0].Match) != 2 {
+		t.Errorf("labels %v", c.Clusters[0].Match)
+	}
+	if c.HashState != "k" || !c.AwaitData || c.LogTimes != (LogTimes{Start: true, Every: 2 * time.Second}) || !c.Tunnel.KeepResponse {
+		t.Errorf("%+v", c)
+	}
+	if len(c.TLVs) != 2 || string(c.TLVs[0].Value) != "hi" || c.TLVs[1].Format == nil {
+		t.Errorf("%+v", c.TLVs)
 	}
 }
 
@@ -112,7 +140,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		c, err := parse(raw, &filter.Parser{})
-		if err == nil && (len(c.Clusters) == 0 || c.pick() == "" || c.MaxConnectAttempts < 1 || c.IdleTimeout < 0) {
+		if err == nil && (len(c.Clusters) == 0 || c.pick().Name == "" || c.MaxConnectAttempts < 1 || c.IdleTimeout < 0) {
 			t.Errorf("took %+v", c)
 		}
 	})

@@ -6,18 +6,18 @@
 package tcpproxy
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
-	"net/netip"
-	"syscall"
+	"strconv"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/stats"
+	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 // Spec describes the filter.
@@ -42,15 +42,22 @@ type Config struct {
 	MaxDuration time.Duration
 	// Jitter lengthens MaxDuration by up to that share of it, in percent.
 	Jitter       float64
-	HashSourceIP bool // hash_policy: source_ip
-	// Logs are written when a connection has ended.
-	Logs []accesslog.Spec
+	HashSourceIP bool   // hash_policy: source_ip
+	HashState    string // hash_policy: the key of filter_state, "" is none
+	// Logs are written when a connection has ended, and as LogTimes say.
+	Logs     []accesslog.Spec
+	LogTimes LogTimes
+	// AwaitData connects only when the client has sent something (ON_DOWNSTREAM_DATA).
+	AwaitData bool
+	Tunnel    *Tunnel // nil connects directly
+	TLVs      []TLV   // proxy_protocol_tlvs
 }
 
 // Weighted is a cluster and its share of the connections.
 type Weighted struct {
 	Name   string
 	Weight uint32
+	Match  cluster.Labels // metadata_match, merged with that of the filter
 }
 
 // Backoff is the pause between connect attempts; the zero value is none.
@@ -64,6 +71,7 @@ type counters struct {
 	Tx      stats.Counter `stat:"downstream_cx_tx_bytes_total" help:"bytes to clients"`
 	Idle    stats.Counter `stat:"idle_timeout" help:"connections closed after silence"`
 	MaxLife stats.Counter `stat:"max_downstream_connection_duration" help:"connections closed because they had lived long enough"`
+	Early   stats.Counter `stat:"early_data_received_count_total" help:"connections whose first bytes were awaited before connecting"`
 	Retries stats.Counter `stat:"mecha_connect_retries" help:"further connect attempts after a failed one"`
 }
 
@@ -91,6 +99,8 @@ func newFactory(c *Config, env filter.Env) (func() filter.Network, error) {
 type session struct {
 	*proxy
 	attempt cluster.Attempt
+	options transport.Options
+	log     liveLog
 }
 
 var (
@@ -99,15 +109,17 @@ var (
 )
 
 // Reset implements filter.Network.
-func (s *session) Reset() { *s = session{proxy: s.proxy} }
-
-var errNoCluster = errors.New("tcp_proxy: no such cluster")
+func (s *session) Reset() {
+	s.attempt, s.options = cluster.Attempt{}, transport.Options{}
+	s.log.reset()
+}
 
 // Serve implements filter.ConnTerminal.
 func (s *session) Serve(c *filter.Conn) error {
 	s.s.Total.Inc()
+	s.begin(c)
+	defer s.log.end()
 	sock := c.Engine.Socket()
-	sock.CountInto(&s.s.Rx, &s.s.Tx)
 	if s.c.MaxDuration > 0 {
 		t := time.AfterFunc(s.c.lifetime(), sock.Cut)
 		defer func() {
@@ -117,13 +129,26 @@ func (s *session) Serve(c *filter.Conn) error {
 			}
 		}()
 	}
+	var early buffer.Buf
+	defer early.Release()
+	if s.c.AwaitData {
+		if err := s.await(c, &early); err != nil {
+			return err
+		}
+	}
 	up, err := s.connect(c)
 	if err != nil {
 		return err
 	}
 	st := up.Stats()
 	up.CountInto(&st.UpstreamCxRxBytesTotal, &st.UpstreamCxTxBytesTotal)
-	res, err := c.Engine.Relay(up.Conn, s.c.IdleTimeout)
+	s.logConnected(c)
+	if err := up.WriteBuf(&early); err != nil {
+		_ = up.Abort() // it is of no use
+		return err
+	}
+	res, err := c.Engine.Relay(up.Conn, s.idleTimeout(c))
+	s.log.end()
 	s.record(c, res)
 	if res.Reset {
 		_ = up.Abort() // nobody is left to tell
@@ -131,6 +156,40 @@ func (s *session) Serve(c *filter.Conn) error {
 		_ = up.Close()
 	}
 	return err
+}
+
+// await waits for the first bytes of the client. Where nobody else looks at them they
+// stay in front of the socket, otherwise they are moved to early, past the hooks.
+func (s *session) await(c *filter.Conn, early *buffer.Buf) error {
+	end, err := c.Engine.Recv(early)
+	if err != nil {
+		return err
+	}
+	if end && early.Len() == 0 {
+		return errNoData
+	}
+	s.s.Early.Inc()
+	c.Log.BytesReceived = int64(early.Len())
+	if c.Engine.Plain() {
+		c.Log.BytesReceived = 0 // the relay counts them
+		c.Engine.Socket().Unread(early)
+	}
+	return nil
+}
+
+var errNoData = errors.New("tcp_proxy: the client ended without sending anything")
+
+// IdleTimeoutKey is the filter state under which a connection may have an idle timeout
+// of its own, in milliseconds.
+const IdleTimeoutKey = "envoy.tcp_proxy.per_connection_idle_timeout_ms"
+
+func (s *session) idleTimeout(c *filter.Conn) time.Duration {
+	if text, ok := filter.StateText(c.State.Get(IdleTimeoutKey)); ok {
+		if ms, err := strconv.ParseUint(text, 10, 32); err == nil {
+			return time.Duration(ms) * time.Millisecond
+		}
+	}
+	return s.c.IdleTimeout
 }
 
 func (c *Config) lifetime() time.Duration {
@@ -141,8 +200,9 @@ func (c *Config) lifetime() time.Duration {
 // record notes what the relay moved and how it ended.
 func (s *session) record(c *filter.Conn, res filter.RelayResult) {
 	l := &c.Log
-	l.BytesReceived, l.BytesSent = res.Received, res.Sent
-	l.UpstreamSent, l.UpstreamReceived = res.Received, res.Sent
+	l.BytesReceived += res.Received // early data is there already
+	l.BytesSent = res.Sent
+	l.UpstreamSent, l.UpstreamReceived = l.BytesReceived, l.BytesSent
 	switch {
 	case res.Timeout:
 		s.s.Idle.Inc()
@@ -151,137 +211,6 @@ func (s *session) record(c *filter.Conn, res filter.RelayResult) {
 	case res.Ended == filter.Upstream:
 		l.Flags |= meta.UpstreamConnectionTermination
 	}
-}
-
-// connection is an upstream connection with its cluster.
-type connection struct {
-	*cluster.TCPConn
-	*cluster.Cluster
-}
-
-// connect makes the upstream connection, trying again as configured.
-func (s *session) connect(c *filter.Conn) (connection, error) {
-	name := s.c.pick()
-	cl := s.clusters.Cluster(name)
-	if cl == nil {
-		s.s.NoRoute.Inc()
-		c.Log.Flags |= meta.NoClusterFound
-		return connection{}, errNoCluster
-	}
-	c.Log.Cluster = cl.Spec().StatName
-	s.attempt.Conn = c.Meta
-	if s.c.HashSourceIP {
-		s.attempt.Hash, s.attempt.HasHash = hashIP(c.Meta.Remote.Addr()), true
-	}
-	ctx := c.Engine.Context()
-	for {
-		up, err := s.try(ctx, c, cl)
-		if err == nil {
-			c.Log.PoolReady = time.Since(c.Log.Start)
-			return connection{up, cl}, nil
-		}
-		var failed *cluster.ConnectError
-		if !errors.As(err, &failed) {
-			return connection{}, err
-		}
-		if c.Log.Attempts >= s.c.MaxConnectAttempts {
-			cl.Stats().UpstreamCxConnectAttemptsExceeded.Inc()
-			c.Log.Flags |= meta.UpstreamConnectionFailure | meta.UpstreamRetryLimitExceeded
-			return connection{}, err
-		}
-		s.s.Retries.Inc()
-		if err := s.c.Backoff.wait(ctx, c.Log.Attempts); err != nil {
-			return connection{}, err
-		}
-		if c.Engine.Socket().PeerReset() {
-			return connection{}, err
-		}
-	}
-}
-
-// try makes one attempt.
-func (s *session) try(ctx context.Context, c *filter.Conn, cl *cluster.Cluster) (*cluster.TCPConn, error) {
-	l := &c.Log
-	h, err := cl.Pick(&s.attempt)
-	if err != nil {
-		l.Flags |= meta.NoHealthyUpstream
-		return nil, err
-	}
-	l.Attempts++
-	l.UpstreamHost, l.UpstreamHostname = h.Addr, h.Hostname
-	up, err := cl.Dial(ctx, h, &s.attempt)
-	if err != nil {
-		var failed *cluster.ConnectError
-		switch {
-		case errors.Is(err, cluster.ErrOverflow):
-			l.Flags |= meta.UpstreamOverflow
-		case errors.As(err, &failed):
-			l.UpstreamFailure = reason(failed)
-		}
-		return nil, err
-	}
-	l.UpstreamFailure = ""
-	l.UpstreamLocal, l.UpstreamConn = up.Local, up.ID
-	return up, nil
-}
-
-// reason puts a failed connect in Envoy's words (upstream_transport_failure_reason).
-func reason(e *cluster.ConnectError) string {
-	if e.Timeout {
-		return "connection timeout"
-	}
-	var no syscall.Errno
-	if !errors.As(e.Err, &no) {
-		return e.Err.Error()
-	}
-	text := []byte(no.Error())
-	if len(text) > 0 && 'a' <= text[0] && text[0] <= 'z' {
-		text[0] -= 'a' - 'A'
-	}
-	return "delayed connect error: " + string(text)
-}
-
-// pick chooses a cluster by weight.
-func (c *Config) pick() string {
-	if len(c.Clusters) == 1 {
-		return c.Clusters[0].Name
-	}
-	n := rand.Uint64N(c.total)
-	for _, w := range c.Clusters {
-		if n < uint64(w.Weight) {
-			return w.Name
-		}
-		n -= uint64(w.Weight)
-	}
-	return c.Clusters[0].Name // the weights sum up to total
-}
-
-// wait pauses before attempt n+1: a random time that grows with n.
-func (b Backoff) wait(ctx context.Context, n int) error {
-	if b.Base <= 0 {
-		return ctx.Err()
-	}
-	d := b.Base << min(n-1, 20)
-	if b.Max > 0 {
-		d = min(d, b.Max)
-	}
-	t := time.NewTimer(rand.N(d) + 1)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
-}
-
-// hashIP is FNV-1a of the address.
-func hashIP(a netip.Addr) uint64 {
-	h := uint64(14695981039346656037)
-	for _, b := range a.AsSlice() {
-		h = (h ^ uint64(b)) * 1099511628211
-	}
-	return h
 }
 
 // OnClose implements filter.ConnCloser.

@@ -1,0 +1,185 @@
+package tcpproxy
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"syscall"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/match"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/transport"
+)
+
+// ClusterKey is the filter state that names a cluster in place of the configured one.
+const ClusterKey = "envoy.tcp_proxy.cluster"
+
+// TLV is a TLV for PROXY protocol, whose value may depend on the connection.
+type TLV struct {
+	Type   byte
+	Value  []byte
+	Format *accesslog.Format // in place of Value; nil is none
+}
+
+// connection is an upstream connection with its cluster.
+type connection struct {
+	*cluster.TCPConn
+	*cluster.Cluster
+}
+
+var errNoCluster = errors.New("tcp_proxy: no such cluster")
+
+// connect makes the upstream connection, trying again as configured.
+func (s *session) connect(c *filter.Conn) (connection, error) {
+	name := s.choose(c)
+	cl := s.clusters.Cluster(name)
+	if cl == nil {
+		s.s.NoRoute.Inc()
+		c.Log.Flags |= meta.NoClusterFound
+		return connection{}, errNoCluster
+	}
+	c.Log.Cluster = cl.Spec().StatName
+	s.prepare(c)
+	ctx := c.Engine.Context()
+	for {
+		up, err := s.try(ctx, c, cl)
+		if err == nil {
+			c.Log.PoolReady = time.Since(c.Log.Start)
+			return connection{up, cl}, nil
+		}
+		var failed *cluster.ConnectError
+		if !errors.As(err, &failed) {
+			return connection{}, err
+		}
+		if c.Log.Attempts >= s.c.MaxConnectAttempts {
+			cl.Stats().UpstreamCxConnectAttemptsExceeded.Inc()
+			c.Log.Flags |= meta.UpstreamConnectionFailure | meta.UpstreamRetryLimitExceeded
+			return connection{}, err
+		}
+		s.s.Retries.Inc()
+		if err := s.c.Backoff.wait(ctx, c.Log.Attempts); err != nil {
+			return connection{}, err
+		}
+		if c.Engine.Socket().PeerReset() {
+			return connection{}, err
+		}
+	}
+}
+
+// choose returns the cluster for the connection: filter state wins over configuration.
+func (s *session) choose(c *filter.Conn) string {
+	if name, ok := filter.StateText(c.State.Get(ClusterKey)); ok && name != "" {
+		return name
+	}
+	w := s.c.pick()
+	s.attempt.Match = w.Match
+	return w.Name
+}
+
+// prepare says what a pick and a connection depend on.
+func (s *session) prepare(c *filter.Conn) {
+	s.attempt.Conn, s.attempt.Stream = c.Meta, &c.Log
+	switch {
+	case s.c.HashSourceIP && c.Meta.Remote.Addr().IsValid():
+		s.attempt.Hash, s.attempt.HasHash = match.Hash64(c.Meta.Remote.Addr().AppendTo(nil), 0), true
+	case s.c.HashState != "":
+		if text, ok := filter.StateText(c.State.Get(s.c.HashState)); ok {
+			s.attempt.Hash, s.attempt.HasHash = match.Hash64(text, 0), true
+		}
+	}
+	for _, t := range s.c.TLVs {
+		v := t.Value
+		if t.Format != nil {
+			v = t.Format.Append(nil, c.LogEntry())
+		}
+		s.options.TLVs = append(s.options.TLVs, transport.TLV{Type: t.Type, Value: v})
+	}
+	s.attempt.Options = &s.options
+}
+
+// try makes one attempt.
+func (s *session) try(ctx context.Context, c *filter.Conn, cl *cluster.Cluster) (*cluster.TCPConn, error) {
+	l := &c.Log
+	h, err := cl.Pick(&s.attempt)
+	if err != nil {
+		l.Flags |= meta.NoHealthyUpstream
+		return nil, err
+	}
+	l.Attempts++
+	l.UpstreamHost, l.UpstreamHostname = h.Addr, h.Hostname
+	up, err := cl.Dial(ctx, h, &s.attempt)
+	if err == nil && s.c.Tunnel != nil {
+		if err = s.c.Tunnel.open(ctx, c, up); err != nil {
+			_ = up.Close() // it is of no use
+			err = &cluster.ConnectError{Host: h.Addr, Err: err}
+		}
+	}
+	if err != nil {
+		var failed *cluster.ConnectError
+		switch {
+		case errors.Is(err, cluster.ErrOverflow):
+			l.Flags |= meta.UpstreamOverflow
+		case errors.As(err, &failed):
+			l.UpstreamFailure = reason(failed)
+		}
+		return nil, err
+	}
+	l.UpstreamFailure = ""
+	l.UpstreamLocal, l.UpstreamConn = up.Local, up.ID
+	return up, nil
+}
+
+// reason puts a failed connect in Envoy's words (upstream_transport_failure_reason).
+func reason(e *cluster.ConnectError) string {
+	if e.Timeout {
+		return "connection timeout"
+	}
+	var no syscall.Errno
+	if !errors.As(e.Err, &no) {
+		return e.Err.Error()
+	}
+	text := []byte(no.Error())
+	if len(text) > 0 && 'a' <= text[0] && text[0] <= 'z' {
+		text[0] -= 'a' - 'A'
+	}
+	return "delayed connect error: " + string(text)
+}
+
+// pick chooses a cluster by weight.
+func (c *Config) pick() *Weighted {
+	if len(c.Clusters) == 1 {
+		return &c.Clusters[0]
+	}
+	n := rand.Uint64N(c.total)
+	for i := range c.Clusters {
+		w := &c.Clusters[i]
+		if n < uint64(w.Weight) {
+			return w
+		}
+		n -= uint64(w.Weight)
+	}
+	return &c.Clusters[0] // the weights sum up to total
+}
+
+// wait pauses before attempt n+1: a random time that grows with n.
+func (b Backoff) wait(ctx context.Context, n int) error {
+	if b.Base <= 0 {
+		return ctx.Err()
+	}
+	d := b.Base << min(n-1, 20)
+	if b.Max > 0 {
+		d = min(d, b.Max)
+	}
+	t := time.NewTimer(rand.N(d) + 1)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
