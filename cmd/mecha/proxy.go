@@ -152,6 +152,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: settings.Node, MaxConnections: settings.MaxConnections,
 		Env: filter.Env{Logs: p.logs, Runtime: p.runtime}, UpstreamBind: bind, Resolver: resolver, Verify: verify,
+		LocalCluster: b.GetClusterManager().GetLocalClusterName(), Locality: translate.Locality(b.GetNode().GetLocality()),
 		Parked: newTrimmer().note,
 	})
 	p.manager = xds.NewManager(xds.Options{Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime, Stats: st})

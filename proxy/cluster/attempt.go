@@ -9,9 +9,10 @@ import (
 // Attempt is what a pick depends on. The caller owns it, uses it again for a retry and
 // clears it with the zero value. Everything in it is optional.
 type Attempt struct {
-	Conn     *meta.Conn   // downstream, for ORIGINAL_DST
-	Stream   *meta.Stream // what is known about the request so far
-	Headers  *header.Map  // request
+	Conn     *meta.Conn     // downstream, for ORIGINAL_DST
+	Stream   *meta.Stream   // what is known about the request so far
+	Headers  *header.Map    // request
+	Metadata *meta.Metadata // dynamic metadata of the request
 	Priority Priority
 
 	// Hash is what hash_policy made of the request, for ring hash and maglev: an XXH64
@@ -24,6 +25,9 @@ type Attempt struct {
 	// metadata_match, merged with that of the weighted cluster and with the request's
 	// dynamic metadata under envoy.lb.
 	Match Labels
+	// MatchList is what Match becomes with each entry of its fallback_list
+	// (Labels.Alternatives), nil if it has none.
+	MatchList []Labels
 
 	// Override is the host that a stateful session wants.
 	Override OverrideHost
@@ -47,6 +51,8 @@ type Attempt struct {
 
 	// Options are what filters ask of the connection; nil is nothing.
 	Options *transport.Options
+
+	named int // hosts named by the request that were tried (OverrideHostLB)
 }
 
 // OverrideHost names a host by its address ("1.2.3.4:80"). It is picked if it is a

@@ -2,8 +2,13 @@ package cluster
 
 import "math"
 
-// healthCount is how many hosts a priority has.
-type healthCount struct{ hosts, healthy, degraded int }
+// healthCount is how many hosts a priority has, excluded ones aside, and what they
+// weigh: as many, or the sum of their weights with weighted_priority_health.
+type healthCount struct {
+	hosts, healthy, degraded              int
+	weight, healthyWeight, degradedWeight int
+	all                                   int // excluded ones included
+}
 
 // loads says how many percent of the load each priority gets, for its healthy and for
 // its degraded hosts, and whether it panics: takes all its hosts for healthy.
@@ -58,10 +63,10 @@ func balanceLoad(counts []healthCount, overprovisioning int, panicThreshold floa
 // availability returns how many percent of the whole load the healthy and the degraded
 // hosts of a priority can take.
 func (c healthCount) availability(overprovisioning int) (healthy, degraded int) {
-	if c.hosts == 0 {
+	if c.weight == 0 {
 		return 0, 0
 	}
-	return min(100, overprovisioning*c.healthy/c.hosts), min(100, overprovisioning*c.degraded/c.hosts)
+	return min(100, overprovisioning*c.healthyWeight/c.weight), min(100, overprovisioning*c.degradedWeight/c.weight)
 }
 
 // usable returns how many percent of the hosts are healthy or degraded.
@@ -90,17 +95,17 @@ func distribute(load, can []int, total, available int) (first, left int) {
 func (l *loads) byNumber(counts []healthCount) {
 	total, left, first := 0, 100, -1
 	for _, c := range counts {
-		total += c.hosts
+		total += c.all
 	}
 	if total == 0 {
 		l.healthy[0] = 100
 		return
 	}
 	for i, c := range counts {
-		if first < 0 && c.hosts > 0 {
+		if first < 0 && c.all > 0 {
 			first = i
 		}
-		l.healthy[i], l.degraded[i] = 100*c.hosts/total, 0
+		l.healthy[i], l.degraded[i] = 100*c.all/total, 0
 		left -= l.healthy[i]
 	}
 	l.healthy[first] += left

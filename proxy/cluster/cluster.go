@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -15,12 +16,18 @@ type Cluster struct {
 	m    *Manager
 	spec *Spec
 	run  atomic.Pointer[running]
+	env  *lbEnv // once it is used
+
+	making  sync.Mutex  // held while run changes
+	sorting atomic.Bool // a change of health is to be looked at in the background
 
 	// Guarded by the manager's lock.
 	slot     *slot
 	assigned *Assignment // with numeric addresses only; nil before discovery
 	names    *names      // STRICT_DNS and LOGICAL_DNS
 	timeout  *event      // initial_fetch_timeout
+	weighing *event      // ClientWeightedLB
+	ended    bool
 }
 
 // running is a cluster in use. It is replaced when the hosts change.
@@ -69,17 +76,37 @@ func (c *Cluster) Pick(a *Attempt) (*Host, error) {
 		}
 		return h, nil
 	}
-	for tries := 0; ; tries++ {
-		h, panicked := r.hosts.pick(c.m.rnd, a)
-		if panicked {
-			r.core.stats.LBHealthyPanic.Inc()
+	h := r.hosts.pick(a)
+	if h == nil {
+		r.core.stats.UpstreamCxNoneHealthy.Inc()
+		return nil, ErrNoHealthyHost
+	}
+	return h, nil
+}
+
+// maxLate is how many picks are thrown away because the host became unhealthy after the
+// hosts were last sorted.
+const maxLate = 16
+
+// pick chooses a host; nil if there is none.
+func (set *hostSet) pick(a *Attempt) *Host {
+	if a != nil && a.Override.Addr != "" {
+		if h, done := set.override(&a.Override); done {
+			return h
 		}
-		if h == nil {
-			r.core.stats.UpstreamCxNoneHealthy.Inc()
-			return nil, ErrNoHealthyHost
-		}
-		if a == nil || tries >= a.HostTries || !a.rejects(h) {
-			return h, nil
+	}
+	tries, late := 0, 0
+	for {
+		h, panicked := set.root.pick(a, tries+late)
+		switch {
+		case h == nil:
+			return nil
+		case !panicked && late < maxLate && h.Flags().unhealthy():
+			late++
+		case a == nil || tries >= a.HostTries || !a.rejects(h):
+			return h
+		default:
+			tries++
 		}
 	}
 }

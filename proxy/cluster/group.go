@@ -19,6 +19,10 @@ import (
 type core struct {
 	stats    Stats
 	breakers [2]breaker
+	lb       lbStats
+	hash     hashStats
+	hashOnce sync.Once
+	newest   atomic.Pointer[Cluster] // in use
 	scope    *stats.Scope
 	parts    parts
 
@@ -36,6 +40,7 @@ func newCore(all *stats.Scope, s *Spec) *core {
 	}
 	c.scope = all.Tag("envoy_cluster_name", statSegment(s))
 	c.scope.Bind(&c.stats)
+	c.scope.Bind(&c.lb)
 	for i, name := range [...]string{Default: "default", High: "high"} {
 		c.scope.Child("circuit_breakers").Child(name).Bind(&c.breakers[i].stats)
 	}
@@ -115,11 +120,11 @@ func (g *group) endpoint(a meta.Addr) *endpoint {
 }
 
 // keep retires the endpoints whose address is not in the set.
-func (g *group) keep(set map[meta.Addr]bool) {
+func (g *group) keep(set map[meta.Addr]*Host) {
 	g.mu.Lock()
 	var gone []*endpoint
 	for a, ep := range g.eps {
-		if !set[a] {
+		if set[a] == nil {
 			gone = append(gone, ep)
 			delete(g.eps, a)
 		}

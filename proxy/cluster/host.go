@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"sync/atomic"
+
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
@@ -23,7 +25,11 @@ type Host struct {
 	locality map[string]map[string]any // metadata of the locality
 	labels   Labels                    // of envoy.lb; a key of a list is there once for each value, too
 	canary   bool
-	ep       *endpoint
+	// hashKey is what rings and tables know the host by; "" is its address
+	// (envoy.lb {hash_key}).
+	hashKey string
+	from    *HostSpec
+	ep      *endpoint
 }
 
 // Canary reports whether the host's metadata says envoy.lb {canary: true}.
@@ -39,8 +45,14 @@ func (h *Host) Same(o *Host) bool { return h == o || h != nil && o != nil && h.e
 // counters.
 type endpoint struct {
 	stats HostStats
-	pools [2]hostPool // by Priority
-	open  [2]int      // connections, of all variants; guarded by the lock of the pool of that priority
+	load  hostLoad
+	// flags are HealthFlags, without those of discovery.
+	flags atomic.Uint32
+	// healthySince is when the host came, or was last found healthy again, in
+	// nanoseconds since the manager's start, and one more; 0 is unknown.
+	healthySince atomic.Int64
+	pools        [2]hostPool // by Priority
+	open         [2]int      // connections, of all variants; guarded by the lock of the pool of that priority
 }
 
 func newEndpoint(g *group) *endpoint {

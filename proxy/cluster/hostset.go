@@ -1,76 +1,133 @@
 package cluster
 
 import (
+	"reflect"
 	"sync"
 
 	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
 // hostSet is the hosts of a cluster and how to choose among them, at one moment. It
-// is replaced, never changed; only the pickers' positions move.
+// is replaced, never changed; only the pickers' positions move. What takes long to make,
+// such as rings, is made when it is asked for.
 type hostSet struct {
-	all        []*Host
-	priorities []priorityHosts
-	share      []share // of the load, in the order in which they are tried; sums to 100
-	only       *share  // where all the load goes to one share
-
-	counts           []healthCount
-	overprovisioning int // in percent
-
+	env     *lbEnv
+	all     []*Host
+	top     []members // by priority
+	policy  assignmentPolicy
+	view    *view
+	root    balancer
+	drop    float64 // part of the requests that are refused
+	named   hostMap
 	indexed sync.Once
-	index   map[meta.Addr]int // of all, by address; see byAddr
+	index   map[meta.Addr]int   // of all, by address; see byAddr
+	sources map[meta.Addr]*Host // of every address, to take over what did not change
 }
 
-// priorityHosts are the pickers of one priority; nil where there are no hosts.
-type priorityHosts struct {
-	healthy, degraded, all picker
-	hosts                  []*Host
-	nHealthy, nDegraded    int
-	panics                 bool
+// balancer chooses a host for each request. Its pick is safe for concurrent use. attempt
+// counts the picks that were thrown away for the same request. panicked says that health
+// does not count.
+type balancer interface {
+	pick(a *Attempt, attempt int) (h *Host, panicked bool)
 }
 
-// share is the part of the load that goes to one kind of hosts of one priority.
-type share struct {
-	priority int
-	degraded bool
-	percent  int
-}
-
-// picker chooses a host for each request. Its pick is safe for concurrent use.
-type picker interface{ pick() *Host }
-
-// newHostSet makes the hosts of an assignment, on the endpoints of g.
-func newHostSet(g *group, s *Spec, a *Assignment, rnd func() uint64) *hostSet {
-	set := &hostSet{}
-	seen := map[meta.Addr]bool{}
+// newHostSet makes the hosts of an assignment, on the endpoints of g. Those that are
+// as they were in the set before are taken over.
+func newHostSet(g *group, env *lbEnv, a *Assignment, before *hostSet) *hostSet {
 	if a == nil {
 		a = &Assignment{}
 	}
+	n := 0
+	for i := range a.Localities {
+		n += len(a.Localities[i].Hosts)
+	}
+	set := &hostSet{
+		env: env, policy: a.policy(), drop: a.DropOverload, all: make([]*Host, 0, n),
+		sources: make(map[meta.Addr]*Host, n),
+	}
 	for i := range a.Localities {
 		l := &a.Localities[i]
-		for len(set.priorities) <= int(l.Priority) {
-			set.priorities = append(set.priorities, priorityHosts{})
+		for len(set.top) <= int(l.Priority) {
+			set.top = append(set.top, members{})
 		}
-		pr := &set.priorities[l.Priority]
+		at := set.top[l.Priority].locality(l)
 		for j := range l.Hosts {
 			hs := &l.Hosts[j]
-			key := hs.key(s)
-			if s.Type != Static && seen[key] {
+			key := hs.key(env.spec)
+			_, twice := set.sources[key]
+			if twice && env.spec.Type != Static {
 				continue
 			}
-			seen[key] = true
-			h := newHost(l, hs)
-			h.ep = g.endpoint(key)
-			pr.hosts = append(pr.hosts, h)
+			h := before.same(key, l, hs)
+			if h == nil || twice {
+				h = newHost(l, hs)
+				h.ep = g.endpoint(key)
+			}
+			set.sources[key] = h
+			set.top[l.Priority].add(h, at)
 			set.all = append(set.all, h)
 		}
 	}
-	for i := range set.priorities {
-		set.priorities[i].build(s, rnd)
+	for i := range set.top {
+		set.top[i].order(env.m.options.Locality)
 	}
-	set.balance(s.PanicThreshold, a.Overprovisioning)
-	g.keep(seen)
+	g.keep(set.sources)
+	set.sort(before)
 	return set
+}
+
+// again makes the set anew, of the same hosts, whose health is another one.
+func (set *hostSet) again() *hostSet {
+	next := &hostSet{env: set.env, all: set.all, top: set.top, policy: set.policy, drop: set.drop, sources: set.sources}
+	next.sort(set)
+	return next
+}
+
+// sort looks at the health of the hosts and prepares the choice among them.
+func (set *hostSet) sort(before *hostSet) {
+	if set.env.spec.Policy.SlowStart.Window > 0 || set.env.spec.Policy.Child != nil {
+		set.noteHealthy()
+	}
+	set.view = newView(set.env, set.top, set.policy)
+	var old balancer
+	if before != nil {
+		old = before.root
+	}
+	set.root = newBalancer(set.env, &set.env.spec.Policy, set, set.view, old)
+}
+
+// noteHealthy begins the slow start of hosts that were not seen healthy before.
+func (set *hostSet) noteHealthy() {
+	now := int64(set.env.m.now()) + 1
+	for _, h := range set.all {
+		if h.ep.healthySince.Load() == 0 && !h.Flags().unhealthy() {
+			h.ep.healthySince.CompareAndSwap(0, now)
+		}
+	}
+}
+
+// same returns the host with that key if nothing about it has changed.
+func (set *hostSet) same(key meta.Addr, l *Locality, hs *HostSpec) *Host {
+	if set == nil {
+		return nil
+	}
+	h := set.sources[key]
+	if h == nil || !h.is(l, hs) {
+		return nil
+	}
+	return h
+}
+
+// is reports whether h is what a specification says.
+func (h *Host) is(l *Locality, hs *HostSpec) bool {
+	return h.from != nil && h.Priority == l.Priority && h.Region == l.Region && h.Zone == l.Zone && h.SubZone == l.SubZone &&
+		(h.from == hs || h.from.equal(hs)) && (len(h.locality)+len(l.Metadata) == 0 || reflect.DeepEqual(h.locality, l.Metadata))
+}
+
+func (hs *HostSpec) equal(o *HostSpec) bool {
+	return hs.Addr == o.Addr && hs.DNSName == o.DNSName && hs.Hostname == o.Hostname && hs.Weight == o.Weight &&
+		hs.Health == o.Health && len(hs.Extra) == len(o.Extra) && len(hs.Metadata) == len(o.Metadata) &&
+		reflect.DeepEqual(hs.Extra, o.Extra) && len(hs.TLVs) == len(o.TLVs) && (len(hs.TLVs) == 0 || reflect.DeepEqual(hs.TLVs, o.TLVs)) && (len(hs.Metadata) == 0 || reflect.DeepEqual(hs.Metadata, o.Metadata))
 }
 
 // key returns what makes a host the same one after an update: its address, or the
@@ -89,99 +146,25 @@ func newHost(l *Locality, hs *HostSpec) *Host {
 		Region: l.Region, Zone: l.Zone, SubZone: l.SubZone,
 		extra: hs.Extra, tlvs: hs.TLVs, locality: l.Metadata,
 		labels: labelsOf(hs.Metadata[lbNamespace]),
+		from:   hs,
 	}
-	h.canary, _ = hs.Metadata[lbNamespace]["canary"].(bool)
 	if h.Hostname == "" {
 		h.Hostname = hs.DNSName
 	}
+	h.canary, _ = hs.Metadata[lbNamespace]["canary"].(bool)
+	h.hashKey, _ = hs.Metadata[lbNamespace]["hash_key"].(string)
 	return h
 }
 
-func (pr *priorityHosts) build(s *Spec, rnd func() uint64) {
-	var healthy, degraded []*Host
-	for _, h := range pr.hosts {
-		switch h.Health {
-		case Healthy:
-			healthy = append(healthy, h)
-		case Degraded:
-			degraded = append(degraded, h)
-		}
+// override returns the host that a stateful session wants. done says that nobody else
+// may be picked.
+func (set *hostSet) override(o *OverrideHost) (h *Host, done bool) {
+	statuses := set.env.spec.OverrideStatus
+	if statuses == 0 {
+		return nil, false
 	}
-	pr.nHealthy, pr.nDegraded = len(healthy), len(degraded)
-	pr.healthy, pr.degraded = newPicker(s, healthy, rnd), newPicker(s, degraded, rnd)
-	pr.all = pr.healthy
-	if len(healthy) != len(pr.hosts) {
-		pr.all = newPicker(s, pr.hosts, rnd)
+	if h = set.at(o.Addr); h != nil && statuses.Has(h.status()) {
+		return h, true
 	}
-}
-
-// balance computes where the load goes.
-func (set *hostSet) balance(panicThreshold float64, overprovisioning int) {
-	if len(set.priorities) == 0 {
-		return
-	}
-	if set.overprovisioning = overprovisioning; overprovisioning == 0 {
-		set.overprovisioning = 140
-	}
-	set.counts = make([]healthCount, len(set.priorities))
-	for i := range set.priorities {
-		pr := &set.priorities[i]
-		set.counts[i] = healthCount{len(pr.hosts), pr.nHealthy, pr.nDegraded}
-	}
-	b := balanceLoad(set.counts, set.overprovisioning, panicThreshold)
-	for i := range set.priorities {
-		set.priorities[i].panics = b.panics[i]
-	}
-	for _, degraded := range []bool{false, true} {
-		for i := range set.priorities {
-			percent := b.healthy[i]
-			if degraded {
-				percent = b.degraded[i]
-			}
-			if percent > 0 {
-				set.share = append(set.share, share{i, degraded, percent})
-			}
-		}
-	}
-	if len(set.share) == 1 {
-		set.only = &set.share[0]
-	}
-}
-
-// pick chooses a host; nil if there is none. panicked reports that health did not count.
-func (set *hostSet) pick(rnd func() uint64, a *Attempt) (h *Host, panicked bool) {
-	sh := set.only
-	if a != nil && a.UpdateFrequency > 0 {
-		if l := set.previousPriorities(a.Tried, a.UpdateFrequency); l != nil {
-			chosen := l.choose(int(rnd()>>32) % 100)
-			sh = &chosen
-		}
-	}
-	if sh == nil {
-		if sh = set.chooseShare(int(rnd()>>32) % 100); sh == nil {
-			return nil, true
-		}
-	}
-	pr := &set.priorities[sh.priority]
-	p := pr.healthy
-	switch {
-	case pr.panics:
-		p = pr.all
-	case sh.degraded:
-		p = pr.degraded
-	}
-	if p == nil {
-		return nil, pr.panics
-	}
-	return p.pick(), pr.panics
-}
-
-// chooseShare returns the share that a percentile falls into.
-func (set *hostSet) chooseShare(percentile int) *share {
-	for i := range set.share {
-		if percentile -= set.share[i].percent; percentile < 0 {
-			return &set.share[i]
-		}
-	}
-	return nil
+	return nil, o.Strict
 }

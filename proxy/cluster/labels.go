@@ -132,3 +132,23 @@ func labelsOf(m map[string]any) Labels {
 	}
 	return l
 }
+
+// Alternatives returns what labels with a fallback_list are tried as, one after the
+// other: the others of them, changed by each entry of the list. m is what the labels were
+// made of. Nil if there is no such list.
+func (l Labels) Alternatives(m map[string]any) []Labels {
+	list, ok := m[fallbackListKey].([]any)
+	if !ok {
+		return nil
+	}
+	base := slices.DeleteFunc(slices.Clone(l), func(o Label) bool { return o.Key == fallbackListKey })
+	if len(list) == 0 {
+		return []Labels{base}
+	}
+	var all []Labels
+	for _, e := range list {
+		more, _ := e.(map[string]any)
+		all = append(all, base.Merge(NewLabels(more)))
+	}
+	return all
+}

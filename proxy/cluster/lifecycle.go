@@ -93,6 +93,7 @@ func (m *Manager) activate(c *Cluster) {
 			m.started(c) // go on with what it has
 		}
 	}
+	m.useLocal(c)
 	m.ready.Store(s.name, c)
 	m.called = append(m.called, s.name)
 }
@@ -146,38 +147,50 @@ func (m *Manager) startedLate(c *Cluster) *running {
 
 // use makes what a version needs to work with the connections of a group.
 func (c *Cluster) use(g *group) {
+	c.making.Lock()
+	defer c.making.Unlock()
 	r := &running{core: g.core, group: g}
+	c.env = newLBEnv(c.m, c.spec, g.core)
+	g.core.newest.Store(c)
 	if c.spec.Type == OriginalDestination {
 		r.original = g.originals()
-		r.hosts = &hostSet{}
+		r.hosts = &hostSet{env: c.env, view: &view{}}
 	} else {
-		r.hosts = newHostSet(g, c.spec, c.assigned, c.m.rnd)
+		r.hosts = newHostSet(g, c.env, c.assigned, nil)
 		r.showMembers(nil)
 	}
 	c.run.Store(r)
+	c.neighboursChanged()
+	c.startWeighing()
 }
 
 // rebuild follows a change of the hosts.
 func (m *Manager) rebuild(c *Cluster) {
+	c.making.Lock()
+	defer c.making.Unlock()
 	old := c.run.Load()
 	r := &running{core: old.core, group: old.group}
-	r.hosts = newHostSet(r.group, c.spec, c.assigned, m.rnd)
+	r.hosts = newHostSet(r.group, c.env, c.assigned, old.hosts)
 	r.showMembers(old.hosts)
 	c.run.Store(r)
+	c.neighboursChanged()
 	m.stats.Updated.Inc()
 }
 
 // showMembers sets the membership gauges.
 func (r *running) showMembers(old *hostSet) {
 	st := &r.core.stats
-	healthy, degraded, weight := 0, 0, uint32(0)
-	for i := range r.hosts.priorities {
-		healthy += r.hosts.priorities[i].nHealthy
-		degraded += r.hosts.priorities[i].nDegraded
+	healthy, degraded, excluded, weight := 0, 0, 0, uint32(0)
+	for i := range r.hosts.view.priorities {
+		pr := &r.hosts.view.priorities[i]
+		healthy += len(pr.healthy)
+		degraded += len(pr.degraded)
+		excluded += pr.excluded
 	}
 	for _, h := range r.hosts.all {
-		weight = max(weight, h.Weight)
+		weight = max(weight, h.weight())
 	}
+	st.MembershipExcluded.Set(int64(excluded))
 	st.MembershipTotal.Set(int64(len(r.hosts.all)))
 	st.MembershipHealthy.Set(int64(healthy))
 	st.MembershipDegraded.Set(int64(degraded))
@@ -193,6 +206,10 @@ func sameMembers(a, b *hostSet) bool {
 
 // end stops the discovery of a version.
 func (m *Manager) end(c *Cluster) {
+	c.ended = true
+	if c.weighing != nil {
+		m.agenda.cancel(c.weighing)
+	}
 	if c.timeout != nil {
 		m.agenda.cancel(c.timeout)
 	}
@@ -205,6 +222,9 @@ func (m *Manager) end(c *Cluster) {
 	}
 	sv.users = slices.DeleteFunc(sv.users, func(u *Cluster) bool { return u == c })
 	if len(sv.users) == 0 {
+		if sv.stale != nil {
+			m.agenda.cancel(sv.stale)
+		}
 		delete(m.services, c.spec.service())
 	}
 }

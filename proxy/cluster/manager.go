@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/codec/h1"
 	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
@@ -35,6 +37,14 @@ type Options struct {
 	// Rand is the source of chance in load balancing, safe for concurrent use. Nil:
 	// math/rand/v2.
 	Rand func() uint64
+	// Runtime overrides numbers of load balancing (upstream.healthy_panic_threshold,
+	// upstream.zone_routing.*, the keys of the configuration). Nil: none.
+	Runtime *runtime.Runtime
+	// LocalCluster is the cluster that this proxy belongs to
+	// (cluster_manager.local_cluster_name) and Locality where it is (node.locality), for zone
+	// aware routing. "" is not known.
+	LocalCluster string
+	Locality     LocalityName
 }
 
 // Manager holds the clusters. It is safe for concurrent use.
@@ -79,6 +89,7 @@ type slot struct {
 type service struct {
 	assignment *Assignment // nil before it came
 	users      []*Cluster
+	stale      *event // endpoint_stale_after
 }
 
 // ErrClosed is what is asked of a Manager after Close.
@@ -256,9 +267,19 @@ func (s *Spec) check() error {
 const maxPriority = 128
 
 func (a *Assignment) check() error {
+	var localities [maxPriority + 1]uint64
 	for i := range a.Localities {
-		if p := a.Localities[i].Priority; p > maxPriority {
-			return fmt.Errorf("endpoints[%d].priority: %d is more than %d", i, p, maxPriority)
+		l := &a.Localities[i]
+		if l.Priority > maxPriority {
+			return fmt.Errorf("endpoints[%d].priority: %d is more than %d", i, l.Priority, maxPriority)
+		}
+		hosts := uint64(0)
+		for j := range l.Hosts {
+			hosts += uint64(l.Hosts[j].Weight)
+		}
+		localities[l.Priority] += uint64(l.Weight)
+		if hosts > math.MaxUint32 || localities[l.Priority] > math.MaxUint32 {
+			return fmt.Errorf("endpoints[%d]: the sum of load_balancing_weight is more than %d", i, uint32(math.MaxUint32))
 		}
 	}
 	return nil
@@ -308,6 +329,7 @@ func (m *Manager) SetAssignment(a *Assignment) error {
 	if !same {
 		s.assignment = a
 	}
+	m.expect(s, a)
 	for _, c := range slices.Clone(s.users) {
 		m.updated(c, a, same)
 	}

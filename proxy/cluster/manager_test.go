@@ -83,10 +83,10 @@ func TestConnectionsOutliveAVersion(t *testing.T) {
 	idle, busy := mustAcquire(t, old, mustPick(t, old)), mustAcquire(t, old, mustPick(t, old))
 	old.Release(idle, true)
 	c := mustSet(t, m, changed(old.Spec(), func(s *Spec) {
-		s.LB = Random
+		s.Policy.Kind = Random
 		s.Breakers[Default].MaxConnections = 2
 	}))
-	if c == old || c.Spec().LB != Random {
+	if c == old || c.Spec().Policy.Kind != Random {
 		t.Fatal("the cluster was not replaced")
 	}
 	h := mustPick(t, c)
@@ -184,7 +184,7 @@ func TestEDSWarming(t *testing.T) {
 		t.Fatal("the cluster does not have its hosts")
 	}
 	// A new version finds the assignment that is known.
-	if c = mustSet(t, m, changed(c.Spec(), func(s *Spec) { s.LB = Random })); c.Spec().LB != Random || addrs(c) != "10.0.0.1:80" {
+	if c = mustSet(t, m, changed(c.Spec(), func(s *Spec) { s.Policy.Kind = Random })); c.Spec().Policy.Kind != Random || addrs(c) != "10.0.0.1:80" {
 		t.Error("the new version did not get the hosts at once")
 	}
 	// A new version that waits for another assignment leaves the old one in place.

@@ -198,7 +198,7 @@ func TestDNSWarming(t *testing.T) {
 		old := m.Cluster("web")
 		mustPick(t, old)
 		// The same name: the new version is ready at once. Another one: it warms.
-		if c := mustSet(t, m, changed(old.Spec(), func(s *Spec) { s.LB = Random })); c == old || addrs(c) != "10.0.0.1:80" {
+		if c := mustSet(t, m, changed(old.Spec(), func(s *Spec) { s.Policy.Kind = Random })); c == old || addrs(c) != "10.0.0.1:80" {
 			t.Error("what is known of a name is not taken over")
 		}
 		old = m.Cluster("web")

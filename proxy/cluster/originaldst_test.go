@@ -14,7 +14,7 @@ import (
 
 func originalSpec() *Spec {
 	s := staticSpec()
-	s.Type, s.LB, s.Assignment = OriginalDestination, ClusterProvided, nil
+	s.Type, s.Policy.Kind, s.Assignment = OriginalDestination, ClusterProvided, nil
 	return s
 }
 

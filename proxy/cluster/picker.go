@@ -1,37 +1,73 @@
 package cluster
 
 import (
-	"math"
 	"sync"
 	"sync/atomic"
+
+	"github.com/mecha-mesh/mecha/proxy/cluster/lb"
 )
 
-// newPicker makes the picker of a policy for some hosts; nil if there are none. Where
-// it begins is left to chance, so that not every proxy begins with the same host.
-func newPicker(s *Spec, hosts []*Host, rnd func() uint64) picker {
-	if len(hosts) == 0 {
+// picker chooses among hosts of one kind. Its pick is safe for concurrent use.
+type picker interface{ pick() *Host }
+
+// lazyPicker is hosts, and the picker that is made of them when it is asked for.
+type lazyPicker struct {
+	hosts []*Host
+	made  atomic.Pointer[madePicker]
+	mu    sync.Mutex
+}
+
+type madePicker struct{ picker }
+
+// pick chooses a host; nil if there is none.
+func (l *lazyPicker) pick(s *spread) *Host {
+	if m := l.made.Load(); m != nil {
+		return m.pick()
+	}
+	switch len(l.hosts) {
+	case 0:
 		return nil
+	case 1:
+		return l.hosts[0]
 	}
-	if len(hosts) == 1 {
-		return single{hosts[0]}
+	l.mu.Lock()
+	m := l.made.Load()
+	if m == nil {
+		m = &madePicker{newPicker(s.env, s.policy, l.hosts)}
+		l.made.Store(m)
 	}
-	switch s.LB {
+	l.mu.Unlock()
+	return m.pick()
+}
+
+// newPicker makes the picker of a policy for two hosts or more. Where it begins is
+// left to chance, so that not every proxy begins with the same host.
+func newPicker(env *lbEnv, p *Policy, hosts []*Host) picker {
+	rnd := env.m.rnd
+	slow := newSlowStart(env, &p.SlowStart, hosts)
+	equal := weightsEqual(hosts) && slow == nil
+	switch p.Kind {
 	case Random:
 		return &randomPicker{hosts, rnd}
+	case PeakEWMALB:
+		return &peakEWMA{hosts, &p.Latency, env}
 	case LeastRequestLB:
-		if weightsEqual(hosts) {
-			return &leastRequest{hosts, max(s.LeastRequest.Choices, 2), rnd}
+		switch {
+		case equal && p.LeastRequest.FullScan:
+			return &leastOfAll{hosts, rnd}
+		case equal:
+			return &leastRequest{hosts, max(p.LeastRequest.Choices, 2), rnd}
 		}
-		bias := s.LeastRequest.Bias
-		return newSchedule(hosts, rnd, func(h *Host) float64 { return loadedWeight(h, bias) })
-	default:
-		if weightsEqual(hosts) {
+		bias := p.LeastRequest.Bias.On(env.m.options.Runtime)
+		return newScheduled(hosts, rnd, func(h *Host) float64 { return slow.weight(h, loadedWeight(h, bias.Get())) })
+	case RoundRobin:
+		if equal {
 			r := &roundRobin{hosts: hosts}
 			r.next.Store(rnd() % uint64(len(hosts)))
 			return r
 		}
-		return newSchedule(hosts, rnd, func(h *Host) float64 { return float64(h.Weight) })
 	}
+	return newScheduled(hosts, rnd, func(h *Host) float64 { return slow.weight(h, float64(h.weight())) })
 }
 
 func weightsEqual(hosts []*Host) bool {
@@ -42,23 +78,6 @@ func weightsEqual(hosts []*Host) bool {
 	}
 	return true
 }
-
-// loadedWeight is a host's weight, less for each request that it is busy with.
-func loadedWeight(h *Host, bias float64) float64 {
-	active := float64(h.ep.stats.RqActive.Value() + 1)
-	switch bias {
-	case 0:
-		return float64(h.Weight)
-	case 1:
-		return float64(h.Weight) / active
-	}
-	return float64(h.Weight) / math.Pow(active, bias)
-}
-
-// single is the only host there is.
-type single struct{ h *Host }
-
-func (s single) pick() *Host { return s.h }
 
 // roundRobin goes round.
 type roundRobin struct {
@@ -76,83 +95,14 @@ type randomPicker struct {
 
 func (r *randomPicker) pick() *Host { return r.hosts[r.rnd()%uint64(len(r.hosts))] }
 
-// leastRequest picks the least busy of a few random hosts.
-type leastRequest struct {
-	hosts   []*Host
-	choices int
-	rnd     func() uint64
+// scheduled picks by weight.
+type scheduled struct {
+	hosts []*Host
+	by    *lb.Schedule
 }
 
-func (l *leastRequest) pick() *Host {
-	var best *Host
-	for range l.choices {
-		h := l.hosts[l.rnd()%uint64(len(l.hosts))]
-		if best == nil || h.ep.stats.RqActive.Value() < best.ep.stats.RqActive.Value() {
-			best = h
-		}
-	}
-	return best
+func newScheduled(hosts []*Host, rnd func() uint64, weight func(*Host) float64) *scheduled {
+	return &scheduled{hosts, lb.NewSchedule(len(hosts), rnd(), func(i int) float64 { return weight(hosts[i]) })}
 }
 
-// schedule is an earliest-deadline-first schedule: each host comes up as often as its
-// weight says, and as evenly as can be. The weight may change from pick to pick.
-type schedule struct {
-	weight func(*Host) float64
-
-	mu   sync.Mutex
-	heap []turn // by deadline
-	seq  uint64
-}
-
-type turn struct {
-	deadline float64
-	seq      uint64 // who came first, for equal deadlines
-	host     *Host
-}
-
-func newSchedule(hosts []*Host, rnd func() uint64, weight func(*Host) float64) *schedule {
-	s := &schedule{weight: weight}
-	for _, h := range hosts {
-		s.heap = append(s.heap, turn{1 / weight(h), s.seq, h})
-		s.seq++
-	}
-	for i := len(s.heap)/2 - 1; i >= 0; i-- {
-		s.down(i)
-	}
-	for range rnd() % uint64(len(hosts)) {
-		s.pick()
-	}
-	return s
-}
-
-func (s *schedule) pick() *Host {
-	s.mu.Lock()
-	t := &s.heap[0]
-	h := t.host
-	t.deadline += 1 / s.weight(h)
-	t.seq = s.seq
-	s.seq++
-	s.down(0)
-	s.mu.Unlock()
-	return h
-}
-
-func (a *turn) before(b *turn) bool {
-	return a.deadline < b.deadline || a.deadline == b.deadline && a.seq < b.seq
-}
-
-func (s *schedule) down(i int) {
-	for {
-		least := i
-		for c := 2*i + 1; c <= 2*i+2 && c < len(s.heap); c++ {
-			if s.heap[c].before(&s.heap[least]) {
-				least = c
-			}
-		}
-		if least == i {
-			return
-		}
-		s.heap[i], s.heap[least] = s.heap[least], s.heap[i]
-		i = least
-	}
-}
+func (s *scheduled) pick() *Host { return s.hosts[s.by.Next()] }

@@ -6,12 +6,21 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+	"time"
 
+	lbalg "github.com/mecha-mesh/mecha/proxy/cluster/lb"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 )
 
 // seeded is a source of chance that is the same in every run.
 func seeded() func() uint64 { return rand.New(rand.NewPCG(1, 2)).Uint64 }
+
+// testEnv is what balancers need, with chance that is the same in every run.
+func testEnv(s *Spec) *lbEnv {
+	m := &Manager{rnd: seeded(), start: time.Now()}
+	return newLBEnv(m, s, newCore(nil, s))
+}
 
 // testHosts returns hosts with those weights.
 func testHosts(weights ...uint32) []*Host {
@@ -21,6 +30,13 @@ func testHosts(weights ...uint32) []*Host {
 		hosts = append(hosts, &Host{Hostname: fmt.Sprint(i), Weight: w, ep: g.endpoint(meta.Addr{Path: fmt.Sprint(i)})})
 	}
 	return hosts
+}
+
+// pickerOf returns the picker of a policy.
+func pickerOf(p Policy, hosts []*Host) picker { return newPicker(testEnv(&Spec{}), &p, hosts) }
+
+func leastOf(choices int, bias float64) Policy {
+	return Policy{Kind: LeastRequestLB, LeastRequest: LeastRequest{Choices: choices, Bias: runtime.DoubleSetting{Default: bias}}}
 }
 
 func shares(p picker, n int) map[string]float64 {
@@ -36,19 +52,19 @@ func near(a, b, tolerance float64) bool { return math.Abs(a-b) <= tolerance }
 func TestPickersShareTheLoad(t *testing.T) {
 	for _, tc := range []struct {
 		name      string
-		spec      Spec
+		policy    Policy
 		weights   []uint32
 		want      []float64
 		tolerance float64
 	}{
-		{"round robin", Spec{LB: RoundRobin}, []uint32{1, 1, 1, 1}, []float64{.25, .25, .25, .25}, 0.0001},
-		{"weighted round robin", Spec{LB: RoundRobin}, []uint32{1, 2, 5}, []float64{.125, .25, .625}, 0.001},
-		{"random", Spec{LB: Random}, []uint32{1, 1, 1, 1}, []float64{.25, .25, .25, .25}, 0.02},
-		{"random knows no weights", Spec{LB: Random}, []uint32{1, 9}, []float64{.5, .5}, 0.02},
-		{"idle least request", Spec{LB: LeastRequestLB, LeastRequest: LeastRequest{2, 1}}, []uint32{1, 1, 1, 1}, []float64{.25, .25, .25, .25}, 0.02},
-		{"idle weighted least request", Spec{LB: LeastRequestLB, LeastRequest: LeastRequest{2, 1}}, []uint32{1, 3}, []float64{.25, .75}, 0.001},
+		{"round robin", Policy{Kind: RoundRobin}, []uint32{1, 1, 1, 1}, []float64{.25, .25, .25, .25}, 0.0001},
+		{"weighted round robin", Policy{Kind: RoundRobin}, []uint32{1, 2, 5}, []float64{.125, .25, .625}, 0.001},
+		{"random", Policy{Kind: Random}, []uint32{1, 1, 1, 1}, []float64{.25, .25, .25, .25}, 0.02},
+		{"random knows no weights", Policy{Kind: Random}, []uint32{1, 9}, []float64{.5, .5}, 0.02},
+		{"idle least request", leastOf(2, 1), []uint32{1, 1, 1, 1}, []float64{.25, .25, .25, .25}, 0.02},
+		{"idle weighted least request", leastOf(2, 1), []uint32{1, 3}, []float64{.25, .75}, 0.001},
 	} {
-		got := shares(newPicker(&tc.spec, testHosts(tc.weights...), seeded()), 20000)
+		got := shares(pickerOf(tc.policy, testHosts(tc.weights...)), 20000)
 		for i, want := range tc.want {
 			if g := got[fmt.Sprint(i)]; !near(g, want, tc.tolerance) {
 				t.Errorf("%s: host %d gets %.4f of the load, want %.4f", tc.name, i, g, want)
@@ -59,7 +75,7 @@ func TestPickersShareTheLoad(t *testing.T) {
 
 // A host with much weight must not get its requests in one go.
 func TestWeightedRoundRobinIsSmooth(t *testing.T) {
-	p := newPicker(&Spec{LB: RoundRobin}, testHosts(1, 1, 2), seeded())
+	p := pickerOf(Policy{Kind: RoundRobin}, testHosts(1, 1, 2))
 	run := 0
 	for range 400 {
 		if p.pick().Hostname != "2" {
@@ -75,12 +91,12 @@ func TestWeightedRoundRobinIsSmooth(t *testing.T) {
 func TestLeastRequestAvoidsTheBusy(t *testing.T) {
 	hosts := testHosts(1, 1, 1, 1)
 	hosts[0].Stats().RqActive.Set(100)
-	got := shares(newPicker(&Spec{LB: LeastRequestLB, LeastRequest: LeastRequest{Choices: 2}}, hosts, seeded()), 20000)
+	got := shares(pickerOf(leastOf(2, 1), hosts), 20000)
 	// It is picked only if both choices fall on it.
 	if g := got["0"]; !near(g, 1.0/16, 0.01) {
 		t.Errorf("the busy host gets %.4f of the load, want 1/16", g)
 	}
-	got = shares(newPicker(&Spec{LB: LeastRequestLB, LeastRequest: LeastRequest{Choices: 5}}, hosts, seeded()), 20000)
+	got = shares(pickerOf(leastOf(5, 1), hosts), 20000)
 	if g := got["0"]; !near(g, 1.0/1024, 0.002) {
 		t.Errorf("with five choices the busy host gets %.4f of the load, want 1/1024", g)
 	}
@@ -94,7 +110,7 @@ func TestWeightedLeastRequestFollowsTheLoad(t *testing.T) {
 	} {
 		hosts := testHosts(4, 1)
 		hosts[0].Stats().RqActive.Set(1)
-		got := shares(newPicker(&Spec{LB: LeastRequestLB, LeastRequest: LeastRequest{2, tc.bias}}, hosts, seeded()), 20000)
+		got := shares(pickerOf(leastOf(2, tc.bias), hosts), 20000)
 		if g := got["0"]; !near(g, tc.want, 0.01) {
 			t.Errorf("bias %v: host 0 gets %.3f of the load, want %.3f", tc.bias, g, tc.want)
 		}
@@ -189,10 +205,11 @@ func TestPickAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	for _, lb := range []LB{RoundRobin, LeastRequestLB, Random} {
+	for _, lb := range []LB{RoundRobin, LeastRequestLB, Random, RingHashLB, MaglevLB, ClientWeightedLB, PeakEWMALB} {
 		for _, weight := range []uint32{1, 3} {
 			s := staticSpec(hostAt("10.0.0.1:80"), hostAt("10.0.0.2:80"))
-			s.LB, s.Assignment.Localities[0].Hosts[1].Weight = lb, weight
+			s.Policy.Kind, s.Assignment.Localities[0].Hosts[1].Weight = lb, weight
+			s.Policy.LeastRequest.Choices, s.Policy.TableSize, s.Policy.Ring = 2, 1009, lbalg.RingSize{Min: 1024, Max: 8 << 20}
 			m := newTestManager(t, Options{})
 			mustSet(t, m, s)
 			a := &Attempt{}

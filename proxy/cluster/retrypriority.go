@@ -3,12 +3,12 @@ package cluster
 // previousPriorities returns the load of each priority without those of the hosts that
 // were tried (envoy.retry_priorities.previous_priorities). Nil means that nothing
 // changes. It may allocate: it is only called for retries.
-func (set *hostSet) previousPriorities(tried []*Host, frequency int) *loads {
+func (v *view) previousPriorities(tried []*Host, frequency int) *loads {
 	if len(tried) < frequency {
 		return nil
 	}
 	var now *loads
-	excluded := make([]bool, len(set.priorities))
+	excluded := make([]bool, len(v.priorities))
 	from := 0
 	for n := frequency; n <= len(tried); n += frequency {
 		for _, h := range tried[from:n] {
@@ -16,11 +16,11 @@ func (set *hostSet) previousPriorities(tried []*Host, frequency int) *loads {
 				excluded[h.Priority] = true
 			}
 		}
-		next, any := set.without(excluded)
+		next, any := v.without(excluded)
 		if !any { // begin again with all of them
 			clear(excluded)
 			from = n
-			if next, any = set.without(excluded); !any {
+			if next, any = v.without(excluded); !any {
 				return nil // nothing is available anywhere
 			}
 		}
@@ -31,13 +31,13 @@ func (set *hostSet) previousPriorities(tried []*Host, frequency int) *loads {
 
 // without spreads the load over the priorities that are not excluded; false if none of
 // them can take any.
-func (set *hostSet) without(excluded []bool) (*loads, bool) {
-	n := len(set.priorities)
+func (v *view) without(excluded []bool) (*loads, bool) {
+	n := len(v.priorities)
 	l := &loads{make([]int, n), make([]int, n), nil}
 	healthy, degraded, sum := make([]int, n), make([]int, n), 0
-	for i, c := range set.counts {
+	for i, c := range v.counts {
 		if !excluded[i] {
-			healthy[i], degraded[i] = c.availability(set.overprovisioning)
+			healthy[i], degraded[i] = c.availability(v.policy.overprovisioning)
 			sum += healthy[i] + degraded[i]
 		}
 	}

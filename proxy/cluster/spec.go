@@ -5,6 +5,7 @@
 package cluster
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -30,9 +31,12 @@ type Spec struct {
 	Assignment          *Assignment
 
 	ConnectTimeout time.Duration // 5 s unless set
-	LB             LB
-	LeastRequest   LeastRequest
+	Policy         Policy
 	PanicThreshold float64 // common_lb_config.healthy_panic_threshold in percent, 50 unless set
+	// OverrideStatus is the health that a host wanted by a stateful session may have
+	// (common_lb_config.override_host_status).
+	OverrideStatus HealthSet
+	UpdateMerge    time.Duration // common_lb_config.update_merge_window; 0 after parsing is none
 
 	DNS         DNS
 	OriginalDst OriginalDst
@@ -68,29 +72,15 @@ const (
 	OriginalDestination
 )
 
-// LB is a load balancing policy.
-type LB uint8
-
-// The policies.
-const (
-	RoundRobin LB = iota
-	LeastRequestLB
-	Random
-	ClusterProvided
-)
-
-// LeastRequest configures LeastRequestLB.
-type LeastRequest struct {
-	Choices int     // choice_count, 2 unless set
-	Bias    float64 // active_request_bias, 1 unless set
-}
-
 // Assignment is the hosts of a cluster (ClusterLoadAssignment).
 type Assignment struct {
 	Cluster    string
 	Localities []Locality
 	// Overprovisioning is policy.overprovisioning_factor in percent, 140 unless set.
 	Overprovisioning int
+	WeightedHealth   bool          // policy.weighted_priority_health
+	DropOverload     float64       // policy.drop_overloads: the part of requests, up to 1, that are refused
+	StaleAfter       time.Duration // policy.endpoint_stale_after, 0 is never
 	Hash             uint64
 }
 
@@ -127,6 +117,15 @@ const (
 	DrainingHost
 	TimedOutHost
 )
+
+// HealthSet is a set of Health.
+type HealthSet uint8
+
+// Has reports whether h is in the set.
+func (s HealthSet) Has(h Health) bool { return s&(1<<h) != 0 }
+
+// With returns the set with h.
+func (s HealthSet) With(h Health) HealthSet { return s | 1<<h }
 
 // DNS configures STRICT_DNS and LOGICAL_DNS.
 type DNS struct {
@@ -235,3 +234,6 @@ type HTTPOptions struct {
 	EnableTrailers    bool
 	ProperCase        bool // header_key_format.proper_case_words
 }
+
+// panicThreshold is a whole number of percent, as Envoy has it.
+func (s *Spec) panicThreshold() uint64 { return uint64(math.Round(min(100, max(0, s.PanicThreshold)))) }

@@ -43,18 +43,22 @@ type Stats struct {
 	UpstreamRqCancelled           stats.Counter `stat:"upstream_rq_cancelled" help:"Requests given up before they got a connection."`
 	UpstreamRqRetryOverflow       stats.Counter `stat:"upstream_rq_retry_overflow" help:"Retries refused by max_retries or the retry budget."`
 
-	MembershipChange   stats.Counter `stat:"membership_change" help:"Times that hosts came or went."`
-	MembershipTotal    stats.Gauge   `stat:"membership_total" help:"Hosts."`
-	MembershipHealthy  stats.Gauge   `stat:"membership_healthy" help:"Healthy hosts."`
-	MembershipDegraded stats.Gauge   `stat:"membership_degraded" help:"Degraded hosts."`
-	MembershipExcluded stats.Gauge   `stat:"membership_excluded" help:"Hosts left out of load balancing."`
-	MaxHostWeight      stats.Gauge   `stat:"max_host_weight" help:"Greatest weight of a host."`
-	UpdateAttempt      stats.Counter `stat:"update_attempt" help:"Lookups of names."`
-	UpdateSuccess      stats.Counter `stat:"update_success" help:"Assignments taken over, lookups that succeeded."`
-	UpdateFailure      stats.Counter `stat:"update_failure" help:"Lookups that failed."`
-	UpdateEmpty        stats.Counter `stat:"update_empty" help:"Assignments without hosts."`
-	UpdateNoRebuild    stats.Counter `stat:"update_no_rebuild" help:"Updates that changed no host."`
-	InitFetchTimeout   stats.Counter `stat:"init_fetch_timeout" help:"Times that no assignment came within initial_fetch_timeout."`
+	MembershipChange          stats.Counter `stat:"membership_change" help:"Times that hosts came or went."`
+	MembershipTotal           stats.Gauge   `stat:"membership_total" help:"Hosts."`
+	MembershipHealthy         stats.Gauge   `stat:"membership_healthy" help:"Healthy hosts."`
+	MembershipDegraded        stats.Gauge   `stat:"membership_degraded" help:"Degraded hosts."`
+	MembershipExcluded        stats.Gauge   `stat:"membership_excluded" help:"Hosts left out of load balancing."`
+	MaxHostWeight             stats.Gauge   `stat:"max_host_weight" help:"Greatest weight of a host."`
+	UpdateAttempt             stats.Counter `stat:"update_attempt" help:"Lookups of names."`
+	UpdateSuccess             stats.Counter `stat:"update_success" help:"Assignments taken over, lookups that succeeded."`
+	UpdateFailure             stats.Counter `stat:"update_failure" help:"Lookups that failed."`
+	UpdateEmpty               stats.Counter `stat:"update_empty" help:"Assignments without hosts."`
+	UpdateNoRebuild           stats.Counter `stat:"update_no_rebuild" help:"Updates that changed no host."`
+	AssignmentTimeoutReceived stats.Counter `stat:"assignment_timeout_received" help:"Assignments that say after which time they are stale."`
+	AssignmentStale           stats.Counter `stat:"assignment_stale" help:"Times that all hosts went because no new assignment had come in time."`
+	InitFetchTimeout          stats.Counter `stat:"init_fetch_timeout" help:"Times that no assignment came within initial_fetch_timeout."`
+
+	UpstreamRqDropOverload stats.Counter `stat:"upstream_rq_drop_overload" help:"Requests refused because discovery says that the cluster is overloaded."`
 
 	LBHealthyPanic         stats.Counter `stat:"lb_healthy_panic" help:"Picks among all hosts because too few are healthy."`
 	OriginalDstHostInvalid stats.Counter `stat:"original_dst_host_invalid" help:"Requests whose destination is not an address."`

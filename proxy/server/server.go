@@ -41,6 +41,10 @@ type Options struct {
 	UpstreamBind *cluster.Bind
 	// Resolver is how names are looked up for clusters that say nothing else.
 	Resolver dns.Options
+	// LocalCluster is the cluster that this proxy belongs to, and Locality where it is, for
+	// zone aware routing.
+	LocalCluster string
+	Locality     cluster.LocalityName
 	// Env is the part of what filters are built with that only the process knows.
 	Env filter.Env
 }
@@ -70,6 +74,7 @@ func New(o Options) *Server {
 		drainTime: o.DrainTime,
 	}
 	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Bind: o.UpstreamBind, DNS: o.Resolver}
+	upstream.Runtime, upstream.LocalCluster, upstream.Locality = o.Env.Runtime, o.LocalCluster, o.Locality
 	if o.Verify {
 		upstream.Resolver = noNames{}
 	}

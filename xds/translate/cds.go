@@ -7,7 +7,6 @@ package translate
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -32,6 +31,7 @@ var clusterFields = fromproto.Fields{
 		"transport_socket_matches", "upstream_connection_options", "close_connections_on_host_health_failure",
 		"preconnect_policy", "connection_pool_per_downstream_connection",
 		"least_request_lb_config", "original_dst_lb_config", "round_robin_lb_config",
+		"ring_hash_lb_config", "maglev_lb_config", "lb_subset_config", "load_balancing_policy",
 	},
 	Ignored: []string{
 		"metadata", "track_timeout_budgets", "track_cluster_stats", "wait_for_warm_on_init",
@@ -79,59 +79,6 @@ func clusterLimits(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) 
 		spec.BufferLimit = int(v.Value)
 	}
 	return nil
-}
-
-func clusterBalance(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) error {
-	switch pb.LbPolicy {
-	case clusterv3.Cluster_ROUND_ROBIN:
-		spec.LB = cluster.RoundRobin
-	case clusterv3.Cluster_LEAST_REQUEST:
-		spec.LB = cluster.LeastRequestLB
-	case clusterv3.Cluster_RANDOM:
-		spec.LB = cluster.Random
-	case clusterv3.Cluster_CLUSTER_PROVIDED:
-		spec.LB = cluster.ClusterProvided
-	default:
-		return filter.At("lb_policy", fmt.Errorf("this build does not support %s", pb.LbPolicy))
-	}
-	if spec.Type == cluster.OriginalDestination && spec.LB != cluster.ClusterProvided {
-		return filter.At("lb_policy", errors.New("a cluster of type ORIGINAL_DST needs CLUSTER_PROVIDED"))
-	}
-	if spec.Type != cluster.OriginalDestination && spec.LB == cluster.ClusterProvided {
-		return filter.At("lb_policy", errors.New("CLUSTER_PROVIDED is for clusters of type ORIGINAL_DST"))
-	}
-	spec.LeastRequest = cluster.LeastRequest{Choices: 2, Bias: 1}
-	if c := pb.GetRoundRobinLbConfig(); c != nil {
-		if err := fromproto.Check(c, p, fromproto.Fields{Ignored: []string{"slow_start_config", "locality_lb_config"}}); err != nil {
-			return filter.At("round_robin_lb_config", err)
-		}
-	}
-	if c := pb.GetLeastRequestLbConfig(); c != nil {
-		err := fromproto.Check(c, p, fromproto.Fields{
-			Used:    []string{"choice_count", "active_request_bias"},
-			Ignored: []string{"slow_start_config", "locality_lb_config", "selection_method"},
-		})
-		if err != nil {
-			return filter.At("least_request_lb_config", err)
-		}
-		if v := c.ChoiceCount; v != nil {
-			spec.LeastRequest.Choices = int(v.Value)
-		}
-		if v := c.ActiveRequestBias; v != nil {
-			spec.LeastRequest.Bias = v.DefaultValue
-		}
-	}
-	common := pb.CommonLbConfig
-	if common == nil {
-		return nil
-	}
-	if v := common.HealthyPanicThreshold; v != nil {
-		spec.PanicThreshold = v.Value
-	}
-	return filter.At("common_lb_config", fromproto.Check(common, p, fromproto.Fields{
-		Used:    []string{"healthy_panic_threshold"},
-		Ignored: []string{"update_merge_window", "zone_aware_lb_config", "locality_weighted_lb_config", "ignore_new_hosts_until_first_hc", "close_connections_on_host_set_change", "override_host_status", "consistent_hashing_lb_config"},
-	}))
 }
 
 func clusterBreakers(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) error {

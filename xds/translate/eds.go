@@ -31,28 +31,33 @@ func Assignment(raw []byte) (*cluster.Assignment, error) {
 // assignment converts endpoints; names tells whether an address may be a DNS name.
 func assignment(pb *endpointv3.ClusterLoadAssignment, names bool) (*cluster.Assignment, error) {
 	a := &cluster.Assignment{Cluster: pb.ClusterName, Overprovisioning: 140}
-	if err := fromproto.Check(pb, nil, fromproto.Fields{Used: []string{"cluster_name", "endpoints", "policy"}}); err != nil {
+	if err := fromproto.Check(pb, nil, fromproto.Fields{Used: []string{"cluster_name", "endpoints", "policy", "named_endpoints"}}); err != nil {
 		return nil, err
 	}
 	if p := pb.Policy; p != nil {
 		err := fromproto.Check(p, nil, fromproto.Fields{
-			Used: []string{"overprovisioning_factor"}, Ignored: []string{"endpoint_stale_after", "weighted_priority_health"},
+			Used: []string{"overprovisioning_factor", "endpoint_stale_after", "weighted_priority_health", "drop_overloads"},
 		})
+		if err == nil {
+			err = assignmentPolicy(p, a)
+		}
 		if err != nil {
 			return nil, filter.At("policy", err)
 		}
-		a.Overprovisioning = int(orDefault(p.OverprovisioningFactor, 140))
 	}
 	for i, l := range pb.Endpoints {
-		if l.GetLbConfig() != nil {
-			return nil, filter.AtIndex("endpoints", i, errors.New("this build takes endpoints from lb_endpoints only"))
+		if l.GetLedsClusterLocalityConfig() != nil {
+			return nil, filter.AtIndex("endpoints", i, filter.At("leds_cluster_locality_config", errors.New("this build does not support LEDS")))
+		}
+		if l.GetLoadBalancerEndpoints() != nil {
+			return nil, filter.AtIndex("endpoints", i, filter.At("load_balancer_endpoints", errors.New("this build takes endpoints from lb_endpoints only")))
 		}
 		loc := cluster.Locality{
 			Region: l.GetLocality().GetRegion(), Zone: l.GetLocality().GetZone(), SubZone: l.GetLocality().GetSubZone(),
 			Weight: l.GetLoadBalancingWeight().GetValue(), Priority: l.Priority, Metadata: filterMetadata(l.GetMetadata()),
 		}
 		for j, e := range l.LbEndpoints {
-			h, err := host(e, names)
+			h, err := host(e, pb.NamedEndpoints, names)
 			if err != nil {
 				return nil, filter.AtIndex("endpoints", i, filter.AtIndex("lb_endpoints", j, err))
 			}
@@ -63,8 +68,42 @@ func assignment(pb *endpointv3.ClusterLoadAssignment, names bool) (*cluster.Assi
 	return a, nil
 }
 
-func host(e *endpointv3.LbEndpoint, names bool) (cluster.HostSpec, error) {
+// Locality translates a locality.
+func Locality(pb *corev3.Locality) cluster.LocalityName {
+	return cluster.LocalityName{Region: pb.GetRegion(), Zone: pb.GetZone(), SubZone: pb.GetSubZone()}
+}
+
+// assignmentPolicy translates what an assignment says of the load as a whole.
+func assignmentPolicy(p *endpointv3.ClusterLoadAssignment_Policy, a *cluster.Assignment) (err error) {
+	a.Overprovisioning = int(orDefault(p.OverprovisioningFactor, 140))
+	a.WeightedHealth = p.WeightedPriorityHealth
+	if a.Overprovisioning < 1 {
+		return filter.At("overprovisioning_factor", errors.New("must be more than 0"))
+	}
+	if p.EndpointStaleAfter != nil {
+		if a.StaleAfter, err = fromproto.PositiveDuration(p.EndpointStaleAfter, 0); err != nil {
+			return filter.At("endpoint_stale_after", err)
+		}
+	}
+	switch drops := p.DropOverloads; {
+	case len(drops) > 1:
+		return filter.At("drop_overloads", fmt.Errorf("there are %d categories, at most one can be obeyed", len(drops)))
+	case len(drops) == 1:
+		f := fromproto.Fraction(drops[0].DropPercentage)
+		if a.DropOverload = float64(f.Numerator) / float64(f.Denominator); a.DropOverload > 1 {
+			return filter.AtIndex("drop_overloads", 0, filter.At("drop_percentage", errors.New("is more than all requests")))
+		}
+	}
+	return nil
+}
+
+func host(e *endpointv3.LbEndpoint, named map[string]*endpointv3.Endpoint, names bool) (cluster.HostSpec, error) {
 	ep := e.GetEndpoint()
+	if name := e.GetEndpointName(); name != "" {
+		if ep = named[name]; ep == nil {
+			return cluster.HostSpec{}, filter.At("endpoint_name", fmt.Errorf("%q is not among the named_endpoints", name))
+		}
+	}
 	if ep == nil {
 		return cluster.HostSpec{}, filter.At("endpoint", errors.New("is required"))
 	}

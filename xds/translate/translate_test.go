@@ -17,6 +17,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/l4"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 	"github.com/mecha-mesh/mecha/xds/translate"
 )
@@ -51,8 +52,10 @@ func TestClusterDefaults(t *testing.T) {
 	breakers := cluster.Thresholds{MaxConnections: 1024, MaxPending: 1024, MaxRequests: 1024, MaxRetries: 3}
 	want := &cluster.Spec{
 		Name: "c", StatName: "c", ServiceName: "c", ConnectTimeout: 5 * time.Second, PanicThreshold: 50, BufferLimit: 1 << 20,
-		LeastRequest: cluster.LeastRequest{Choices: 2, Bias: 1}, DNS: cluster.DNS{Refresh: 5 * time.Second},
-		Breakers: [2]cluster.Thresholds{breakers, breakers}, Socket: transport.Raw{}, CleanupEvery: 5 * time.Second,
+		OverrideStatus: cluster.HealthSet(0).With(cluster.Healthy).With(cluster.Degraded),
+		Policy:         cluster.Policy{Locality: cluster.LocalityLB{Enabled: runtime.Fraction{Numerator: 100, Denominator: 100}, MinClusterSize: 6}, SlowStart: cluster.SlowStart{Aggression: runtime.DoubleSetting{Default: 1}, MinPercent: 10}},
+		DNS:            cluster.DNS{Refresh: 5 * time.Second},
+		Breakers:       [2]cluster.Thresholds{breakers, breakers}, Socket: transport.Raw{}, CleanupEvery: 5 * time.Second,
 		HTTP: got.HTTP, Hash: got.Hash,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -78,8 +81,8 @@ func TestClusterFields(t *testing.T) {
 	if got.StatName != "s;" || got.ServiceName != "svc" || got.Type != cluster.EDS || got.InitialFetchTimeout >= 0 || got.ConnectTimeout != time.Second {
 		t.Errorf("%+v", got)
 	}
-	if got.LB != cluster.LeastRequestLB || got.LeastRequest.Choices != 5 || got.PanicThreshold != 0 {
-		t.Errorf("load balancing %v %+v, panic %v", got.LB, got.LeastRequest, got.PanicThreshold)
+	if p := got.Policy; p.Kind != cluster.LeastRequestLB || p.LeastRequest.Choices != 5 || got.PanicThreshold != 0 {
+		t.Errorf("load balancing %+v, panic %v", p, got.PanicThreshold)
 	}
 	if b := got.Breakers[cluster.Default]; b.MaxRequests != 7 || !b.TrackRemaining || b.MaxRetries != 3 {
 		t.Errorf("default breakers %+v", b)
@@ -100,9 +103,9 @@ func TestClusterFields(t *testing.T) {
 
 // TestIgnoredFieldsAreNoted: what has no effect does not pass in silence.
 func TestIgnoredFieldsAreNoted(t *testing.T) {
-	_, warnings := clusterOf(t, `{"name": "c", "outlier_detection": {}, "round_robin_lb_config": {"slow_start_config": {}}}`)
+	_, warnings := clusterOf(t, `{"name": "c", "outlier_detection": {}, "common_lb_config": {"update_merge_window": "1s"}}`)
 	all := strings.Join(warnings, "\n")
-	for _, want := range []string{"outlier_detection", "slow_start_config"} {
+	for _, want := range []string{"outlier_detection", "update_merge_window"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no warning about %s in %q", want, warnings)
 		}

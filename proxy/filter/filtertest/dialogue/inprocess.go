@@ -48,8 +48,9 @@ func startEngine(config []byte, log *slog.Logger) (*engine, error) {
 	logger := func(string) *slog.Logger { return log }
 	e.server = server.New(server.Options{
 		Stats: e.stats, Log: logger, DrainTime: time.Second,
-		Node: filter.Node{ID: b.GetNode().GetId(), Cluster: b.GetNode().GetCluster()},
-		Env:  filter.Env{Logs: e.files, Runtime: e.runtime},
+		Node:         filter.Node{ID: b.GetNode().GetId(), Cluster: b.GetNode().GetCluster()},
+		Env:          filter.Env{Logs: e.files, Runtime: e.runtime},
+		LocalCluster: b.GetClusterManager().GetLocalClusterName(), Locality: translate.Locality(b.GetNode().GetLocality()),
 	})
 	if _, err := xds.NewManager(xds.Options{Engine: e.server, Registry: registry, Log: log, Runtime: e.runtime}).Load(b); err != nil {
 		e.close()
