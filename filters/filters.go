@@ -2,6 +2,7 @@
 package filters
 
 import (
+	"github.com/mecha-mesh/mecha/filters/dnsfilter"
 	"github.com/mecha-mesh/mecha/filters/hcm"
 	"github.com/mecha-mesh/mecha/filters/headermutation"
 	"github.com/mecha-mesh/mecha/filters/httpinspector"
@@ -22,6 +23,7 @@ func All() []filter.Descriptor {
 		tlsinspector.Spec,
 
 		// filters of UDP listeners
+		dnsfilter.Spec,
 		udpproxy.Spec,
 
 		// network filters

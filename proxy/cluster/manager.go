@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -91,6 +92,10 @@ type service struct {
 	users      []*Cluster
 	stale      *event // endpoint_stale_after
 }
+
+// Dialer returns a dialer for what the process sends on its own account, lookups above
+// all: capture rules know it by its mark.
+func (m *Manager) Dialer() *net.Dialer { return netio.MarkedDialer(m.options.Bind.mark()) }
 
 // ErrClosed is what is asked of a Manager after Close.
 var ErrClosed = errors.New("cluster: the manager is closed")
