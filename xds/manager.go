@@ -53,13 +53,14 @@ type Manager struct {
 	registry *filter.Registry
 	runtime  *runtime.Runtime
 	stats    *stats.Store
+	applied  func(bytes int)
 	log      *slog.Logger
 	sources  Sources
 
 	mu        sync.Mutex
 	ads       Subscriber       // for what refers to ADS, nil without
 	streams   streams          // to what refers to sources of its own
-	clusters  map[string]ref   // cluster to its EDS service, the zero ref without EDS
+	clusters  map[string]ref   // cluster to its EDS service, those without EDS left out
 	services  *references      // EDS services, used by clusters
 	listeners map[string][]ref // listener to the route tables it uses
 	routes    *references      // RDS names, used by listeners
@@ -95,12 +96,15 @@ type Options struct {
 	Log      *slog.Logger
 	Runtime  *runtime.Runtime
 	Stats    *stats.Store // nil: subscriptions are not counted one by one
+	// Applied, if not nil, is called after an update with how many bytes were read for
+	// it: most of that is garbage now.
+	Applied func(bytes int)
 }
 
 // NewManager returns a manager that has not asked for anything yet.
 func NewManager(o Options) *Manager {
 	m := &Manager{
-		engine: o.Engine, registry: o.Registry, log: o.Log, runtime: o.Runtime, stats: o.Stats,
+		engine: o.Engine, registry: o.Registry, log: o.Log, runtime: o.Runtime, stats: o.Stats, applied: o.Applied,
 		clusters: map[string]ref{}, services: newReferences(ads.EndpointType),
 		listeners: map[string][]ref{}, routes: newReferences(ads.RouteType),
 		values: newReferences(ads.RuntimeType), runtimeMissing: map[string]bool{},
@@ -149,6 +153,9 @@ func (m *Manager) begin() {
 // Apply implements ads.Handler.
 func (m *Manager) Apply(u ads.Update) []ads.Refusal {
 	refused := m.apply(u)
+	if m.applied != nil {
+		m.applied(u.Bytes)
+	}
 	for _, r := range refused {
 		m.log.Warn("configuration refused", "type", ads.ShortType(u.TypeURL), "name", r.Name, "error", r.Err)
 	}
@@ -253,6 +260,10 @@ func (m *Manager) setCluster(name string, raw []byte) error {
 		return err
 	}
 	m.warn("cluster", name, warnings)
+	spec.Thaw = func() (*cluster.Spec, error) { // raw is kept anyway, for config_dump
+		s, _, err := translate.Cluster(raw)
+		return s, err
+	}
 	service, timeout := ref{}, spec.InitialFetchTimeout // spec is the engine's from here on
 	if spec.Type == cluster.EDS {
 		service = ref{name: spec.ServiceName, path: spec.EDS, watched: spec.EDSWatched, api: spec.EDSAPI}
@@ -270,21 +281,23 @@ func (m *Manager) setCluster(name string, raw []byte) error {
 func (m *Manager) removeCluster(name string) {
 	m.engine.RemoveCluster(name)
 	m.useService(name, ref{}, 0)
-	delete(m.clusters, name)
 }
 
 // useService keeps the EDS subscriptions in step with the clusters.
 func (m *Manager) useService(name string, service ref, timeout time.Duration) {
 	old := m.clusters[name]
-	m.clusters[name] = service
 	if old == service {
 		return
 	}
+	m.clusters[name] = service
 	if service != (ref{}) {
 		m.use(m.services, service, name, max(timeout, 0), "")
 	}
 	if old != (ref{}) {
 		m.drop(m.services, old, name)
+	}
+	if service == (ref{}) {
+		delete(m.clusters, name)
 	}
 }
 

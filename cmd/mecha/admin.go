@@ -73,7 +73,7 @@ func (c *console) Clusters() []admin.ClusterView {
 	active, _ := c.p.server.Clusters.All()
 	out := make([]admin.ClusterView, 0, len(active))
 	for _, cl := range active {
-		spec := cl.Spec()
+		spec, hosts := cl.Look()
 		v := admin.ClusterView{
 			Name: spec.Name, AddedViaAPI: !c.p.manager.IsStatic(spec.Name),
 			Default: thresholds(spec.Breakers[cluster.Default]), High: thresholds(spec.Breakers[cluster.High]),
@@ -84,7 +84,7 @@ func (c *console) Clusters() []admin.ClusterView {
 		if spec.Type == cluster.EDS {
 			v.EDSServiceName = spec.ServiceName
 		}
-		for _, h := range cl.Hosts() {
+		for _, h := range hosts {
 			v.Hosts = append(v.Hosts, hostView(h))
 		}
 		out = append(out, v)

@@ -148,14 +148,15 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	p.logs = accesslog.NewFiles(accesslog.FileOptions{
 		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10,
 	}, st.Scope("filesystem"))
+	trim := newTrimmer()
 	p.server = server.New(server.Options{
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: settings.Node, MaxConnections: settings.MaxConnections,
 		Env: filter.Env{Logs: p.logs, Runtime: p.runtime}, UpstreamBind: bind, Resolver: resolver, Verify: verify,
 		LocalCluster: b.GetClusterManager().GetLocalClusterName(), Locality: translate.Locality(b.GetNode().GetLocality()),
-		Parked: newTrimmer().note,
+		Parked: trim.note,
 	})
-	p.manager = xds.NewManager(xds.Options{Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime, Stats: st})
+	p.manager = xds.NewManager(xds.Options{Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime, Stats: st, Applied: trim.applied})
 	if p.dynamic, err = p.manager.Load(b); err != nil {
 		p.close()
 		return nil, err

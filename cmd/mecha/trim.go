@@ -11,12 +11,13 @@ import (
 // and are parked would keep their stacks for that long.
 const (
 	trimParked = 500                    // so many connections parked since the last trim are worth one
+	trimBytes  = 4 << 10                // of configuration, as much as one parked connection
 	trimSettle = 250 * time.Millisecond // without another one being parked
 	trimPause  = 10 * time.Second       // at least, between two trims
 )
 
 // trimmer collects garbage and returns memory to the system after many connections
-// were parked. It has no timer while nothing happens.
+// were parked, or much configuration was read. It has no timer while nothing happens.
 type trimmer struct {
 	parked atomic.Int64 // since the last trim
 	armed  atomic.Bool  // look will be called
@@ -31,6 +32,14 @@ func newTrimmer() *trimmer { return &trimmer{trim: debug.FreeOSMemory} }
 // note counts a connection that was parked.
 func (t *trimmer) note() {
 	if t.parked.Add(1) >= trimParked && t.armed.CompareAndSwap(false, true) {
+		time.AfterFunc(trimSettle, t.look)
+	}
+}
+
+// applied counts bytes of configuration that were read: most of what that took is
+// garbage, which an idle proxy would keep as long.
+func (t *trimmer) applied(bytes int) {
+	if t.parked.Add(int64(bytes/trimBytes)) >= trimParked && t.armed.CompareAndSwap(false, true) {
 		time.AfterFunc(trimSettle, t.look)
 	}
 }

@@ -101,7 +101,7 @@ func (t Ticket) Done() {
 // none. The caller holds the ticket until the request is over, retries included.
 func (c *Cluster) Admit(p Priority) (Ticket, error) {
 	r := c.running()
-	limit := int64(c.spec.Breakers[p].MaxRequests)
+	limit := int64(c.Spec().Breakers[p].MaxRequests)
 	l := &r.core.breakers[p].requests
 	if !l.take(limit) {
 		r.core.stats.UpstreamRqPendingOverflow.Inc()
@@ -116,7 +116,7 @@ func (c *Cluster) Admit(p Priority) (Ticket, error) {
 func (c *Cluster) AdmitRetry(p Priority) (Ticket, error) {
 	r := c.running()
 	b := &r.core.breakers[p]
-	limit := retryLimit(&c.spec.Breakers[p], b.requests.n.Load())
+	limit := retryLimit(&c.Spec().Breakers[p], b.requests.n.Load())
 	if !b.retries.take(limit) {
 		r.core.stats.UpstreamRqRetryOverflow.Inc()
 		return Ticket{}, ErrOverflow

@@ -14,12 +14,19 @@ import (
 // What costs memory is made when the cluster is used for the first time.
 type Cluster struct {
 	m    *Manager
-	spec *Spec
+	full atomic.Pointer[Spec] // nil while nobody uses the cluster; see Spec
 	run  atomic.Pointer[running]
 	env  *lbEnv // once it is used
 
 	making  sync.Mutex  // held while run changes
 	sorting atomic.Bool // a change of health is to be looked at in the background
+
+	// What is known without the configuration. Immutable.
+	name    string
+	hash    uint64
+	typ     Discovery
+	service string // EDS: whose assignment it uses
+	thaw    func() (*Spec, error)
 
 	// Guarded by the manager's lock.
 	slot     *slot
@@ -46,8 +53,18 @@ func (c *Cluster) running() *running {
 	return c.m.startNow(c)
 }
 
-// Spec returns the configuration. It is shared and must not be changed.
-func (c *Cluster) Spec() *Spec { return c.spec }
+// Spec returns the configuration. It is shared and must not be changed. For a cluster
+// that was not used so far it is made anew.
+func (c *Cluster) Spec() *Spec {
+	if s := c.full.Load(); s != nil {
+		return s
+	}
+	s := c.melted()
+	if c.full.CompareAndSwap(nil, s) {
+		return s
+	}
+	return c.full.Load()
+}
 
 // Stats returns the counters, which are those of all versions of the cluster.
 func (c *Cluster) Stats() *Stats { return &c.running().core.stats }
@@ -69,7 +86,7 @@ func (c *Cluster) Used() bool { return c.run.Load() != nil }
 func (c *Cluster) Pick(a *Attempt) (*Host, error) {
 	r := c.running()
 	if r.original != nil {
-		h := r.original.pick(r, c.spec, a)
+		h := r.original.pick(r, c.Spec(), a)
 		if h == nil {
 			r.core.stats.UpstreamCxNoneHealthy.Inc()
 			return nil, ErrNoHealthyHost

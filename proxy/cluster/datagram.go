@@ -75,7 +75,7 @@ func (s Session) Close() {
 // DialUDP makes a socket that is connected to h. from is where its datagrams are to come
 // from although that is no address of this machine; the zero value is the usual one.
 func (c *Cluster) DialUDP(h *Host, from netip.Addr) (*netio.UDPSocket, error) {
-	like := dialOptions(c.spec, h.Addr, c.m.options.Bind, c.m.options.Bind.mark())
+	like := dialOptions(c.Spec(), h.Addr, c.m.options.Bind, c.m.options.Bind.mark())
 	to := h.Addr.AddrPort
 	o := netio.UDPOptions{To: to, Mark: like.Mark, Options: like.Options, Bind: like.Bind.V6, Freebind: like.Bind.Freebind}
 	if to.Addr().Unmap().Is4() {

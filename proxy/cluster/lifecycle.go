@@ -11,7 +11,7 @@ import (
 
 // begin starts the discovery of a warming cluster.
 func (m *Manager) begin(c *Cluster) {
-	s := c.spec
+	s := c.Spec()
 	switch s.Type {
 	case EDS:
 		sv := m.service(s.service())
@@ -44,7 +44,7 @@ func (s *Spec) service() string {
 // awaitAssignment makes the cluster usable, without hosts, when no assignment has come
 // in time.
 func (c *Cluster) awaitAssignment() {
-	wait := c.spec.InitialFetchTimeout
+	wait := c.Spec().InitialFetchTimeout
 	if wait == 0 {
 		wait = 15 * time.Second
 	}
@@ -58,7 +58,7 @@ func (c *Cluster) awaitAssignment() {
 		if c.slot.warming != c || c.assigned != nil {
 			return
 		}
-		m.log.Warn("no endpoints came for a cluster; it goes on without", "cluster", c.spec.Name, "timeout", wait)
+		m.log.Warn("no endpoints came for a cluster; it goes on without", "cluster", c.Spec().Name, "timeout", wait)
 		m.assign(c, &Assignment{})
 		m.count()
 		m.started(c).core.stats.InitFetchTimeout.Inc()
@@ -94,6 +94,7 @@ func (m *Manager) activate(c *Cluster) {
 		}
 	}
 	m.useLocal(c)
+	c.freeze()
 	m.ready.Store(s.name, c)
 	m.called = append(m.called, s.name)
 }
@@ -114,17 +115,17 @@ func (m *Manager) started(c *Cluster) *running {
 		return m.startedLate(c)
 	}
 	if s.core == nil {
-		s.core = newCore(m.scope, c.spec)
+		s.core = newCore(m.scope, c.Spec())
 	}
-	s.core.follow(c.spec)
+	s.core.follow(c.Spec())
 	before := s.group
-	if before != nil && sameWay(before.spec.Load(), c.spec) {
-		before.spec.Store(c.spec)
+	if before != nil && sameWay(before.spec.Load(), c.Spec()) {
+		before.spec.Store(c.Spec())
 		c.use(before)
 		before.adjust()
 		return c.run.Load()
 	}
-	s.group = newGroup(m, s.core, c.spec)
+	s.group = newGroup(m, s.core, c.Spec())
 	c.use(s.group)
 	if before != nil {
 		before.drain()
@@ -137,9 +138,9 @@ func (m *Manager) started(c *Cluster) *running {
 func (m *Manager) startedLate(c *Cluster) *running {
 	core := c.slot.core
 	if core == nil {
-		core = newCore(nil, c.spec)
+		core = newCore(nil, c.Spec())
 	}
-	g := newGroup(m, core, c.spec)
+	g := newGroup(m, core, c.Spec())
 	g.drain()
 	c.use(g)
 	return c.run.Load()
@@ -150,13 +151,13 @@ func (c *Cluster) use(g *group) {
 	c.making.Lock()
 	defer c.making.Unlock()
 	r := &running{core: g.core, group: g}
-	c.env = newLBEnv(c.m, c.spec, g.core)
+	c.env = newLBEnv(c.m, c.Spec(), g.core)
 	g.core.newest.Store(c)
-	if c.spec.Type == OriginalDestination {
+	if c.Spec().Type == OriginalDestination {
 		r.original = g.originals()
 		r.hosts = &hostSet{env: c.env, view: &view{}}
 	} else {
-		r.hosts = newHostSet(g, c.env, c.assigned, nil)
+		r.hosts = newHostSet(g, c.env, c.hostsOf(c.Spec()), nil)
 		r.showMembers(nil)
 	}
 	c.run.Store(r)
@@ -216,8 +217,8 @@ func (m *Manager) end(c *Cluster) {
 	if c.names != nil {
 		c.names.stop()
 	}
-	sv := m.services[c.spec.service()]
-	if c.spec.Type != EDS || sv == nil {
+	sv := m.services[c.service]
+	if c.typ != EDS || sv == nil {
 		return
 	}
 	sv.users = slices.DeleteFunc(sv.users, func(u *Cluster) bool { return u == c })
@@ -225,7 +226,7 @@ func (m *Manager) end(c *Cluster) {
 		if sv.stale != nil {
 			m.agenda.cancel(sv.stale)
 		}
-		delete(m.services, c.spec.service())
+		delete(m.services, c.service)
 	}
 }
 

@@ -40,7 +40,7 @@ func (c *Cluster) Reports() bool {
 
 // picks returns the policy that chooses hosts in the end.
 func (c *Cluster) picks() *Policy {
-	p := &c.spec.Policy
+	p := &c.Spec().Policy
 	for p.Child != nil {
 		p = p.Child
 	}

@@ -164,9 +164,9 @@ func (m *Manager) All() (active, warming []*Cluster) {
 	}
 	byName := func(a, b *Cluster) int {
 		switch {
-		case a.spec.Name < b.spec.Name:
+		case a.name < b.name:
 			return -1
-		case a.spec.Name > b.spec.Name:
+		case a.name > b.name:
 			return 1
 		}
 		return 0
@@ -223,12 +223,12 @@ func (m *Manager) Set(spec *Spec) error {
 		s = &slot{name: spec.Name}
 		m.slots[spec.Name] = s
 		m.stats.Added.Inc()
-	case spec.Hash == s.newest().spec.Hash:
+	case spec.Hash == s.newest().hash:
 		return nil
 	default:
 		m.stats.Modified.Inc()
 	}
-	c, before := &Cluster{m: m, spec: spec, slot: s}, s.warming
+	c, before := newCluster(m, s, spec), s.warming
 	s.warming = c
 	if before == nil {
 		m.warming++

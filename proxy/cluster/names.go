@@ -40,16 +40,16 @@ type name struct {
 // lookUp begins the discovery of a cluster with names. What the version before knows
 // of them is taken over.
 func (m *Manager) lookUp(c *Cluster) {
-	n := &names{c: c, resolver: m.resolverFor(c.spec.DNS.Resolver)}
+	n := &names{c: c, resolver: m.resolverFor(c.Spec().DNS.Resolver)}
 	c.names = n
 	before := map[string]*name{}
-	if old := c.slot.active; old != nil && old.names != nil && old.spec.DNS.Family == c.spec.DNS.Family && old.spec.DNS.Resolver.Equal(c.spec.DNS.Resolver) {
+	if old := c.slot.active; old != nil && old.names != nil && old.Spec().DNS.Family == c.Spec().DNS.Family && old.Spec().DNS.Resolver.Equal(c.Spec().DNS.Resolver) {
 		for _, o := range old.names.all {
 			before[o.text] = o
 		}
 	}
 	seen := map[string]bool{}
-	for hs := range c.spec.Assignment.hosts() {
+	for hs := range c.Spec().Assignment.hosts() {
 		if hs.DNSName == "" || seen[hs.DNSName] {
 			continue
 		}
@@ -107,7 +107,7 @@ func (o *name) begin() { o.in.c.m.goWork(o.look) }
 
 // look looks the name up once.
 func (o *name) look() {
-	m, spec := o.in.c.m, o.in.c.spec
+	m, spec := o.in.c.m, o.in.c.Spec()
 	if r := o.in.c.run.Load(); r != nil {
 		r.core.stats.UpdateAttempt.Inc()
 	}
@@ -129,11 +129,11 @@ func (o *name) took(addrs []netip.Addr, err error) {
 	if err != nil {
 		if o.failures++; o.failures == 1 {
 			m.log.Warn("a name of a cluster could not be looked up; its last addresses stay",
-				"cluster", n.c.spec.Name, "error", err)
+				"cluster", n.c.Spec().Name, "error", err)
 		}
 	} else {
 		o.failures = 0
-		if n.c.spec.Type == StrictDNS { // servers shuffle; for one logical host the first one counts
+		if n.c.Spec().Type == StrictDNS { // servers shuffle; for one logical host the first one counts
 			slices.SortFunc(addrs, netip.Addr.Compare)
 			addrs = slices.Compact(addrs)
 		}
@@ -175,7 +175,7 @@ const (
 
 // pause returns how long the answer is good for.
 func (o *name) pause(ttl time.Duration) time.Duration {
-	d := &o.in.c.spec.DNS
+	d := &o.in.c.Spec().DNS
 	pause := d.Refresh
 	if pause <= 0 {
 		pause = defaultRefresh
@@ -198,7 +198,7 @@ func (o *name) pause(ttl time.Duration) time.Duration {
 
 // expand returns the assignment with the addresses of its names.
 func (n *names) expand() *Assignment {
-	spec := n.c.spec
+	spec := n.c.Spec()
 	if spec.Assignment == nil {
 		return &Assignment{}
 	}

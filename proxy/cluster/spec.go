@@ -28,7 +28,10 @@ type Spec struct {
 	// (eds_config.initial_fetch_timeout): 0 is Envoy's default of 15 s, negative is for
 	// ever (0 in the configuration).
 	InitialFetchTimeout time.Duration
-	Assignment          *Assignment
+	// Thaw, if not nil, makes an equal Spec again. The manager then keeps no Spec of a
+	// cluster that nobody uses.
+	Thaw       func() (*Spec, error)
+	Assignment *Assignment
 
 	ConnectTimeout time.Duration // 5 s unless set
 	Policy         Policy

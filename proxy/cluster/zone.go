@@ -98,7 +98,7 @@ func (pr *priorityHosts) panics(env *lbEnv) bool {
 // cluster that this proxy belongs to.
 func (c *Cluster) neighboursChanged() {
 	m := c.m
-	if m.options.LocalCluster == "" || c.spec.Name != m.options.LocalCluster {
+	if m.options.LocalCluster == "" || c.name != m.options.LocalCluster {
 		return
 	}
 	m.goWork(func() {
@@ -119,7 +119,7 @@ func (c *Cluster) neighboursChanged() {
 // useLocal lets the cluster that this proxy belongs to be in use, so that its hosts are
 // known. The manager's lock is held.
 func (m *Manager) useLocal(c *Cluster) {
-	if m.options.LocalCluster != "" && c.spec.Name == m.options.LocalCluster {
+	if m.options.LocalCluster != "" && c.name == m.options.LocalCluster {
 		m.started(c)
 	}
 }

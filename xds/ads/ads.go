@@ -121,6 +121,8 @@ type Update struct {
 	Unchanged int
 	// Same are their names, in the order of the response.
 	Same []string
+	// Bytes is how much was read to find this out, unchanged resources included.
+	Bytes int
 	// First is set for the first response of this type in the life of the client.
 	First bool
 }

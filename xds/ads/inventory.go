@@ -68,6 +68,7 @@ func (v *Inventory) Diff(r Response, wanted func(name string) bool, complete boo
 	refused := slices.Clone(r.Malformed)
 	seen := make(map[string]struct{}, len(r.Resources))
 	for _, res := range r.Resources {
+		u.Bytes += len(res.Body.GetValue())
 		if !wanted(res.Name) {
 			continue
 		}

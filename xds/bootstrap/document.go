@@ -1,6 +1,8 @@
 package bootstrap
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"strconv"
 
 	"google.golang.org/protobuf/proto"
@@ -73,6 +75,32 @@ func (d Document) Text() string { return d.node.text }
 
 // Describe names the kind of value for a message: "an object", "a list", number 5.
 func (d Document) Describe() string { return d.node.describe() }
+
+// Fingerprint tells values apart: those with equal ones decode to equal messages.
+func (d Document) Fingerprint() [sha256.Size]byte {
+	var room [4 << 10]byte
+	return sha256.Sum256(d.node.print(room[:0]))
+}
+
+func (n *node) print(b []byte) []byte {
+	bare := byte(0)
+	if n.bare {
+		bare = 1
+	}
+	b = append(b, byte(n.kind), bare)
+	b = append(binary.AppendUvarint(b, uint64(len(n.text))), n.text...)
+	b = append(binary.AppendUvarint(b, uint64(len(n.raw))), n.raw...)
+	b = binary.AppendUvarint(b, uint64(len(n.items)))
+	for _, item := range n.items {
+		b = item.print(b)
+	}
+	b = binary.AppendUvarint(b, uint64(len(n.fields)))
+	for i := range n.fields {
+		b = append(binary.AppendUvarint(b, uint64(len(n.fields[i].key))), n.fields[i].key...)
+		b = n.fields[i].val.print(b)
+	}
+	return b
+}
 
 // Problem makes an Error about this value.
 func (d Document) Problem(text string) *Error {

@@ -49,3 +49,22 @@ name: c
 		t.Errorf("%v %v", c, err)
 	}
 }
+
+func TestFingerprintsTellValuesApart(t *testing.T) {
+	seen := map[[32]byte]string{}
+	for _, text := range []string{`{}`, `[]`, `""`, `"1"`, `1`, `{a: 1}`, `{a: "1"}`, `{a: [1]}`, `{a: {}}`, `{b: 1}`, `{a: 1, b: 1}`, `[a, b]`, `[ab]`, `[[a], b]`, `[[a, b]]`} {
+		docs, err := Documents(Source{Name: "t", Data: []byte(text), Format: FormatYAML})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fp := docs[0].Fingerprint()
+		if other, ok := seen[fp]; ok {
+			t.Errorf("%s and %s have the same", text, other)
+		}
+		seen[fp] = text
+		docs, err = Documents(Source{Name: "u", Data: []byte("\n\n" + text), Format: FormatYAML})
+		if err != nil || docs[0].Fingerprint() != fp {
+			t.Errorf("%s has another one on another line (%v)", text, err)
+		}
+	}
+}
