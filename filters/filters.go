@@ -2,12 +2,17 @@
 package filters
 
 import (
+	"github.com/mecha-mesh/mecha/filters/connectionlimit"
+	"github.com/mecha-mesh/mecha/filters/directresponse"
 	"github.com/mecha-mesh/mecha/filters/dnsfilter"
+	"github.com/mecha-mesh/mecha/filters/echo"
 	"github.com/mecha-mesh/mecha/filters/hcm"
 	"github.com/mecha-mesh/mecha/filters/headermutation"
 	"github.com/mecha-mesh/mecha/filters/httpinspector"
 	"github.com/mecha-mesh/mecha/filters/originaldst"
 	"github.com/mecha-mesh/mecha/filters/router"
+	"github.com/mecha-mesh/mecha/filters/setfilterstate"
+	"github.com/mecha-mesh/mecha/filters/snicluster"
 	"github.com/mecha-mesh/mecha/filters/tcpproxy"
 	"github.com/mecha-mesh/mecha/filters/tlsinspector"
 	"github.com/mecha-mesh/mecha/filters/udpproxy"
@@ -27,11 +32,17 @@ func All() []filter.Descriptor {
 		udpproxy.Spec,
 
 		// network filters
+		connectionlimit.Spec,
+		directresponse.Spec,
+		echo.Spec,
 		hcm.Spec,
+		setfilterstate.Spec,
+		snicluster.Spec,
 		tcpproxy.Spec,
 
 		// HTTP filters
 		headermutation.Spec,
 		router.Spec,
+		setfilterstate.HTTP,
 	}
 }
