@@ -10,6 +10,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters/headermutation"
 	"github.com/mecha-mesh/mecha/filters/httpinspector"
 	"github.com/mecha-mesh/mecha/filters/originaldst"
+	"github.com/mecha-mesh/mecha/filters/proxyprotocol"
 	"github.com/mecha-mesh/mecha/filters/router"
 	"github.com/mecha-mesh/mecha/filters/setfilterstate"
 	"github.com/mecha-mesh/mecha/filters/snicluster"
@@ -25,6 +26,7 @@ func All() []filter.Descriptor {
 		// listener filters
 		httpinspector.Spec,
 		originaldst.Spec,
+		proxyprotocol.Spec,
 		tlsinspector.Spec,
 
 		// filters of UDP listeners

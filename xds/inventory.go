@@ -56,6 +56,13 @@ func (v *Inventory) note(typeURL string, r *ads.Resource, err error) {
 	rec.Refused, rec.RefusedVersion, rec.RefusedBody, rec.RefusedAt = nil, "", nil, time.Time{}
 }
 
+// fail notes that what is in effect as far as anybody was told is not.
+func (v *Inventory) fail(typeURL, name string, err error) {
+	if rec := v.types[typeURL][name]; rec != nil {
+		rec.Refused, rec.RefusedVersion, rec.RefusedBody, rec.RefusedAt = err, rec.Version, rec.Body, time.Now()
+	}
+}
+
 func (v *Inventory) forget(typeURL, name string) { delete(v.types[typeURL], name) }
 
 // Version returns the version of the newest resource of a type that was accepted.

@@ -33,6 +33,10 @@ type Engine interface {
 	// tables that it needs have arrived.
 	SetListener(spec *l4.Spec, routes []string) error
 	RemoveListener(name string)
+	// OnListenerError is told of a listener that was taken and could not be put in use once
+	// its route tables had come. It is called once, before any listener is set; f is
+	// called on a goroutine of its own.
+	OnListenerError(f func(name string, err error))
 	// SetRoutes gives the route table of an RDS name; nil tells that none will come.
 	SetRoutes(name string, table filter.RouteTable)
 	// WhenWarm calls f once, when no cluster waits for its hosts any more.
@@ -76,6 +80,7 @@ type Manager struct {
 	took struct{ clusters, listeners *stats.Histogram } // how long updates take; not nil
 
 	answered atomic.Bool // listeners came and can be used, or the wait for them is over
+	started  func()      // Options.Started
 }
 
 // Sources says where each type comes from; nil is nowhere.
@@ -89,7 +94,7 @@ type Source struct {
 	Timeout time.Duration
 }
 
-// Options are what a manager is made with. Runtime may be nil.
+// Options are what a manager is made with. Runtime and Started may be nil.
 type Options struct {
 	Engine   Engine
 	Registry *filter.Registry
@@ -99,12 +104,16 @@ type Options struct {
 	// Applied, if not nil, is called after an update with how many bytes were read for
 	// it: most of that is garbage now.
 	Applied func(bytes int)
+	// Started is called once, when the first configuration is complete: now listeners may
+	// accept connections.
+	Started func()
 }
 
 // NewManager returns a manager that has not asked for anything yet.
 func NewManager(o Options) *Manager {
 	m := &Manager{
 		engine: o.Engine, registry: o.Registry, log: o.Log, runtime: o.Runtime, stats: o.Stats, applied: o.Applied,
+		started: o.Started,
 		clusters: map[string]ref{}, services: newReferences(ads.EndpointType),
 		listeners: map[string][]ref{}, routes: newReferences(ads.RouteType),
 		values: newReferences(ads.RuntimeType), runtimeMissing: map[string]bool{},
@@ -112,6 +121,14 @@ func NewManager(o Options) *Manager {
 	}
 	m.streams.handler, m.streams.log = m, o.Log
 	m.took.clusters, m.took.listeners = new(stats.Histogram), new(stats.Histogram)
+	if o.Engine == nil { // whoever looks at runtime layers only
+		return m
+	}
+	o.Engine.OnListenerError(func(name string, err error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.inUse.fail(ads.ListenerType, name, err)
+	})
 	return m
 }
 
@@ -176,7 +193,11 @@ func (m *Manager) Apply(u ads.Update) []ads.Refusal {
 // route tables have.
 func (m *Manager) finish() {
 	if !m.answered.Load() {
-		m.engine.WhenListening(func() { m.answered.Store(true) })
+		m.engine.WhenListening(func() {
+			if !m.answered.Swap(true) && m.started != nil {
+				m.started()
+			}
+		})
 	}
 }
 

@@ -214,7 +214,10 @@ func (c *console) Drain(o admin.DrainOptions) {
 }
 
 // SetHealthy implements admin.Source.
-func (c *console) SetHealthy(ok bool) { c.unhealthy.Store(!ok) }
+func (c *console) SetHealthy(ok bool) {
+	c.unhealthy.Store(!ok)
+	c.p.server.Listeners.SetHealthy(ok)
+}
 
 // ReopenLogs implements admin.Source.
 func (c *console) ReopenLogs() error { return c.reopen() }

@@ -156,7 +156,10 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 		LocalCluster: b.GetClusterManager().GetLocalClusterName(), Locality: translate.Locality(b.GetNode().GetLocality()),
 		Parked: trim.note,
 	})
-	p.manager = xds.NewManager(xds.Options{Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime, Stats: st, Applied: trim.applied})
+	p.manager = xds.NewManager(xds.Options{
+		Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime, Stats: st, Applied: trim.applied,
+		Started: func() { p.start(log("main")) },
+	})
 	if p.dynamic, err = p.manager.Load(b); err != nil {
 		p.close()
 		return nil, err
@@ -224,14 +227,19 @@ func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, 
 	}
 	go p.flushStats(ctx, p.settings.StatsFlush)
 	debug.FreeOSMemory() // what reading the configuration took
-	p.server.Start()
-	main.Info("started", "listeners", len(p.server.Listeners.Listeners()), "clusters", len(p.server.Clusters.Names()))
 	err = p.dynamic.Run(ctx)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	main.Info("exiting")
 	return nil
+}
+
+// start lets listeners accept: the clusters and listeners of the bootstrap are warm, and
+// the first answers of the control plane have come, or will not come.
+func (p *proxy) start(log *slog.Logger) {
+	p.server.Start()
+	log.Info("started", "listeners", len(p.server.Listeners.Listeners()), "clusters", len(p.server.Clusters.Names()))
 }
 
 // flushStats ends the intervals of histograms.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
@@ -222,6 +223,12 @@ func (st *State) Get(key string) any {
 	}
 	return nil
 }
+
+// Len is how many values there are.
+func (st *State) Len() int { return len(st.entries) }
+
+// Clone returns a State with the same values.
+func (st *State) Clone() State { return State{slices.Clone(st.entries)} }
 
 // Reset forgets everything.
 func (st *State) Reset() {

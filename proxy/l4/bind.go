@@ -15,58 +15,101 @@ type sockKey struct {
 	addr                           meta.Addr
 	dual, reuse, transparent, free bool
 	backlog                        int
+	fastOpen                       int // -1: not set
+	keepAlive                      netio.KeepAlive
+	options                        string // all of wantedSock.with
 	mode                           fs.FileMode
 	index                          int
 }
 
-func (s *Spec) sockKeys() []sockKey {
+// wantedSock is a socket that a spec asks for.
+type wantedSock struct {
+	sockKey
+	with SocketOptions
+}
+
+func (s *Spec) sockKeys() []wantedSock {
 	if s.Unbound {
 		return nil
 	}
-	var out []sockKey
+	fast := -1
+	if s.FastOpen != nil {
+		fast = *s.FastOpen
+	}
+	var out []wantedSock
 	for _, a := range s.Addresses {
 		n := 1
-		if s.ReusePort && !a.Addr.IsUnix() {
+		reuse := s.ReusePort && !a.Addr.IsUnix()
+		if reuse {
 			n = max(1, s.Sockets)
 		}
 		for i := range n {
-			out = append(out, sockKey{
-				addr: a.Addr, dual: a.DualStack, reuse: n > 1, transparent: s.Transparent,
-				free: s.Freebind, backlog: s.Backlog, mode: a.Mode, index: i,
-			})
+			out = append(out, wantedSock{with: a.Options, sockKey: sockKey{
+				addr: a.Addr, dual: a.DualStack, reuse: reuse, transparent: s.Transparent, free: s.Freebind,
+				backlog: s.Backlog, fastOpen: fast, keepAlive: a.KeepAlive, mode: a.Mode, index: i,
+				options: fmt.Sprint(a.Options),
+			}})
 		}
 	}
 	return out
 }
 
-// bind returns the sockets of spec: those that l has already, and new ones. If one
-// cannot be bound, none is.
+func (k *wantedSock) listen() netio.ListenOptions {
+	o := netio.ListenOptions{
+		Addr: k.addr, DualStack: k.dual, ReusePort: k.reuse, Transparent: k.transparent, Freebind: k.free,
+		Backlog: k.backlog, Mode: k.mode, KeepAlive: k.keepAlive, Options: k.with.BeforeBind, Late: k.with.Listening,
+	}
+	if k.fastOpen >= 0 {
+		o.FastOpen = &k.fastOpen
+	}
+	return o
+}
+
+// bind returns the sockets of spec: those that l has already, and new ones, which do
+// not listen yet. If one cannot be bound, none is.
 func (l *Listener) bind(spec *Spec) (fresh, kept []*acceptor, err error) {
 	if l.m.o.NoSockets {
 		return nil, nil, nil
 	}
 	for _, k := range spec.sockKeys() {
-		if a := l.acceptor(k); a != nil {
+		if a := l.acceptor(k.sockKey); a != nil {
 			kept = append(kept, a)
 			continue
 		}
-		o := netio.ListenOptions{
-			Addr: k.addr, DualStack: k.dual, ReusePort: k.reuse, Transparent: k.transparent,
-			Freebind: k.free, Backlog: k.backlog, Mode: k.mode,
-		}
+		o := k.listen()
 		if k.index > 0 && k.addr.Port() == 0 && k.addr.AddrPort.IsValid() {
 			o.Addr = fresh[len(fresh)-1].sock.Addr() // the port that the kernel chose for the first
 		}
-		s, err := netio.Listen(o)
+		s, err := netio.Bind(o)
 		if err != nil {
-			for _, a := range fresh {
-				_ = a.sock.Close() // nothing was accepted
-			}
-			return nil, nil, filter.At("address", fmt.Errorf("cannot bind %s: %w", k.addr, err))
+			closeAll(fresh)
+			return nil, nil, cannotBind(k.sockKey, err)
 		}
-		fresh = append(fresh, &acceptor{key: k, sock: s, l: l})
+		fresh = append(fresh, &acceptor{key: k.sockKey, sock: s, l: l})
 	}
 	return fresh, kept, nil
+}
+
+// listen begins to listen on sockets that bind has made; on all or on none.
+func listen(as []*acceptor) error {
+	for _, a := range as {
+		if err := a.sock.Listen(); err != nil {
+			closeAll(as)
+			return cannotBind(a.key, err)
+		}
+	}
+	return nil
+}
+
+func cannotBind(k sockKey, err error) error {
+	return filter.At("address", fmt.Errorf("cannot bind %s: %w", k.addr, err))
+}
+
+// closeAll closes sockets that have not accepted anything.
+func closeAll(as []*acceptor) {
+	for _, a := range as {
+		_ = a.sock.Close()
+	}
 }
 
 func (l *Listener) acceptor(k sockKey) *acceptor {

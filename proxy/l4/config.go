@@ -10,11 +10,10 @@ import (
 // compile makes the runtime of a spec. Chains that have not changed are taken over
 // from the version in use.
 func (l *Listener) compile(spec *Spec) (*config, error) {
-	match, err := newMatcher(spec.Chains, spec.Default != nil)
-	if err != nil {
+	cfg := &config{spec: spec}
+	if err := cfg.makeMatcher(); err != nil {
 		return nil, err
 	}
-	cfg := &config{spec: spec, match: match}
 	if err := l.makeInspectors(cfg); err != nil {
 		cfg.end()
 		return nil, err

@@ -42,7 +42,8 @@ type conn struct {
 	onDrain []*func()
 	other   *netio.Conn // upstream side of a relay, to be cut with sock
 
-	young, live link // in l.young and ch.conns
+	chosenBy    *filter.Conn // see remember; nil is nothing but meta
+	young, live link         // in l.young and ch.conns
 }
 
 var _ filter.ConnEngine = (*conn)(nil)

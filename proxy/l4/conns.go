@@ -90,6 +90,13 @@ func (l *conns) drain() {
 	l.each((*conn).drain)
 }
 
+// encourage ends a drain for the connections to come.
+func (l *conns) encourage() {
+	l.mu.Lock()
+	l.draining = false
+	l.mu.Unlock()
+}
+
 func (l *conns) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -15,6 +15,7 @@ func (m *Manager) Remove(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.failed, name)
+	m.discard(m.warming[name])
 	l := m.listeners[name]
 	if l == nil {
 		return m.removeUDP(name)
@@ -99,7 +100,7 @@ func (l *Listener) retire(before, now *config) {
 func (l *Listener) cutUnwanted(c *chain) {
 	cfg := l.cfg.Load()
 	c.conns.each(func(x *conn) {
-		if cfg.match.find(&x.meta) == none {
+		if !cfg.wants(x) {
 			x.cut()
 		}
 	})
@@ -193,6 +194,33 @@ func (m *Manager) directed(inbound bool) (which []*Listener) {
 	return which
 }
 
+// SetHealthy tells whether the process is said to be healthy (/healthcheck/fail, /ok).
+// While it is not, listeners drain that are not of drain type MODIFY_ONLY: connections
+// are told to finish what is under way, those to come included, and nothing stops.
+func (m *Manager) SetHealthy(ok bool) {
+	m.mu.Lock()
+	changed := m.unhealthy == ok
+	m.unhealthy = !ok
+	m.mu.Unlock()
+	which := slices.DeleteFunc(m.directed(false), func(l *Listener) bool { return l.Spec().DrainModifyOnly })
+	switch {
+	case changed && ok:
+		m.encourage(which)
+	case changed:
+		m.discourage(which)
+	}
+}
+
+// encourage ends what discourage has begun, for connections to come.
+func (m *Manager) encourage(which []*Listener) {
+	for _, l := range which {
+		l.draining.Store(false)
+		for _, c := range l.cfg.Load().chains {
+			c.conns.encourage()
+		}
+	}
+}
+
 func (m *Manager) discourage(which []*Listener) {
 	for _, l := range which {
 		if !m.o.Gradual {
@@ -213,6 +241,9 @@ func (m *Manager) Close() {
 		return
 	}
 	close(m.done)
+	for _, p := range m.warming {
+		m.discard(p)
+	}
 	all := slices.Collect(maps.Keys(m.leaving))
 	for _, l := range m.listeners {
 		all = append(all, l)

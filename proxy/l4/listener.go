@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
@@ -25,10 +27,11 @@ type Listener struct {
 	name   string
 	cfg    atomic.Pointer[config]
 	stats  *listenerStats
-	scope  *stats.Scope // parent of what the filters count
-	unbind func()       // gives stats back
-	active atomic.Int64 // connections, those that listener filters look at included
-	young  conns        // connections that have no chain yet
+	scope  *stats.Scope      // parent of what the filters count
+	unbind func()            // gives stats back
+	limit  runtime.UintValue // of the runtime, 0 where it has none
+	active atomic.Int64      // connections, those that listener filters look at included
+	young  conns             // connections that have no chain yet
 	// draining tells connections to come, too, to finish what is under way.
 	draining atomic.Bool
 
@@ -40,6 +43,7 @@ type Listener struct {
 type config struct {
 	spec    *Spec
 	match   *matcher
+	names   map[string]int // chains by name, where the spec has a Matcher
 	filters []inspector
 	chains  []*chain       // with the default chain last, if there is one
 	logs    *accesslog.Set // nil: none
@@ -133,15 +137,27 @@ func (c *conn) begin() {
 
 // admit counts a new connection, unless that is one too many.
 func (l *Listener) admit(spec *Spec) bool {
-	if n := l.active.Add(1); spec.MaxConnections > 0 && n > spec.MaxConnections {
-		l.active.Add(-1)
-		l.stats.Overflow.Inc()
+	if !l.enter(spec) {
 		return false
 	}
 	if n := l.m.active.Add(1); !spec.IgnoreGlobalLimit && l.m.o.MaxConnections > 0 && n > l.m.o.MaxConnections {
 		l.active.Add(-1)
 		l.m.active.Add(-1)
 		l.stats.GlobalOverflow.Inc()
+		return false
+	}
+	return true
+}
+
+// enter counts a connection of this listener, unless that is one too many.
+func (l *Listener) enter(spec *Spec) bool {
+	most := spec.MaxConnections
+	if n := l.limit.Get(); n > 0 {
+		most = int64(min(n, math.MaxInt64))
+	}
+	if n := l.active.Add(1); most > 0 && n > most {
+		l.active.Add(-1)
+		l.stats.Overflow.Inc()
 		return false
 	}
 	return true
@@ -205,9 +221,7 @@ func (l *Listener) handOver(c *conn) *Listener {
 
 // move is admit for a connection that another listener has admitted.
 func (l *Listener) move(from *Listener, spec *Spec) bool {
-	if n := l.active.Add(1); spec.MaxConnections > 0 && n > spec.MaxConnections {
-		l.active.Add(-1)
-		l.stats.Overflow.Inc()
+	if !l.enter(spec) {
 		return false
 	}
 	from.active.Add(-1)
@@ -243,6 +257,9 @@ func (l *Listener) inspect(c *conn, cfg *config) error {
 			err = nil
 		}
 	}
+	if p.failed {
+		l.stats.FilterError.Inc()
+	}
 	if err != nil {
 		p.buf.Release()
 		return err
@@ -262,9 +279,7 @@ func (c *conn) refuse(err error) {
 		c.fc.Log.Details = "filter_chain_not_found"
 	case errors.Is(err, errSocketTimeout):
 		c.l.stats.SocketTimeout.Inc()
-	case errors.Is(err, errTransport):
-	default:
-		c.l.stats.FilterError.Inc()
+	default: // a filter has decided so, or counts it itself
 	}
 	_ = c.sock.Close() // nobody is left to tell
 	c.fc.Log.End = time.Since(c.meta.Start)
@@ -293,7 +308,7 @@ func (l *Listener) choose(c *conn, cfg *config) *conn {
 	if c.meta.TransportProtocol == "" {
 		c.meta.TransportProtocol = "raw_buffer"
 	}
-	i := cfg.match.find(&c.meta)
+	i := cfg.find(&c.fc)
 	if i == none {
 		c.refuse(errNoChain)
 		return nil
@@ -306,6 +321,7 @@ func (l *Listener) choose(c *conn, cfg *config) *conn {
 		return nil
 	}
 	c.ch, c.meta.FilterChain = ch, ch.spec.Name
+	c.remember()
 	if err := c.handshake(); err != nil {
 		c.refuse(err)
 		return nil

@@ -1,7 +1,6 @@
 package l4
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
-	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
@@ -53,7 +51,9 @@ type Manager struct {
 	listeners map[string]*Listener
 	udp       map[string]*UDPListener
 	leaving   map[*Listener]struct{} // removed, with connections
+	warming   map[string]*Prepared   // not in use yet
 	started   bool
+	unhealthy bool                // see SetHealthy
 	failed    map[string]error    // the last Set of these names failed
 	retired   map[*chain]struct{} // chains of no version in use, with connections
 }
@@ -62,7 +62,7 @@ type Manager struct {
 func NewManager(o Options) *Manager {
 	m := &Manager{
 		o: o, parker: netio.NewParker(), scope: o.Env.Stats.Scope("listener_manager"),
-		listeners: map[string]*Listener{}, udp: map[string]*UDPListener{}, leaving: map[*Listener]struct{}{},
+		listeners: map[string]*Listener{}, udp: map[string]*UDPListener{}, leaving: map[*Listener]struct{}{}, warming: map[string]*Prepared{},
 		failed: map[string]error{}, retired: map[*chain]struct{}{}, done: make(chan struct{}),
 	}
 	m.scope.Bind(&m.stats)
@@ -80,6 +80,12 @@ func (m *Manager) Start() {
 	m.started = true
 	m.stats.Started.Set(1)
 	for _, l := range m.listeners {
+		if err := listen(l.socks); err != nil { // somebody else was faster
+			l.socks = nil
+			_ = m.fail(l.name, err)
+			m.o.Env.Log.Error("listener cannot be used", "name", l.name, "error", err)
+			continue
+		}
 		m.accept(l.socks)
 	}
 	for _, l := range m.udp {
@@ -107,66 +113,11 @@ func (m *Manager) Ready() bool {
 // are told to drain and cut after the drain time only if the new version has no
 // chain for them.
 func (m *Manager) Set(spec *Spec) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closing.Load() {
-		return errors.New("l4: the listener manager is closed")
-	}
-	err := m.dispatch(spec)
+	p, err := m.Prepare(spec)
 	if err != nil {
-		m.stats.CreateFailure.Inc()
-		err = fmt.Errorf("listener %q: %w", spec.Name, err)
-		m.failed[spec.Name] = err
 		return err
 	}
-	delete(m.failed, spec.Name)
-	m.stats.CreateSuccess.Inc()
-	return nil
-}
-
-// dispatch is Set with the lock held.
-func (m *Manager) dispatch(spec *Spec) error {
-	if old := m.udp[spec.Name]; old != nil {
-		switch {
-		case spec.UDP == nil:
-			return filter.At("address", errSocketType)
-		case old.Spec().Hash == spec.Hash && spec.Hash != 0:
-			return nil
-		}
-	}
-	if spec.UDP != nil {
-		return m.setUDP(spec)
-	}
-	old := m.listeners[spec.Name]
-	if old != nil && old.Spec().Hash == spec.Hash && spec.Hash != 0 {
-		return nil
-	}
-	return m.set(old, spec)
-}
-
-func (m *Manager) set(old *Listener, spec *Spec) error {
-	if err := m.check(old, spec); err != nil {
-		return err
-	}
-	l := old
-	if old == nil {
-		l = &Listener{m: m, name: spec.Name}
-		l.scope = m.o.Env.Stats.Scope("listener").Tag("envoy_listener_address", spec.statPrefix())
-		l.stats, l.unbind = stats.Shared[listenerStats](m.o.Env.Stats, "listener", "envoy_listener_address", spec.statPrefix())
-	}
-	cfg, err := l.compile(spec)
-	if err != nil {
-		l.dropScope(old)
-		return err
-	}
-	fresh, kept, err := l.bind(spec)
-	if err != nil {
-		cfg.end()
-		l.dropScope(old)
-		return err
-	}
-	m.swap(l, old, cfg, fresh, kept)
-	return nil
+	return m.Use(p)
 }
 
 // dropScope gives back the statistics of a listener that has come to nothing.
@@ -181,33 +132,6 @@ func (l *Listener) closeScope() {
 	l.unbind()
 }
 
-// swap puts the new version in use.
-func (m *Manager) swap(l, old *Listener, cfg *config, fresh, kept []*acceptor) {
-	before := l.cfg.Swap(cfg)
-	gone := slices.DeleteFunc(slices.Clone(l.socks), func(a *acceptor) bool { return slices.Contains(kept, a) })
-	l.socks = append(kept, fresh...)
-	if old == nil {
-		m.listeners[l.name] = l
-		m.stats.Added.Inc()
-		m.stats.Active.Inc()
-	} else {
-		m.stats.Modified.Inc()
-		if len(fresh)+len(gone) == 0 {
-			m.stats.InPlace.Inc()
-		}
-	}
-	m.reroute()
-	if m.started {
-		m.accept(fresh)
-	}
-	for _, a := range gone {
-		_ = a.sock.Close() // what was accepted goes on
-	}
-	if before != nil {
-		l.retire(before, cfg)
-	}
-}
-
 // reroute makes the table of original destinations anew.
 func (m *Manager) reroute() {
 	r := &routing{exact: map[netip.AddrPort]*Listener{}}
@@ -218,34 +142,6 @@ func (m *Manager) reroute() {
 		}
 	}
 	m.routing.Store(r)
-}
-
-// check refuses what cannot work beside the other listeners.
-func (m *Manager) check(old *Listener, spec *Spec) error {
-	if spec.Name == "" {
-		return filter.At("name", errors.New("a listener needs a name"))
-	}
-	if len(spec.Addresses) == 0 {
-		return filter.At("address", errors.New("a listener needs an address"))
-	}
-	for i, a := range spec.Addresses {
-		if !a.Addr.Known() {
-			return filter.At(addressPath(i), errors.New("no address"))
-		}
-		if a.Addr.AddrPort.IsValid() && a.Addr.Port() == 0 {
-			continue // the kernel chooses
-		}
-		for _, other := range m.listeners {
-			if other != old && other.Spec().Unbound == spec.Unbound && other.has(a.Addr) {
-				return filter.At(addressPath(i), fmt.Errorf("listener %q has the address %s already", other.name, a.Addr))
-			}
-		}
-	}
-	return nil
-}
-
-func (l *Listener) has(a meta.Addr) bool {
-	return slices.ContainsFunc(l.Spec().Addresses, func(b Address) bool { return b.Addr == a })
 }
 
 func addressPath(i int) string {

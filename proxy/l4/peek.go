@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
@@ -25,11 +26,13 @@ type peeker struct {
 	buf      buffer.Buf
 	deadline time.Time // zero for none
 	armed    bool
+	failed   bool // reading failed, other than by an end or for want of time
 }
 
 // Peek implements filter.Peeker.
 func (p *peeker) Peek(n int) ([]byte, error) {
 	if n > maxPeek {
+		p.failed = true
 		return nil, errPeekTooMuch
 	}
 	for p.buf.Len() < n {
@@ -40,6 +43,7 @@ func (p *peeker) Peek(n int) ([]byte, error) {
 			}
 		}
 		if _, err := p.conn.ReadBufMax(&p.buf, maxPeek-p.buf.Len()); err != nil {
+			p.failed = err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded)
 			return p.lend(), err
 		}
 	}

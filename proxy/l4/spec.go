@@ -12,7 +12,9 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/match/tree"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
@@ -29,8 +31,9 @@ type Spec struct {
 	UseOriginalDst bool
 	Transparent    bool
 	Freebind       bool
-	// ReusePort binds Sockets sockets to each address; otherwise there is one. More than
-	// one pays only where a single accept loop is the limit.
+	// ReusePort is enable_reuse_port: other processes may bind the same addresses, and
+	// Sockets sockets are bound to each; otherwise there is one. More than one pays only
+	// where a single accept loop is the limit.
 	ReusePort bool
 	Sockets   int
 	Backlog   int // tcp_backlog_size, 0 is the kernel's largest
@@ -45,10 +48,19 @@ type Spec struct {
 
 	Chains  []*Chain
 	Default *Chain // default_filter_chain, may be nil
+	// Matcher is filter_chain_matcher: it leads to the name of a chain, in place of the
+	// matches of the chains. nil is none.
+	Matcher *tree.Tree[*filter.Conn, string]
 
 	BufferLimit int // per_connection_buffer_limit_bytes, 1 MiB unless set
-	// MaxConnections limits this listener; 0 is no limit.
+	// MaxConnections limits this listener, unless the runtime key
+	// envoy.resource_limits.listener.NAME.connection_limit does; 0 is no limit.
 	MaxConnections int64
+	// FastOpen is tcp_fast_open_queue_length, nil is not set.
+	FastOpen *int
+	// DrainModifyOnly is drain_type MODIFY_ONLY: the listener does not drain because the
+	// process is said to be unhealthy.
+	DrainModifyOnly bool
 	// IgnoreGlobalLimit is ignore_global_conn_limit.
 	IgnoreGlobalLimit bool
 	// Logs are written when a connection has ended, those that matched no chain included.
@@ -61,7 +73,13 @@ type Address struct {
 	Addr      meta.Addr
 	DualStack bool        // ipv4_compat
 	Mode      fs.FileMode // of a unix socket, 0 leaves the umask's
+	KeepAlive netio.KeepAlive
+	Options   SocketOptions
 }
+
+// SocketOptions is socket_options, by when they are set: STATE_PREBIND, or STATE_BOUND
+// and STATE_LISTENING, between which there is no difference here.
+type SocketOptions struct{ BeforeBind, Listening []netio.SocketOption }
 
 // Direction is traffic_direction.
 type Direction uint8

@@ -18,8 +18,9 @@ type listenerStats struct {
 	SocketTimeout  stats.Counter   `stat:"downstream_cx_transport_socket_connect_timeout" help:"connections closed because their handshake took too long"`
 	PreActive      stats.Gauge     `stat:"downstream_pre_cx_active" help:"connections that listener filters look at"`
 	PreTimeout     stats.Counter   `stat:"downstream_pre_cx_timeout" help:"connections whose listener filters took too long"`
-	FilterError    stats.Counter   `stat:"downstream_listener_filter_error" help:"connections closed because a listener filter failed"`
+	FilterError    stats.Counter   `stat:"downstream_listener_filter_error" help:"connections from which listener filters could not read"`
 	FilterClose    stats.Counter   `stat:"downstream_listener_filter_remote_close" help:"connections whose client left while listener filters waited"`
+	OverloadReject stats.Counter   `stat:"downstream_cx_overload_reject" help:"connections refused by the overload manager"`
 	NoChain        stats.Counter   `stat:"no_filter_chain_match" help:"connections closed because no filter chain matches them"`
 	Panics         stats.Counter   `stat:"mecha_connection_panics" help:"connections closed because a filter panicked"`
 	AcceptErrors   stats.Counter   `stat:"mecha_accept_errors" help:"connections that could not be accepted, such as for lack of descriptors"`
@@ -38,6 +39,7 @@ type managerStats struct {
 	Warming       stats.Gauge   `stat:"total_listeners_warming" help:"listeners that wait for other resources"`
 	Draining      stats.Gauge   `stat:"total_listeners_draining" help:"removed listeners that still have connections"`
 	ChainDraining stats.Gauge   `stat:"total_filter_chains_draining" help:"removed filter chains that still have connections"`
+	Pinned        stats.Gauge   `stat:"workers_pinned" help:"workers that are bound to a processor: none, there are no workers"`
 	Started       stats.Gauge   `stat:"workers_started" help:"1 once listeners accept connections"`
 }
 

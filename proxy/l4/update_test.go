@@ -326,9 +326,17 @@ func TestStartLater(t *testing.T) {
 	if n.Ready() {
 		t.Error("ready before Start")
 	}
-	c := dial(t, l) // waits in the backlog
+	to := l.Bound()[0].String()
+	if c, err := net.Dial("tcp", to); err == nil {
+		c.Close()
+		t.Error("a listener that does not accept yet takes connections")
+	}
 	n.Start()
 	n.Start()
+	if l.Bound()[0].String() != to {
+		t.Errorf("bound to %s, then to %s", to, l.Bound()[0])
+	}
+	c := dial(t, l)
 	if s := said(t, c); s != "hi" || !n.Ready() {
 		t.Errorf("got %q", s)
 	}

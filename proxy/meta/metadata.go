@@ -42,6 +42,20 @@ func (m *Metadata) Find(namespace string, path ...string) (v any, ok bool) {
 	return v, ok
 }
 
+// Len is how many namespaces there are.
+func (m *Metadata) Len() int { return len(m.by) }
+
+// Clone returns a Metadata with the same values.
+func (m *Metadata) Clone() Metadata {
+	out := Metadata{}
+	for namespace, fields := range m.by {
+		for key, v := range fields {
+			out.Set(namespace, key, v)
+		}
+	}
+	return out
+}
+
 // Reset forgets everything.
 func (m *Metadata) Reset() {
 	if m.by != nil {

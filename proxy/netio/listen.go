@@ -27,15 +27,135 @@ type ListenOptions struct {
 	ReusePort   bool
 	Transparent bool // TPROXY: accept connections to any address
 	Freebind    bool
-	Backlog     int         // 0 is the kernel's largest
-	DeferAccept int         // seconds to wait for the first bytes before accepting, 0 is none
-	Mode        fs.FileMode // of a unix socket's path, 0 leaves the umask's
+	Backlog     int // 0 is the kernel's largest
+	// FastOpen is the length of the queue of TCP Fast Open; 0 switches it off, nil leaves
+	// it alone.
+	FastOpen  *int
+	KeepAlive KeepAlive // of the connections that are accepted
+	// Options are set before bind; Late once the socket listens. Package net leaves no
+	// moment between bind and listen.
+	Options, Late []SocketOption
+	DeferAccept   int         // seconds to wait for the first bytes before accepting, 0 is none
+	Mode          fs.FileMode // of a unix socket's path, 0 leaves the umask's
 }
 
 // Listener is a bound socket.
 type Listener struct {
+	o    ListenOptions
+	hold int // a socket that only holds the address, until Listen; -1 is none
 	l    net.Listener
 	addr meta.Addr
+}
+
+// Bind takes an address without listening on it: connections are refused until Listen.
+// The path of a unix socket cannot be held that way: there it is the same as Listen,
+// and connections wait until they are accepted.
+func Bind(o ListenOptions) (*Listener, error) {
+	if o.Addr.IsUnix() {
+		return Listen(o)
+	}
+	l := &Listener{o: o, hold: -1, addr: o.Addr}
+	if err := l.reserve(); err != nil {
+		network, _ := o.network()
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: net.TCPAddrFromAddrPort(o.Addr.AddrPort), Err: err}
+	}
+	return l, nil
+}
+
+// reserve binds a socket that never listens. One that does can be bound beside it:
+// both have SO_REUSEADDR, and the kernel minds only that while somebody listens.
+func (l *Listener) reserve() error {
+	network, _ := l.o.network()
+	family := unix.AF_INET6
+	if network == "tcp4" {
+		family = unix.AF_INET
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	if err := l.bind(fd, network); err != nil {
+		_ = unix.Close(fd) // the first error counts
+		return err
+	}
+	l.hold = fd
+	return nil
+}
+
+func (l *Listener) bind(fd int, network string) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return os.NewSyscallError("setsockopt SO_REUSEADDR", err)
+	}
+	if network != "tcp4" {
+		only := 1
+		if network == "tcp" {
+			only = 0
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
+			return os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
+		}
+	}
+	if err := l.o.set(socket(fd), network); err != nil {
+		return err
+	}
+	ip, port := l.o.Addr.Addr(), int(l.o.Addr.Port())
+	var sa unix.Sockaddr
+	if network == "tcp4" {
+		sa = &unix.SockaddrInet4{Port: port, Addr: ip.Unmap().As4()}
+	} else {
+		zone, err := zoneID(ip.Zone())
+		if err != nil {
+			return err
+		}
+		sa = &unix.SockaddrInet6{Port: port, Addr: ip.As16(), ZoneId: zone}
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	bound, err := unix.Getsockname(fd)
+	switch a := bound.(type) {
+	case *unix.SockaddrInet4:
+		port = a.Port
+	case *unix.SockaddrInet6:
+		port = a.Port
+	}
+	l.addr = meta.Addr{AddrPort: netip.AddrPortFrom(ip.Unmap(), uint16(port))}
+	return os.NewSyscallError("getsockname", err)
+}
+
+func zoneID(zone string) (uint32, error) {
+	if zone == "" {
+		return 0, nil
+	}
+	i, err := net.InterfaceByName(zone)
+	if err != nil {
+		return 0, err
+	}
+	return uint32(i.Index), nil
+}
+
+// Listen begins to listen on an address that Bind has taken. It does nothing the
+// second time.
+func (l *Listener) Listen() error {
+	if l.l != nil {
+		return nil
+	}
+	o := l.o
+	o.Addr = l.addr // with the port that the kernel has chosen
+	fresh, err := Listen(o)
+	if err != nil {
+		return err
+	}
+	l.l, l.addr = fresh.l, fresh.addr
+	l.letGo()
+	return nil
+}
+
+func (l *Listener) letGo() {
+	if l.hold >= 0 {
+		_ = unix.Close(l.hold) // nothing was ever sent on it
+		l.hold = -1
+	}
 }
 
 // Listen binds and listens. A unix socket that nobody listens on any more is
@@ -58,7 +178,7 @@ func Listen(o ListenOptions) (*Listener, error) {
 		_ = l.Close() // the first error counts
 		return nil, err
 	}
-	return &Listener{l: l, addr: meta.AddrOf(l.Addr())}, nil
+	return &Listener{o: o, hold: -1, l: l, addr: meta.AddrOf(l.Addr())}, nil
 }
 
 func (o *ListenOptions) network() (network, address string) {
@@ -81,21 +201,27 @@ func (o *ListenOptions) control(network, _ string, raw syscall.RawConn) error {
 		return nil
 	}
 	var err error
-	v6 := network == "tcp6"
+	if e := raw.Control(func(fd uintptr) { err = o.set(socket(fd), network) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// set sets the options of a socket of package net's network.
+func (o *ListenOptions) set(s socket, network string) (err error) {
+	v6 := network != "tcp4"
 	set := func(want bool, f func() error) {
 		if want && err == nil {
 			err = f()
 		}
 	}
-	if e := raw.Control(func(fd uintptr) {
-		s := socket(fd)
-		set(o.ReusePort, s.reusePort)
-		set(o.Transparent, func() error { return s.transparent(v6) })
-		set(o.Freebind, func() error { return s.freebind(v6) })
-		set(o.DeferAccept > 0, func() error { return s.deferAccept(o.DeferAccept) })
-	}); e != nil {
-		return e
-	}
+	set(o.ReusePort, s.reusePort)
+	set(o.Transparent, func() error { return s.transparent(v6) })
+	set(o.Freebind, func() error { return s.freebind(v6) })
+	set(o.DeferAccept > 0, func() error { return s.deferAccept(o.DeferAccept) })
+	set(o.FastOpen != nil, func() error { return s.fastOpen(*o.FastOpen) })
+	set(o.KeepAlive.Enable, func() error { return s.keepAlive(o.KeepAlive) })
+	set(true, func() error { return s.all(o.Options, v6) })
 	return err
 }
 
@@ -106,18 +232,25 @@ func (o *ListenOptions) finish(l net.Listener) error {
 			return err
 		}
 	}
-	if o.Backlog <= 0 {
+	if o.Backlog <= 0 && len(o.Late) == 0 {
 		return nil
 	}
 	raw, err := l.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return err
 	}
-	var lerr error
-	if err := raw.Control(func(fd uintptr) { lerr = unix.Listen(int(fd), o.Backlog) }); err != nil {
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		if o.Backlog > 0 {
+			failed = os.NewSyscallError("listen", unix.Listen(int(fd), o.Backlog))
+		}
+		if failed == nil && !o.Addr.IsUnix() {
+			failed = socket(fd).all(o.Late, !o.Addr.Addr().Unmap().Is4())
+		}
+	}); err != nil {
 		return err
 	}
-	return os.NewSyscallError("listen", lerr)
+	return failed
 }
 
 // removeStale removes the socket that an earlier process has left at path.
@@ -148,8 +281,17 @@ func (l *Listener) Addr() meta.Addr { return l.addr }
 // descriptors or memory is reported by Exhausted.
 func (l *Listener) Accept() (net.Conn, error) { return l.l.Accept() }
 
+// Listening reports whether it listens.
+func (l *Listener) Listening() bool { return l.l != nil }
+
 // Close ends Accept. Connections that wait in the backlog are reset by the kernel.
-func (l *Listener) Close() error { return l.l.Close() }
+func (l *Listener) Close() error {
+	l.letGo()
+	if l.l == nil {
+		return nil
+	}
+	return l.l.Close()
+}
 
 // Exhausted reports whether an error of Accept is a lack of descriptors or memory
 // that may pass.

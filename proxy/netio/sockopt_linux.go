@@ -47,6 +47,28 @@ func (s socket) deferAccept(seconds int) error {
 	return os.NewSyscallError("setsockopt TCP_DEFER_ACCEPT", unix.SetsockoptInt(int(s), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds))
 }
 
+func (s socket) fastOpen(queue int) error {
+	return os.NewSyscallError("setsockopt TCP_FASTOPEN", unix.SetsockoptInt(int(s), unix.IPPROTO_TCP, unix.TCP_FASTOPEN, queue))
+}
+
+// keepAlive is inherited by the connections that a socket accepts.
+func (s socket) keepAlive(k KeepAlive) error {
+	if err := unix.SetsockoptInt(int(s), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1); err != nil {
+		return os.NewSyscallError("setsockopt SO_KEEPALIVE", err)
+	}
+	for _, o := range []struct{ name, value int }{
+		{unix.TCP_KEEPCNT, k.Probes}, {unix.TCP_KEEPIDLE, int(k.Idle.Seconds())}, {unix.TCP_KEEPINTVL, int(k.Interval.Seconds())},
+	} {
+		if o.value <= 0 {
+			continue
+		}
+		if err := unix.SetsockoptInt(int(s), unix.IPPROTO_TCP, o.name, o.value); err != nil {
+			return os.NewSyscallError("setsockopt keep-alive", err)
+		}
+	}
+	return nil
+}
+
 // soOriginalDst is SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST.
 const soOriginalDst = 80
 

@@ -42,3 +42,13 @@ func Marks(options []SocketOption) (mark int, ok bool) {
 	}
 	return mark, ok
 }
+
+// all sets options in their order, until one fails.
+func (s socket) all(options []SocketOption, v6 bool) error {
+	for i := range options {
+		if err := s.option(&options[i], v6); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -11,15 +11,21 @@ import (
 // waiting is a listener whose route tables have not all arrived. The version before,
 // if there is one, is in use meanwhile.
 type waiting struct {
-	spec    *l4.Spec
-	routes  []string
-	missing []string
+	spec     *l4.Spec
+	prepared *l4.Prepared
+	routes   []string
+	missing  []string
 }
 
-// SetListener implements xds.Engine.
+// SetListener implements xds.Engine. What can fail fails now, also where the listener
+// waits for routes: later there is nobody to tell.
 func (s *Server) SetListener(spec *l4.Spec, routes []string) error {
+	prepared, err := s.Listeners.Prepare(spec)
+	if err != nil {
+		return err
+	}
 	s.mu.Lock()
-	w := &waiting{spec: spec, routes: routes}
+	w := &waiting{spec: spec, prepared: prepared, routes: routes}
 	for _, name := range routes {
 		if src := s.routeSourceLocked(name); !src.answered {
 			w.missing = append(w.missing, name)
@@ -49,7 +55,7 @@ func (s *Server) Waiting() map[string][]string {
 
 // use puts a listener in use whose route tables are there.
 func (s *Server) use(w *waiting) error {
-	if err := s.Listeners.Set(w.spec); err != nil {
+	if err := s.Listeners.Use(w.prepared); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -130,10 +136,16 @@ func (s *Server) SetRoutes(name string, table filter.RouteTable) {
 	for _, w := range ready {
 		if err := s.use(w); err != nil {
 			s.log.Error("listener cannot be used", "name", w.spec.Name, "error", err)
+			if s.failed != nil {
+				go s.failed(w.spec.Name, err)
+			}
 		}
 	}
 	s.settle()
 }
+
+// OnListenerError implements xds.Engine.
+func (s *Server) OnListenerError(f func(name string, err error)) { s.failed = f }
 
 // WhenListening implements xds.Engine.
 func (s *Server) WhenListening(f func()) {

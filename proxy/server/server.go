@@ -57,6 +57,7 @@ type Server struct {
 	start     time.Time
 
 	drainTime time.Duration
+	failed    func(listener string, err error) // see OnListenerError
 
 	mu      sync.Mutex
 	routes  map[string]*routeSource

@@ -103,24 +103,32 @@ func SocketOptions(list []*corev3.SocketOption) ([]netio.SocketOption, error) {
 		if pb.State != corev3.SocketOption_STATE_PREBIND {
 			return nil, filter.At(fmt.Sprintf("[%d].state", i), fmt.Errorf("%s is for listeners: connections have STATE_PREBIND only", pb.State))
 		}
-		if pb.Type != nil && pb.Type.Stream == nil {
-			continue
+		o, ours, err := socketOption(pb)
+		switch {
+		case err != nil:
+			return nil, filter.At(fmt.Sprintf("[%d]", i), err)
+		case ours:
+			out = append(out, o)
 		}
-		o := netio.SocketOption{
-			Level: int(pb.Level), Name: int(pb.Name),
-			NotV4: pb.IpVersion == corev3.SocketOption_SOCKET_IP_VERSION_IPV6, NotV6: pb.IpVersion == corev3.SocketOption_SOCKET_IP_VERSION_IPV4,
-		}
-		switch v := pb.Value.(type) {
-		case *corev3.SocketOption_IntValue:
-			o.Int = int(v.IntValue)
-		case *corev3.SocketOption_BufValue:
-			o.Buf = append([]byte{}, v.BufValue...)
-		default:
-			return nil, filter.At(fmt.Sprintf("[%d]", i), errors.New("int_value or buf_value is required"))
-		}
-		out = append(out, o)
 	}
 	return out, nil
+}
+
+// socketOption converts a socket option; ours is false for one of datagrams.
+func socketOption(pb *corev3.SocketOption) (o netio.SocketOption, ours bool, err error) {
+	o = netio.SocketOption{
+		Level: int(pb.Level), Name: int(pb.Name),
+		NotV4: pb.IpVersion == corev3.SocketOption_SOCKET_IP_VERSION_IPV6, NotV6: pb.IpVersion == corev3.SocketOption_SOCKET_IP_VERSION_IPV4,
+	}
+	switch v := pb.Value.(type) {
+	case *corev3.SocketOption_IntValue:
+		o.Int = int(v.IntValue)
+	case *corev3.SocketOption_BufValue:
+		o.Buf = append([]byte{}, v.BufValue...)
+	default:
+		return o, false, errors.New("int_value or buf_value is required")
+	}
+	return o, pb.Type == nil || pb.Type.Stream != nil, nil
 }
 
 func clusterConnection(pb *clusterv3.UpstreamConnectionOptions, spec *cluster.Spec, p *filter.Parser) error {

@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io/fs"
 	"strings"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
@@ -24,12 +23,13 @@ var listenerFields = fromproto.Fields{
 		"continue_on_listener_filters_timeout", "transparent", "freebind", "traffic_direction", "enable_reuse_port",
 		"reuse_port", "access_log", "tcp_backlog_size", "bind_to_port", "ignore_global_conn_limit", "deprecated_v1",
 		"udp_listener_config",
+		"filter_chain_matcher", "drain_type", "bypass_overload_manager", "tcp_keepalive", "tcp_fast_open_queue_length",
+		"socket_options",
+		// Every connection is a goroutine that any processor may run, and is accepted by
+		// itself: what these ask for is so already.
+		"connection_balance_config", "max_connections_to_accept_per_socket_event",
 	},
-	Ignored: []string{
-		"metadata", "drain_type", "connection_balance_config", "bypass_overload_manager", "tcp_keepalive",
-		"max_connections_to_accept_per_socket_event", "tcp_fast_open_queue_length", "enable_mptcp",
-		"per_connection_buffer_high_watermark_timeout", "stats_matcher",
-	},
+	Ignored: []string{"metadata", "enable_mptcp", "per_connection_buffer_high_watermark_timeout", "stats_matcher"},
 }
 
 // Listener translates a Listener. The names of the route configurations that it needs
@@ -48,7 +48,14 @@ func Listener(raw []byte, p *filter.Parser) (*l4.Spec, error) {
 		UseOriginalDst: pb.UseOriginalDst.GetValue(), Transparent: pb.Transparent.GetValue(), Freebind: pb.Freebind.GetValue(),
 		Backlog: int(pb.TcpBacklogSize.GetValue()), Direction: l4.Direction(pb.TrafficDirection),
 		ContinueOnTimeout: pb.ContinueOnListenerFiltersTimeout,
-		BufferLimit:       1 << 20, IgnoreGlobalLimit: pb.IgnoreGlobalConnLimit, Hash: hashOf(raw),
+		BufferLimit:       1 << 20, Hash: hashOf(raw),
+		// The limit of the process is the overload manager's.
+		IgnoreGlobalLimit: pb.IgnoreGlobalConnLimit || pb.BypassOverloadManager,
+		ReusePort:         pb.EnableReusePort == nil || pb.EnableReusePort.Value,
+		DrainModifyOnly:   pb.DrainType == listenerv3.Listener_MODIFY_ONLY,
+	}
+	if v := pb.TcpFastOpenQueueLength; v != nil {
+		spec.FastOpen = new(int(v.Value))
 	}
 	var err error
 	if spec.FilterTimeout, err = fromproto.Duration(pb.ListenerFiltersTimeout, 15*time.Second); err != nil {
@@ -66,7 +73,7 @@ func Listener(raw []byte, p *filter.Parser) (*l4.Spec, error) {
 		return spec, nil
 	}
 	for _, step := range []func(*listenerv3.Listener, *l4.Spec, *filter.Parser) error{
-		listenerFilters, listenerChains, listenerLogs,
+		listenerFilters, listenerChains, listenerMatcher, listenerLogs,
 	} {
 		if err := step(&pb, spec, p); err != nil {
 			return nil, err
@@ -79,29 +86,6 @@ func hashOf(raw []byte) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write(raw) // a hash never fails
 	return h.Sum64()
-}
-
-func listenerAddresses(pb *listenerv3.Listener, spec *l4.Spec, _ *filter.Parser) error {
-	first, err := bindAddress(pb.Address)
-	if err != nil {
-		return filter.At("address", err)
-	}
-	spec.Addresses = append(spec.Addresses, first)
-	for i, a := range pb.AdditionalAddresses {
-		more, err := bindAddress(a.Address)
-		if err != nil {
-			return filter.AtIndex("additional_addresses", i, filter.At("address", err))
-		}
-		spec.Addresses = append(spec.Addresses, more)
-	}
-	return nil
-}
-
-func bindAddress(a *corev3.Address) (l4.Address, error) {
-	addr, err := address(a)
-	return l4.Address{
-		Addr: addr, DualStack: a.GetSocketAddress().GetIpv4Compat(), Mode: fs.FileMode(a.GetPipe().GetMode()),
-	}, err
 }
 
 func listenerFilters(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser) error {
@@ -260,6 +244,26 @@ func chainMatch(pb *listenerv3.FilterChainMatch, p *filter.Parser) (m l4.Match, 
 		m.SourcePorts = append(m.SourcePorts, uint16(port))
 	}
 	return m, nil
+}
+
+// listenerMatcher converts filter_chain_matcher, whose actions name chains.
+func listenerMatcher(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser) (err error) {
+	if pb.FilterChainMatcher == nil {
+		return nil
+	}
+	spec.Matcher, err = fromproto.Tree(pb.FilterChainMatcher, p, fromproto.TreeOptions[*filter.Conn, string]{
+		Input: fromproto.NetworkInput, Action: chainName,
+	})
+	return filter.At("filter_chain_matcher", err)
+}
+
+func chainName(_ string, c filter.Any) (string, error) {
+	var name wrapperspb.StringValue
+	if c.Type != string(name.ProtoReflect().Descriptor().FullName()) {
+		return "", filter.At("typed_config", fmt.Errorf("%q: the action must be a google.protobuf.StringValue with the name of a filter chain", c.Type))
+	}
+	err := proto.Unmarshal(c.Value, &name)
+	return name.Value, filter.At("typed_config", err)
 }
 
 func listenerLogs(pb *listenerv3.Listener, spec *l4.Spec, _ *filter.Parser) (err error) {
