@@ -113,7 +113,7 @@ type Options struct {
 func NewManager(o Options) *Manager {
 	m := &Manager{
 		engine: o.Engine, registry: o.Registry, log: o.Log, runtime: o.Runtime, stats: o.Stats, applied: o.Applied,
-		started: o.Started,
+		started:  o.Started,
 		clusters: map[string]ref{}, services: newReferences(ads.EndpointType),
 		listeners: map[string][]ref{}, routes: newReferences(ads.RouteType),
 		values: newReferences(ads.RuntimeType), runtimeMissing: map[string]bool{},
