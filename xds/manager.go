@@ -6,9 +6,7 @@
 package xds
 
 import (
-	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/proxy/l4"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
+	"github.com/mecha-mesh/mecha/proxy/server"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/xds/ads"
 	"github.com/mecha-mesh/mecha/xds/translate"
@@ -29,9 +28,9 @@ type Engine interface {
 	SetCluster(spec *cluster.Spec) error
 	RemoveCluster(name string)
 	SetAssignment(a *cluster.Assignment) error
-	// SetListener adds or replaces a listener. It takes connections once the route
-	// tables that it needs have arrived.
-	SetListener(spec *l4.Spec, routes []string) error
+	// SetListener adds or replaces a listener. It takes connections once what it needs
+	// has arrived.
+	SetListener(spec *l4.Spec, needs server.Needs) error
 	RemoveListener(name string)
 	// OnListenerError is told of a listener that was taken and could not be put in use once
 	// its route tables had come. It is called once, before any listener is set; f is
@@ -39,6 +38,9 @@ type Engine interface {
 	OnListenerError(f func(name string, err error))
 	// SetRoutes gives the route table of an RDS name; nil tells that none will come.
 	SetRoutes(name string, table filter.RouteTable)
+	// SetExtension gives a configuration that came over ECDS; nil tells that there is none,
+	// and wait that one is to be waited for.
+	SetExtension(key filter.ExtensionKey, factory any, wait bool) error
 	// WhenWarm calls f once, when no cluster waits for its hosts any more.
 	WhenWarm(f func())
 	// WhenListening calls f once, when no listener waits for its route tables any more.
@@ -62,16 +64,18 @@ type Manager struct {
 	sources  Sources
 
 	mu        sync.Mutex
-	ads       Subscriber       // for what refers to ADS, nil without
-	streams   streams          // to what refers to sources of its own
-	clusters  map[string]ref   // cluster to its EDS service, those without EDS left out
-	services  *references      // EDS services, used by clusters
-	listeners map[string][]ref // listener to the route tables it uses
-	routes    *references      // RDS names, used by listeners
-	values    *references      // RTDS layers, used by the runtime
-	begun     bool             // listeners were asked for
-	running   bool             // Run was called
-	later     []func()         // to be started by Run
+	ads       Subscriber      // for what refers to ADS, nil without
+	streams   streams         // to what refers to sources of its own
+	clusters  map[string]ref  // cluster to its EDS service, those without EDS left out
+	services  *references     // EDS services, used by clusters
+	listeners map[string]uses // listener to what it uses
+	routes    *references     // RDS names, used by listeners
+	values    *references     // RTDS layers, used by the runtime
+	configs   *references     // ECDS names, used by listeners
+	discovers map[filter.ExtensionKey]filter.Extension
+	begun     bool     // listeners were asked for
+	running   bool     // Run was called
+	later     []func() // to be started by Run
 	inUse     Inventory
 
 	runtimeMissing map[string]bool // RTDS layers that have not come
@@ -115,8 +119,9 @@ func NewManager(o Options) *Manager {
 		engine: o.Engine, registry: o.Registry, log: o.Log, runtime: o.Runtime, stats: o.Stats, applied: o.Applied,
 		started:  o.Started,
 		clusters: map[string]ref{}, services: newReferences(ads.EndpointType),
-		listeners: map[string][]ref{}, routes: newReferences(ads.RouteType),
-		values: newReferences(ads.RuntimeType), runtimeMissing: map[string]bool{},
+		listeners: map[string]uses{}, routes: newReferences(ads.RouteType),
+		values: newReferences(ads.RuntimeType), configs: newReferences(ads.ExtensionConfigType),
+		discovers: map[filter.ExtensionKey]filter.Extension{}, runtimeMissing: map[string]bool{},
 		inUse: Inventory{types: map[string]map[string]*Record{}},
 	}
 	m.streams.handler, m.streams.log = m, o.Log
@@ -133,7 +138,9 @@ func NewManager(o Options) *Manager {
 }
 
 // references are those of all types. The lock is held.
-func (m *Manager) references() []*references { return []*references{m.services, m.routes, m.values} }
+func (m *Manager) references() []*references {
+	return []*references{m.services, m.routes, m.values, m.configs}
+}
 
 // Start asks for clusters, and for listeners once the clusters are there; without a
 // source of clusters for listeners at once.
@@ -247,6 +254,8 @@ func (m *Manager) verbs(typeURL string) (set func(name string, raw []byte) error
 		return m.setEndpoints, func(string) {} // endpoints go with their cluster
 	case ads.ListenerType:
 		return m.setListener, m.removeListener
+	case ads.ExtensionConfigType:
+		return m.setExtension, m.removeExtension
 	case ads.RuntimeType:
 		return m.setRuntime, m.removeRuntime
 	case ads.RouteType:
@@ -268,6 +277,8 @@ func (m *Manager) FetchTimedOut(typeURL, name string) {
 		m.finish()
 	case ads.RuntimeType:
 		m.runtimeReady(name)
+	case ads.ExtensionConfigType:
+		m.extensionTimedOut(name)
 	case ads.RouteType:
 		m.engine.SetRoutes(name, nil)
 	case ads.EndpointType:
@@ -328,52 +339,6 @@ func (m *Manager) setEndpoints(_ string, raw []byte) error {
 		return err
 	}
 	return m.engine.SetAssignment(a)
-}
-
-func (m *Manager) setListener(name string, raw []byte) error {
-	p := m.parser()
-	spec, err := translate.Listener(raw, p)
-	if err != nil {
-		return err
-	}
-	m.warn("listener", name, p.Warnings)
-	slices.Sort(p.RDS)
-	needs := slices.Compact(p.RDS)
-	for _, n := range needs {
-		if err := m.streams.check(ads.RouteType, p.RDSFrom[n].API); err != nil {
-			return fmt.Errorf("route configuration %q: %w", n, err)
-		}
-	}
-	if err := m.engine.SetListener(spec, needs); err != nil {
-		return err
-	}
-	m.useRoutes(name, needs, p.RDSFrom)
-	return nil
-}
-
-func (m *Manager) removeListener(name string) {
-	m.engine.RemoveListener(name)
-	m.useRoutes(name, nil, nil)
-	delete(m.listeners, name)
-}
-
-// useRoutes keeps the RDS subscriptions in step with the listeners.
-func (m *Manager) useRoutes(listener string, names []string, from map[string]filter.ConfigSource) {
-	old := m.listeners[listener]
-	var now []ref
-	for _, n := range names {
-		r := refTo(n, from[n])
-		now = append(now, r)
-		if !slices.Contains(old, r) {
-			m.use(m.routes, r, listener, from[n].Timeout, from[n].StatPrefix)
-		}
-	}
-	m.listeners[listener] = now
-	for _, r := range old {
-		if !slices.Contains(now, r) {
-			m.drop(m.routes, r, listener)
-		}
-	}
 }
 
 func (m *Manager) setRoutes(name string, raw []byte) error {

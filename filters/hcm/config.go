@@ -295,8 +295,13 @@ func parseFilters(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Pars
 		if f.Name == "" {
 			return filter.AtIndex("http_filters", i, filter.At("name", errors.New("is required")))
 		}
-		if f.GetConfigDiscovery() != nil {
-			return filter.AtIndex("http_filters", i, filter.At("config_discovery", errors.New("this build does not support ECDS")))
+		if d := f.GetConfigDiscovery(); d != nil {
+			def, err := fromproto.HTTPDiscovery(f.Name, d, p)
+			if err != nil {
+				return filter.AtIndex("http_filters", i, filter.At("config_discovery", err))
+			}
+			spec.Filters = append(spec.Filters, l7.Filter{Name: f.Name, Factory: def, Disabled: f.Disabled, Discovered: true})
+			continue
 		}
 		c, err := fromproto.Any(f.GetTypedConfig())
 		if err != nil {

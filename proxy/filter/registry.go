@@ -48,16 +48,16 @@ func NewRegistry(all ...Descriptor) (*Registry, error) {
 // Names returns the well-known names of all filters.
 func (r *Registry) Names() []string { return r.names }
 
-// Extension is a filter as control planes are told of it (core.v3.Extension).
-type Extension struct {
+// Description is a filter as control planes are told of it (core.v3.Extension).
+type Description struct {
 	Name, Category string
 	Types          []string
 }
 
 // Extensions returns all filters, in the order of the list.
-func (r *Registry) Extensions() (out []Extension) {
+func (r *Registry) Extensions() (out []Description) {
 	for _, e := range r.all {
-		x := Extension{Name: e.name, Types: []string{e.typ}}
+		x := Description{Name: e.name, Types: []string{e.typ}}
 		switch {
 		case e.parseHTTP != nil:
 			x.Category = "envoy.filters.http"
@@ -96,6 +96,8 @@ type Parser struct {
 	RDS []string
 	// RDSFrom says where those come from, and how long they are waited for.
 	RDSFrom map[string]ConfigSource
+	// Extensions collects the references to configurations that come over ECDS.
+	Extensions []Extension
 	// Runtime is where the keys of settings are looked up by what is built without an
 	// Env, such as route tables; nil has none of them.
 	Runtime *runtime.Runtime

@@ -32,9 +32,11 @@ type Env struct {
 	Parent   *stats.Scope // of the enclosing connection manager or listener: "http.ingress"
 	Clusters cluster.Source
 	Routes   func(name string) RouteSource // by RDS name; the subscription is the caller's
-	Logs     *accesslog.Files              // where access logs are opened; nil: nowhere
-	Log      *slog.Logger
-	Node     Node
+	// Extensions returns the source of a discovered configuration (ECDS).
+	Extensions func(ExtensionKey) *ExtensionSource
+	Logs       *accesslog.Files // where access logs are opened; nil: nowhere
+	Log        *slog.Logger
+	Node       Node
 	// Runtime is where the keys of settings are looked up; nil has none of them.
 	Runtime *runtime.Runtime
 	// Retire takes functions to call when the chain that the filter is built for has

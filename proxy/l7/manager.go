@@ -13,7 +13,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,11 +30,10 @@ type Manager struct {
 	log      *slog.Logger
 	node     filter.Node
 	routes   filter.RouteSource
-	factory  *factory
+	live     atomic.Pointer[generation]
 	h1       h1.ServerOptions
 	counters counters
 	scope    *stats.Scope
-	streams  sync.Pool
 	logs     *accesslog.Set // nil: none
 }
 
@@ -54,10 +52,10 @@ func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manag
 	}
 	inner := env
 	inner.Parent = m.scope
-	var err error
-	if m.factory, err = newFactory(spec.Filters, inner, slot); err != nil {
+	if err := m.build(inner, slot); err != nil {
 		return nil, err
 	}
+	var err error
 	if m.logs, err = accesslog.OpenSet(spec.Logs, env.Logs); err != nil {
 		return nil, err
 	}
@@ -77,7 +75,6 @@ func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manag
 		Underscores:          h1.Underscores(spec.Underscores), // the same values
 		HeadersTimeout:       spec.RequestHeadersTimeout,
 	}
-	m.streams.New = func() any { return newStream(m) }
 	return m, nil
 }
 
@@ -160,7 +157,7 @@ func (c *conn) turn(down codec.ServerStream) (more bool) {
 }
 
 func (c *conn) begin(down codec.ServerStream) *stream {
-	st := c.m.streams.Get().(*stream)
+	st := c.m.begin()
 	st.begin(c, down)
 	return st
 }
@@ -169,7 +166,7 @@ func (c *conn) begin(down codec.ServerStream) *stream {
 func (c *conn) complete(st *stream) bool {
 	start := st.Meta.Start
 	took, reusable := st.proceed()
-	c.m.streams.Put(st)
+	st.gen.end(st)
 	c.served++
 	c.idleSince = start.Add(took)
 	c.codec.SetIdleDeadline(c.parkAt())

@@ -64,6 +64,8 @@ type Filter struct {
 	Name     string
 	Factory  filter.HTTPFactory
 	Disabled bool // unless a route switches it on
+	// Discovered says that the configuration comes over ECDS; Factory is its default, or nil.
+	Discovered bool
 }
 
 // ServerHeader is server_header_transformation.

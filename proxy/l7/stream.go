@@ -22,6 +22,7 @@ import (
 type stream struct {
 	filter.Stream
 	m     *Manager
+	gen   *generation
 	conn  *conn
 	down  codec.ServerStream
 	chain *chain
@@ -59,8 +60,8 @@ type nextOf struct{ v atomic.Uint32 }
 func (n *nextOf) get() codec.Next  { return codec.Next(n.v.Load()) }
 func (n *nextOf) set(x codec.Next) { n.v.Store(uint32(x)) }
 
-func newStream(m *Manager) *stream {
-	st := &stream{m: m, chain: m.factory.build()}
+func newStream(m *Manager, g *generation) *stream {
+	st := &stream{m: m, gen: g, chain: g.factory.build()}
 	st.Engine = st
 	return st
 }
@@ -181,7 +182,7 @@ func (st *stream) RefreshRoute() {
 	if st.Route != nil {
 		st.Meta.RouteName = st.Route.Name()
 	}
-	st.off = st.m.factory.off(st.Route)
+	st.off = st.gen.factory.off(st.Route)
 	st.setLimits()
 }
 

@@ -8,30 +8,78 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/l4"
 )
 
-// waiting is a listener whose route tables have not all arrived. The version before,
-// if there is one, is in use meanwhile.
+// Needs is what has to come before a listener can be used.
+type Needs struct {
+	Routes     []string              // RDS names
+	Extensions []filter.ExtensionKey // ECDS; those in Later have a default to begin with
+	Later      []filter.ExtensionKey
+}
+
+// waiting is a listener whose needs have not all arrived. The version before, if there
+// is one, is in use meanwhile.
 type waiting struct {
 	spec     *l4.Spec
 	prepared *l4.Prepared
-	routes   []string
-	missing  []string
+	needs    Needs
+	missing  []any // an RDS name or an ExtensionKey each
+}
+
+// came notes that something has arrived, or will not, and returns the listeners that
+// waited for nothing else. The lock is held.
+func (s *Server) came(what any) (ready []*waiting) {
+	for n, w := range s.waiting {
+		w.missing = slices.DeleteFunc(w.missing, func(m any) bool { return m == what })
+		if len(w.missing) == 0 {
+			ready = append(ready, w)
+			delete(s.waiting, n)
+		}
+	}
+	return ready
+}
+
+// useAll puts listeners in use that were waiting.
+func (s *Server) useAll(ready []*waiting) {
+	for _, w := range ready {
+		if err := s.use(w); err != nil {
+			s.log.Error("listener cannot be used", "name", w.spec.Name, "error", err)
+			if s.failed != nil {
+				go s.failed(w.spec.Name, err)
+			}
+		}
+	}
+	s.settle()
 }
 
 // SetListener implements xds.Engine. What can fail fails now, also where the listener
-// waits for routes: later there is nobody to tell.
-func (s *Server) SetListener(spec *l4.Spec, routes []string) error {
+// waits for what it needs: later there is nobody to tell.
+func (s *Server) SetListener(spec *l4.Spec, needs Needs) error {
 	prepared, err := s.Listeners.Prepare(spec)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	w := &waiting{spec: spec, prepared: prepared, routes: routes}
-	for _, name := range routes {
+	w := &waiting{spec: spec, prepared: prepared, needs: needs}
+	for _, key := range needs.Extensions {
+		if !s.extensionLocked(key).answered {
+			w.missing = append(w.missing, key)
+		}
+	}
+	for _, key := range needs.Later {
+		s.extensionLocked(key)
+	}
+	for _, name := range needs.Routes {
 		if src := s.routeSourceLocked(name); !src.answered {
 			w.missing = append(w.missing, name)
 		}
 	}
-	delete(s.waiting, spec.Name)
+	if before := s.waiting[spec.Name]; before != nil {
+		delete(s.waiting, spec.Name)
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.letGo(before.needs)
+		}()
+	}
 	if len(w.missing) > 0 {
 		s.waiting[spec.Name] = w
 		s.mu.Unlock()
@@ -41,14 +89,19 @@ func (s *Server) SetListener(spec *l4.Spec, routes []string) error {
 	return s.use(w)
 }
 
-// Waiting returns the listeners whose newest version waits for route tables, and their
-// names.
+// Waiting returns the listeners whose newest version waits for route tables or
+// configurations of filters, and the names of those.
 func (s *Server) Waiting() map[string][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := make(map[string][]string, len(s.waiting))
 	for name, w := range s.waiting {
-		out[name] = slices.Clone(w.missing)
+		for _, m := range w.missing {
+			if key, ok := m.(filter.ExtensionKey); ok {
+				m = key.Name
+			}
+			out[name] = append(out[name], m.(string))
+		}
 	}
 	return out
 }
@@ -60,7 +113,7 @@ func (s *Server) use(w *waiting) error {
 	}
 	s.mu.Lock()
 	before := s.uses[w.spec.Name]
-	s.uses[w.spec.Name] = w.routes
+	s.uses[w.spec.Name] = w.needs
 	s.letGo(before)
 	s.mu.Unlock()
 	return nil
@@ -70,10 +123,14 @@ func (s *Server) use(w *waiting) error {
 func (s *Server) RemoveListener(name string) {
 	s.Listeners.Remove(name)
 	s.mu.Lock()
+	w := s.waiting[name]
 	delete(s.waiting, name)
 	before := s.uses[name]
 	delete(s.uses, name)
 	s.letGo(before)
+	if w != nil {
+		s.letGo(w.needs)
+	}
 	s.mu.Unlock()
 	s.settle()
 }
@@ -81,8 +138,9 @@ func (s *Server) RemoveListener(name string) {
 // letGo drops route tables that no listener uses any more, once connections that
 // were accepted before have had time to find their chain: a chain is built, and asks
 // for its routes, when the first connection needs it. The lock is held.
-func (s *Server) letGo(names []string) {
-	for _, name := range names {
+func (s *Server) letGo(needs Needs) {
+	s.letGoExtensions(needs)
+	for _, name := range needs.Routes {
 		src := s.routes[name]
 		if src == nil || s.inUse(name) {
 			continue
@@ -99,13 +157,18 @@ func (s *Server) letGo(names []string) {
 }
 
 func (s *Server) inUse(routes string) bool {
-	for _, names := range s.uses {
-		if slices.Contains(names, routes) {
+	return s.needed(func(n Needs) bool { return slices.Contains(n.Routes, routes) })
+}
+
+// needed reports whether the needs of a listener are such. The lock is held.
+func (s *Server) needed(such func(Needs) bool) bool {
+	for _, n := range s.uses {
+		if such(n) {
 			return true
 		}
 	}
 	for _, w := range s.waiting {
-		if slices.Contains(w.routes, routes) {
+		if such(w.needs) {
 			return true
 		}
 	}
@@ -124,24 +187,9 @@ func (s *Server) SetRoutes(name string, table filter.RouteTable) {
 	if table != nil {
 		src.Set(table)
 	}
-	var ready []*waiting
-	for n, w := range s.waiting {
-		w.missing = slices.DeleteFunc(w.missing, func(m string) bool { return m == name })
-		if len(w.missing) == 0 {
-			ready = append(ready, w)
-			delete(s.waiting, n)
-		}
-	}
+	ready := s.came(name)
 	s.mu.Unlock()
-	for _, w := range ready {
-		if err := s.use(w); err != nil {
-			s.log.Error("listener cannot be used", "name", w.spec.Name, "error", err)
-			if s.failed != nil {
-				go s.failed(w.spec.Name, err)
-			}
-		}
-	}
-	s.settle()
+	s.useAll(ready)
 }
 
 // OnListenerError implements xds.Engine.

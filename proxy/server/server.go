@@ -59,9 +59,12 @@ type Server struct {
 	drainTime time.Duration
 	failed    func(listener string, err error) // see OnListenerError
 
-	mu      sync.Mutex
-	routes  map[string]*routeSource
-	uses    map[string][]string // RDS names of the listeners in use, by listener
+	mu     sync.Mutex
+	routes map[string]*routeSource
+	uses   map[string]Needs // of the listeners in use, by listener
+
+	extensions map[filter.ExtensionKey]*extension
+
 	waiting map[string]*waiting // listeners that wait for route tables, by name
 	warm    []func()            // called when no cluster warms any more
 	settled []func()            // called when no listener waits any more
@@ -71,7 +74,7 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{
 		log: o.Log("main"), start: time.Now(),
-		routes: map[string]*routeSource{}, uses: map[string][]string{}, waiting: map[string]*waiting{},
+		routes: map[string]*routeSource{}, uses: map[string]Needs{}, extensions: map[filter.ExtensionKey]*extension{}, waiting: map[string]*waiting{},
 		drainTime: o.DrainTime,
 	}
 	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Bind: o.UpstreamBind, DNS: o.Resolver}
@@ -82,7 +85,7 @@ func New(o Options) *Server {
 	s.Clusters = cluster.NewManager(upstream)
 	env := o.Env
 	env.Stats, env.Log, env.Node = o.Stats, o.Log("filter"), o.Node
-	env.Clusters, env.Routes = s.Clusters, s.routeSource
+	env.Clusters, env.Routes, env.Extensions = s.Clusters, s.routeSource, s.extension
 	s.Listeners = l4.NewManager(l4.Options{
 		Env: env, DrainTime: o.DrainTime, Gradual: o.Gradual, MaxConnections: o.MaxConnections, NoSockets: o.Verify,
 		Parked: o.Parked,

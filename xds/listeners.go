@@ -1,0 +1,169 @@
+package xds
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
+	"github.com/mecha-mesh/mecha/proxy/server"
+	"github.com/mecha-mesh/mecha/xds/ads"
+	"github.com/mecha-mesh/mecha/xds/translate"
+)
+
+// uses is what a listener refers to.
+type uses struct {
+	routes, configs []ref
+	extensions      []filter.ExtensionKey
+}
+
+func (m *Manager) setListener(name string, raw []byte) error {
+	p := m.parser()
+	spec, err := translate.Listener(raw, p)
+	if err != nil {
+		return err
+	}
+	m.warn("listener", name, p.Warnings)
+	slices.Sort(p.RDS)
+	needs := server.Needs{Routes: slices.Compact(p.RDS)}
+	for _, n := range needs.Routes {
+		if err := m.streams.check(ads.RouteType, p.RDSFrom[n].API); err != nil {
+			return fmt.Errorf("route configuration %q: %w", n, err)
+		}
+	}
+	for _, x := range p.Extensions {
+		if err := m.streams.check(ads.ExtensionConfigType, x.From.API); err != nil {
+			return fmt.Errorf("extension configuration %q: %w", x.Name, err)
+		}
+		if x.NoWarming {
+			needs.Later = append(needs.Later, x.ExtensionKey)
+		} else {
+			needs.Extensions = append(needs.Extensions, x.ExtensionKey)
+		}
+	}
+	if err := m.engine.SetListener(spec, needs); err != nil {
+		return err
+	}
+	m.refer(name, needs.Routes, p)
+	return nil
+}
+
+func (m *Manager) removeListener(name string) {
+	m.engine.RemoveListener(name)
+	m.refer(name, nil, &filter.Parser{})
+	delete(m.listeners, name)
+}
+
+// refer keeps the subscriptions in step with what listeners refer to.
+func (m *Manager) refer(listener string, routes []string, p *filter.Parser) {
+	old, now := m.listeners[listener], uses{}
+	for _, x := range p.Extensions {
+		r := refTo(x.Name, x.From)
+		now.extensions = append(now.extensions, x.ExtensionKey)
+		m.discovers[x.ExtensionKey] = x
+		if slices.Contains(now.configs, r) {
+			continue
+		}
+		now.configs = append(now.configs, r)
+		if !slices.Contains(old.configs, r) {
+			m.use(m.configs, r, listener, x.From.Timeout, x.From.StatPrefix)
+		}
+	}
+	for _, n := range routes {
+		r := refTo(n, p.RDSFrom[n])
+		now.routes = append(now.routes, r)
+		if !slices.Contains(old.routes, r) {
+			m.use(m.routes, r, listener, p.RDSFrom[n].Timeout, p.RDSFrom[n].StatPrefix)
+		}
+	}
+	m.listeners[listener] = now
+	for _, r := range old.routes {
+		if !slices.Contains(now.routes, r) {
+			m.drop(m.routes, r, listener)
+		}
+	}
+	for _, r := range old.configs {
+		if !slices.Contains(now.configs, r) {
+			m.drop(m.configs, r, listener)
+		}
+	}
+	for _, key := range old.extensions {
+		if !m.discovered(key) {
+			delete(m.discovers, key)
+		}
+	}
+	m.reuseExtensions(now.extensions)
+}
+
+// discovered reports whether a listener refers to an extension.
+func (m *Manager) discovered(key filter.ExtensionKey) bool {
+	for _, u := range m.listeners {
+		if slices.Contains(u.extensions, key) {
+			return true
+		}
+	}
+	return false
+}
+
+// reuseExtensions gives those that came before to a listener that is new.
+func (m *Manager) reuseExtensions(keys []filter.ExtensionKey) {
+	for _, key := range keys {
+		if r := m.inUse.types[ads.ExtensionConfigType][key.Name]; r != nil && r.Body != nil {
+			if err := m.setExtension(key.Name, r.Body.GetValue()); err != nil {
+				m.log.Warn("an extension configuration that others use is not good for this one", "name", key.Name, "error", err)
+			}
+		}
+	}
+}
+
+// setExtension gives a configuration to all kinds of filters that go by its name.
+func (m *Manager) setExtension(name string, raw []byte) error {
+	type parsed struct {
+		key     filter.ExtensionKey
+		factory any
+	}
+	var all []parsed
+	for key, x := range m.discovers {
+		if key.Name != name {
+			continue
+		}
+		factory, err := fromproto.ExtensionConfig(raw, x, m.parser())
+		if err != nil {
+			return err
+		}
+		all = append(all, parsed{key, factory})
+	}
+	for _, one := range all {
+		if err := m.engine.SetExtension(one.key, one.factory, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeExtension takes a configuration away: the filter falls back to its default.
+func (m *Manager) removeExtension(name string) {
+	r := m.inUse.types[ads.ExtensionConfigType][name]
+	for key := range m.discovers {
+		if key.Name != name {
+			continue
+		}
+		// What was never there is still waited for, as long as initial_fetch_timeout says.
+		if err := m.engine.SetExtension(key, nil, r == nil); err != nil {
+			m.log.Warn("an extension configuration cannot be taken away", "name", name, "error", err)
+		}
+	}
+}
+
+// extensionTimedOut ends the wait for a configuration.
+func (m *Manager) extensionTimedOut(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key := range m.discovers {
+		if key.Name == name {
+			if err := m.engine.SetExtension(key, nil, false); err != nil {
+				m.log.Warn("a listener cannot go on without an extension configuration", "name", name, "error", err)
+			}
+		}
+	}
+}
