@@ -93,6 +93,9 @@ func legacyPolicy(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) (
 	policy := &spec.Policy
 	policy.Locality = legacyLocality(pb.CommonLbConfig)
 	h := pb.GetCommonLbConfig().GetConsistentHashingLbConfig()
+	if h.GetUseHostnameForHashing() && spec.Type != cluster.StrictDNS {
+		return filter.At("common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing", errors.New("is for clusters of type STRICT_DNS"))
+	}
 	policy.Hashing = cluster.Hashing{Hostname: h.GetUseHostnameForHashing(), BalanceFactor: h.GetHashBalanceFactor().GetValue()}
 	switch pb.LbPolicy {
 	case clusterv3.Cluster_ROUND_ROBIN:
