@@ -23,6 +23,9 @@ func (m *Manager) setListener(name string, raw []byte) error {
 	if err != nil {
 		return err
 	}
+	for scopes := range p.SRDS {
+		return fmt.Errorf("the scoped routes %q: this build does not subscribe to ScopedRouteConfiguration", scopes)
+	}
 	m.warn("listener", name, p.Warnings)
 	slices.Sort(p.RDS)
 	needs := server.Needs{Routes: slices.Compact(p.RDS)}

@@ -66,6 +66,7 @@ type Manager struct {
 	mu        sync.Mutex
 	ads       Subscriber      // for what refers to ADS, nil without
 	streams   streams         // to what refers to sources of its own
+	known     map[string]bool // clusters that the engine has
 	clusters  map[string]ref  // cluster to its EDS service, those without EDS left out
 	services  *references     // EDS services, used by clusters
 	listeners map[string]uses // listener to what it uses
@@ -117,7 +118,7 @@ type Options struct {
 func NewManager(o Options) *Manager {
 	m := &Manager{
 		engine: o.Engine, registry: o.Registry, log: o.Log, runtime: o.Runtime, stats: o.Stats, applied: o.Applied,
-		started:  o.Started,
+		started: o.Started, known: map[string]bool{},
 		clusters: map[string]ref{}, services: newReferences(ads.EndpointType),
 		listeners: map[string]uses{}, routes: newReferences(ads.RouteType),
 		values: newReferences(ads.RuntimeType), configs: newReferences(ads.ExtensionConfigType),
@@ -306,12 +307,14 @@ func (m *Manager) setCluster(name string, raw []byte) error {
 	if err := m.engine.SetCluster(spec); err != nil {
 		return err
 	}
+	m.known[name] = true
 	m.useService(name, service, timeout)
 	return nil
 }
 
 func (m *Manager) removeCluster(name string) {
 	m.engine.RemoveCluster(name)
+	delete(m.known, name)
 	m.useService(name, ref{}, 0)
 }
 
@@ -353,7 +356,14 @@ func (m *Manager) setRoutes(name string, raw []byte) error {
 }
 
 func (m *Manager) parser() *filter.Parser {
-	return &filter.Parser{Registry: m.registry, Routes: fromproto.Routes, Runtime: m.runtime}
+	return &filter.Parser{
+		Registry: m.registry, Routes: fromproto.InlineRoutes, Runtime: m.runtime, Stats: m.stats, HasCluster: m.hasCluster,
+	}
+}
+
+// hasCluster is asked while a resource is applied.
+func (m *Manager) hasCluster(name string) bool {
+	return m.known[name]
 }
 
 func (m *Manager) warn(kind, name string, warnings []string) {

@@ -20,7 +20,7 @@ import (
 // fields is what of HttpConnectionManager this build obeys.
 var fields = fromproto.Fields{
 	Used: []string{
-		"codec_type", "stat_prefix", "rds", "route_config", "http_filters", "add_user_agent",
+		"codec_type", "stat_prefix", "rds", "route_config", "scoped_routes", "tracing", "http_filters", "add_user_agent",
 		"common_http_protocol_options", "http_protocol_options", "server_name", "server_header_transformation",
 		"max_request_headers_kb", "stream_idle_timeout", "request_timeout", "request_headers_timeout",
 		"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops",
@@ -29,10 +29,10 @@ var fields = fromproto.Fields{
 		"path_with_escaped_slashes_action", "strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot",
 		"append_x_forwarded_port", "forward_client_cert_details", "access_log_options",
 	},
-	// What is accepted without effect concerns HTTP/2, TLS, tracing and details of
+	// What is accepted without effect concerns HTTP/2, TLS and details of
 	// request IDs: plain HTTP/1.1 behaves the same without it.
 	Ignored: []string{
-		"http2_protocol_options", "http3_protocol_options", "tracing",
+		"http2_protocol_options", "http3_protocol_options",
 		"set_current_client_cert_details", "request_id_extension", "stream_error_on_invalid_http_message",
 		"http1_safe_max_connection_duration", "drain_timeout_jitter", "stream_flush_timeout", "access_log_flush_interval",
 		"flush_access_log_on_new_request", "append_local_overload", "add_proxy_protocol_connection_state",
@@ -72,6 +72,10 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		StripDot:              pb.StripTrailingHostDot,
 		MaxHeadersKB:          60,
 		MaxHeadersCount:       100,
+	}
+	if pb.Tracing != nil {
+		spec.Traced = true
+		p.Warnings = append(p.Warnings, "HttpConnectionManager.tracing: this build makes no traces; operations of routes are passed on")
 	}
 	if v := pb.MaxRequestHeadersKb; v != nil {
 		if v.Value == 0 || v.Value > 8192 {
@@ -267,6 +271,10 @@ func parseRoutes(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parse
 		}
 		spec.Routes, err = p.Routes(raw, p)
 		return filter.At("route_config", err)
+	case *hcmv3.HttpConnectionManager_ScopedRoutes:
+		var err error
+		spec.Scopes, err = fromproto.ScopedRoutes(r.ScopedRoutes, p)
+		return filter.At("scoped_routes", err)
 	case *hcmv3.HttpConnectionManager_Rds:
 		if r.Rds.RouteConfigName == "" {
 			return filter.At("rds.route_config_name", errors.New("is required"))
@@ -287,7 +295,7 @@ func parseRoutes(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parse
 		p.RDSFrom[spec.RDS] = from
 		return nil
 	}
-	return filter.At("route_specifier", errors.New("route_config or rds is required"))
+	return filter.At("route_specifier", errors.New("one of route_config, rds, scoped_routes is required"))
 }
 
 func parseFilters(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) error {

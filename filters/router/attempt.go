@@ -61,6 +61,9 @@ func (f *Filter) connect(s *filter.Stream) error {
 		return &upstreamFailure{err: err, reused: f.conn.Used()}
 	}
 	f.noteTried(host)
+	for _, p := range f.parts.All() {
+		p.Total.Inc()
+	}
 	return nil
 }
 

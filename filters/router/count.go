@@ -33,6 +33,9 @@ func (f *Filter) countResponse(s *filter.Stream, code int) {
 	f.countCode(s, code, f.conn.Host, s.Response.Value(header.XEnvoyUpstreamCanary) == "true")
 	if f.retries > 0 && code < 500 {
 		f.cluster.Stats().UpstreamRqRetrySuccess.Inc()
+		for _, p := range f.parts.All() {
+			p.RetrySuccess.Inc()
+		}
 	}
 }
 
@@ -58,6 +61,9 @@ func (f *Filter) countCode(s *filter.Stream, code int, host *cluster.Host, canar
 	}
 	if f.alt != nil {
 		f.countIn(&f.alt.Rq, code)
+	}
+	for _, p := range f.parts.All() {
+		f.countIn(&p.Rq, code)
 	}
 }
 
@@ -102,6 +108,9 @@ func (f *Filter) countTime(s *filter.Stream) {
 	}
 	if f.alt != nil {
 		f.alt.Time.Record(took)
+	}
+	for _, p := range f.parts.All() {
+		p.Time.Record(took)
 	}
 }
 

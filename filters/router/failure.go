@@ -122,6 +122,9 @@ func (f *Filter) timedOut(err error) error {
 		return errTryIdle
 	case f.expired():
 		st.UpstreamRqTimeout.Inc()
+		for _, p := range f.parts.All() {
+			p.Timeout.Inc()
+		}
 		host.RqTimeout.Inc()
 		return f.timeoutReply(&replyTimeout)
 	case past(f.tryEnd):

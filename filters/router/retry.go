@@ -99,12 +99,18 @@ func (f *Filter) mayRetry(s *filter.Stream, response bool) bool {
 	st := f.cluster.Stats()
 	if f.retries >= p.Retries {
 		st.UpstreamRqRetryLimitExceeded.Inc()
+		for _, p := range f.parts.All() {
+			p.RetryLimit.Inc()
+		}
 		s.Meta.Flags |= meta.UpstreamRetryLimitExceeded
 		return false
 	}
 	ticket, err := f.cluster.AdmitRetry(f.at.Priority)
 	if err != nil {
 		f.retries++ // Envoy takes it off before it asks
+		for _, p := range f.parts.All() {
+			p.RetryOverflow.Inc()
+		}
 		s.Meta.Flags |= meta.UpstreamOverflow
 		return false
 	}

@@ -68,6 +68,7 @@ type Filter struct {
 	action  *route.ForwardAction
 	retry   *route.RetryPolicy
 	cluster *cluster.Cluster
+	parts   route.Parts // where requests of the route are counted, too
 	at      cluster.Attempt
 	tried   []*cluster.Host
 	timing  timing
@@ -138,6 +139,7 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 		f.sh.counters.NoCluster.Inc()
 		return f.noCluster()
 	}
+	f.parts = r.Parts(s)
 	f.at.Conn, f.at.Headers, f.at.Priority = s.Conn, &s.Request, f.action.Priority
 	if err := f.prepare(s, r); err != nil {
 		return err
@@ -156,6 +158,9 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 		held := f.again // the place of this attempt among the retries
 		if f.again = (cluster.Ticket{}); held != (cluster.Ticket{}) {
 			f.cluster.Stats().UpstreamRqRetry.Inc()
+			for _, p := range f.parts.All() {
+				p.Retry.Inc()
+			}
 		}
 		err := f.attempt(s, r)
 		held.Done()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/runtime"
+	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // Registry is the list of all filters that configuration may name, and the names
@@ -98,9 +99,15 @@ type Parser struct {
 	RDSFrom map[string]ConfigSource
 	// Extensions collects the references to configurations that come over ECDS.
 	Extensions []Extension
+	// SRDS says where the scopes come from that the resource refers to by name.
+	SRDS map[string]ScopesFrom
 	// Runtime is where the keys of settings are looked up by what is built without an
 	// Env, such as route tables; nil has none of them.
 	Runtime *runtime.Runtime
+	// Stats is where what is built without an Env counts; nil is nowhere.
+	Stats *stats.Store
+	// HasCluster tells whether there is a cluster, for validate_clusters; nil: not known.
+	HasCluster func(name string) bool
 	// Warnings collects what was accepted but has no effect, with paths.
 	Warnings []string
 }
@@ -117,6 +124,9 @@ type ConfigSource struct {
 	// Timeout is initial_fetch_timeout; 0 is none.
 	Timeout time.Duration
 }
+
+// ScopesFrom is where routing scopes come from, and the route tables that they name.
+type ScopesFrom struct{ Scopes, Routes ConfigSource }
 
 // ErrUnknownType is a configuration type for which there is no filter of that kind.
 type ErrUnknownType struct{ Kind, Type string }

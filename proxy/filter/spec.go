@@ -37,6 +37,11 @@ type Env struct {
 	Logs       *accesslog.Files // where access logs are opened; nil: nowhere
 	Log        *slog.Logger
 	Node       Node
+	// Outbound tells that traffic_direction of the listener is OUTBOUND: this proxy is the
+	// client's.
+	Outbound bool
+	// Scopes returns the routing scopes of an SRDS name; the subscription is the caller's.
+	Scopes func(name string) ScopeSource
 	// Runtime is where the keys of settings are looked up; nil has none of them.
 	Runtime *runtime.Runtime
 	// Retire takes functions to call when the chain that the filter is built for has

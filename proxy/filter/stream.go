@@ -152,6 +152,14 @@ type RouteTable interface {
 	Match(s *Stream) Route
 }
 
+// ScopeSource finds the route tables of routing scopes (scoped_routes). It may change while
+// in use.
+type ScopeSource interface {
+	// Find returns the tables of the scope with that key, nil if there is none. A key is
+	// made of fragments, each followed by a zero byte; it is lent.
+	Find(key string) RouteSource
+}
+
 // RouteSource is a route table that may be replaced while in use (RDS). Current
 // returns nil until the first one has arrived.
 type RouteSource interface{ Current() RouteTable }

@@ -27,10 +27,10 @@ func (l *Listener) compile(spec *Spec) (*config, error) {
 	cfg.retire = append(cfg.retire, logs.Close)
 	before := l.cfg.Load()
 	for i, c := range spec.Chains {
-		cfg.chains = append(cfg.chains, l.chain(before, c, filter.AtIndex("filter_chains", i, errNoChain).(*filter.PathError).Path))
+		cfg.chains = append(cfg.chains, l.chain(before, c, filter.AtIndex("filter_chains", i, errNoChain).(*filter.PathError).Path, spec.Direction))
 	}
 	if spec.Default != nil {
-		cfg.chains = append(cfg.chains, l.chain(before, spec.Default, "default_filter_chain"))
+		cfg.chains = append(cfg.chains, l.chain(before, spec.Default, "default_filter_chain", spec.Direction))
 	}
 	if spec.Unbound {
 		return cfg, nil // built when the first connection comes
@@ -45,7 +45,7 @@ func (l *Listener) compile(spec *Spec) (*config, error) {
 }
 
 // chain returns the runtime of a chain: the one in use if it is the same.
-func (l *Listener) chain(before *config, spec *Chain, path string) *chain {
+func (l *Listener) chain(before *config, spec *Chain, path string, direction Direction) *chain {
 	if before != nil && spec.Hash != 0 {
 		for _, c := range before.chains {
 			if c.spec.Hash == spec.Hash {
@@ -53,18 +53,18 @@ func (l *Listener) chain(before *config, spec *Chain, path string) *chain {
 			}
 		}
 	}
-	return &chain{spec: spec, path: path, env: l.env(), socket: spec.Socket}
+	return &chain{spec: spec, path: path, env: l.env(direction), socket: spec.Socket}
 }
 
-func (l *Listener) env() filter.Env {
+func (l *Listener) env(direction Direction) filter.Env {
 	env := l.m.o.Env
-	env.Parent = l.scope
+	env.Parent, env.Outbound = l.scope, direction == Outbound
 	return env
 }
 
 func (l *Listener) makeInspectors(cfg *config) error {
 	for i, f := range cfg.spec.Filters {
-		env := l.env()
+		env := l.env(cfg.spec.Direction)
 		env.Name = f.Name
 		env.Retire = func(f func()) { cfg.retire = append(cfg.retire, f) }
 		in, err := f.Factory(env)

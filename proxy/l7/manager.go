@@ -29,6 +29,7 @@ type Manager struct {
 	spec     *Spec
 	log      *slog.Logger
 	node     filter.Node
+	outbound bool
 	routes   filter.RouteSource
 	live     atomic.Pointer[generation]
 	h1       h1.ServerOptions
@@ -39,7 +40,7 @@ type Manager struct {
 
 // New builds a connection manager.
 func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manager, error) {
-	m := &Manager{spec: spec, log: env.Log, node: env.Node}
+	m := &Manager{spec: spec, log: env.Log, node: env.Node, outbound: env.Outbound}
 	m.scope = env.Stats.Scope("http").Tag("envoy_http_conn_manager_prefix", spec.StatPrefix)
 	m.scope.Bind(&m.counters)
 	switch {
@@ -47,8 +48,13 @@ func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manag
 		m.routes = fixed{spec.Routes}
 	case env.Routes != nil && spec.RDS != "":
 		m.routes = env.Routes(spec.RDS)
+	case spec.Scopes != nil:
+		var err error
+		if m.routes, err = spec.Scopes(env); err != nil {
+			return nil, err
+		}
 	default:
-		return nil, fmt.Errorf("route_config or rds is required")
+		return nil, fmt.Errorf("one of route_config, rds, scoped_routes is required")
 	}
 	inner := env
 	inner.Parent = m.scope

@@ -191,6 +191,7 @@ func (st *stream) setForwarded() {
 	}
 	m.DelID(header.XEnvoyInternal)
 	dropInternal(m, edge)
+	st.dropListed()
 	if edge && remote.IsValid() {
 		m.SetID(header.XEnvoyExternalAddress, m.Format(remote.AppendTo))
 	}
@@ -276,6 +277,23 @@ func dropInternal(m *header.Map, edge bool) {
 		if m.Has(id) {
 			m.DelID(id)
 		}
+	}
+}
+
+// internalOnlyTable is a route table with headers of its own that outsiders may not send
+// (RouteConfiguration.internal_only_headers).
+type internalOnlyTable interface {
+	InternalOnly(s *filter.Stream) []string
+}
+
+// dropListed removes the headers that the route table reserves for callers from inside.
+func (st *stream) dropListed() {
+	t, ok := st.m.routes.Current().(internalOnlyTable)
+	if !ok {
+		return
+	}
+	for _, name := range t.InternalOnly(&st.Stream) {
+		st.Request.Del(name)
 	}
 }
 

@@ -85,6 +85,7 @@ func (st *stream) finishResponse() {
 			m.SetID(header.XRequestId, id)
 		}
 	}
+	st.decorateResponse()
 	st.limitConnection()
 }
 

@@ -13,9 +13,11 @@ import (
 type Spec struct {
 	StatPrefix string
 
-	// Routes is the inline table; RDS the name of one that arrives over RDS.
+	// Routes is the inline table; RDS the name of one that arrives over RDS; Scopes makes
+	// the source of tables that depend on the request. One of them is set.
 	Routes  filter.RouteTable
 	RDS     string
+	Scopes  func(env filter.Env) (filter.RouteSource, error)
 	Filters []Filter
 
 	ServerName   string // "envoy" unless set
@@ -57,6 +59,9 @@ type Spec struct {
 	Upgrades        []Upgrade
 	HTTP1           HTTP1
 	Logs            []accesslog.Spec
+	// Traced is that there is a tracing: the two sides tell each other what routes call
+	// their operations.
+	Traced bool
 }
 
 // Filter is one entry of the HTTP filter chain.

@@ -41,6 +41,7 @@ type stream struct {
 	tryIdle   time.Duration // the same once the request is complete; see LimitTryIdle
 	end       time.Time     // when the stream has to be over; zero: never
 	moved     atomic.Int64  // when something moved while the request was incomplete, Unix nanoseconds
+	operation string        // that the client is to be told
 	broken    bool          // downstream cannot be used any more
 	err       error         // of reading the head
 
@@ -133,6 +134,7 @@ func (st *stream) run() (err error) {
 		return err
 	}
 	st.RefreshRoute()
+	st.decorate()
 	if err = st.checkUpgrade(); err != nil {
 		return err
 	}
@@ -228,6 +230,7 @@ func (st *stream) reset() {
 	st.answer.Release()
 	st.Stream.Reset()
 	st.Conn, st.Session, st.conn, st.down = nil, nil, nil, nil
+	st.operation = ""
 	st.off, st.upgrade, st.idle, st.tryIdle, st.end, st.err = 0, "", 0, 0, time.Time{}, nil
 	st.moved.Store(0)
 	st.next.set(codec.End)

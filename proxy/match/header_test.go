@@ -129,7 +129,7 @@ func TestPathCovers(t *testing.T) {
 	} {
 		got := -1
 		if c.p.Match(c.path) {
-			got = c.p.Covers(c.path)
+			got, _ = c.p.Covers(c.path)
 		}
 		if got != c.want {
 			t.Errorf("%+v on %s: %d, want %d", c.p, c.path, got, c.want)

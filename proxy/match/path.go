@@ -42,13 +42,15 @@ func (p *Path) Match(path string) bool {
 	return !p.sep || len(path) == n || path[n] == '/'
 }
 
-// Covers is how many bytes at the beginning of path, which has matched, the matcher
-// stands for: a prefix or a whole path its length, anything else all of it.
-func (p *Path) Covers(path string) int {
-	if p.text.kind == prefix || p.text.kind == exact {
-		return len(p.text.text)
+// Covers is how many bytes at the beginning of path the matcher stands for: a prefix or a
+// whole path its length, anything else all of it. It is not ok if path does not begin like
+// that, which can be if it was another form of it that has matched.
+func (p *Path) Covers(path string) (n int, ok bool) {
+	if p.text.kind != prefix && p.text.kind != exact {
+		return len(path), true
 	}
-	return len(path)
+	begin := String{kind: prefix, fold: p.text.fold, text: p.text.text}
+	return len(p.text.text), begin.Match(path)
 }
 
 // LiteralKind is what all paths that a matcher matches have in common.
@@ -84,7 +86,8 @@ func (p *Path) Literal() (text string, kind LiteralKind, all bool) {
 	return "", LiteralNone, false
 }
 
-// leading is the text before the first operator.
+// leading is the text before the first operator, and before a semicolon: where parameters
+// are not compared, those that look the text up have none.
 func (t *Template) leading() string {
 	text := ""
 	for _, op := range t.ops {
@@ -93,7 +96,25 @@ func (t *Template) leading() string {
 		}
 		text += op.text
 	}
+	text, _, _ = strings.Cut(text, ";")
 	return text
+}
+
+// AppendWithoutParameters appends path without what follows a semicolon in each segment.
+func AppendWithoutParameters(dst []byte, path string) []byte {
+	for path != "" {
+		i := strings.IndexByte(path, ';')
+		if i < 0 {
+			break
+		}
+		dst, path = append(dst, path[:i]...), path[i:]
+		next := strings.IndexByte(path, '/')
+		if next < 0 {
+			return dst
+		}
+		path = path[next:]
+	}
+	return append(dst, path...)
 }
 
 // WithoutQuery cuts query and fragment off a path.

@@ -58,13 +58,10 @@ func ParseTemplate(text string) (*Template, error) {
 		case after[0] == '/':
 			t.literal("/")
 			after = after[1:]
-		case strings.Contains(after, "/"):
-			return nil, fmt.Errorf("the template %q: only the last segment may go on after an operator", text)
-		case !validLiteral(after):
-			return nil, fmt.Errorf("the template %q: %q is not a literal", text, after)
 		default:
-			t.literal(after)
-			after = ""
+			if after, err = t.suffix(after, rest[0] == '{'); err != nil {
+				return nil, fmt.Errorf("the template %q: %w", text, err)
+			}
 		}
 		rest = after
 	}
@@ -99,6 +96,22 @@ func (t *Template) segment(s string) (after string, err error) {
 	}
 	t.literal(s[:end])
 	return s[end:], nil
+}
+
+// suffix reads the end of a segment that begins with an operator or a variable.
+func (t *Template) suffix(s string, variable bool) (after string, err error) {
+	s, after, more := strings.Cut(s, "/")
+	switch {
+	case more && !variable:
+		return "", errors.New("only the last segment may go on after an operator")
+	case !validLiteral(s):
+		return "", fmt.Errorf("%q is not a literal", s)
+	}
+	t.literal(s)
+	if more {
+		t.literal("/")
+	}
+	return after, nil
 }
 
 func (t *Template) operator(s string) (after string) {
@@ -219,7 +232,7 @@ func (t *Template) width(k int, rest string) int {
 		for n < len(rest) && isPathChar(rest[n]) {
 			n++
 		}
-		if k+2 == len(t.ops) && t.ops[k+1].text[0] != '/' {
+		if k+1 < len(t.ops) && t.ops[k+1].text[0] != '/' {
 			n -= len(t.ops[k+1].text) // the end of this segment
 		}
 		if n < 1 {
@@ -233,18 +246,19 @@ func (t *Template) width(k int, rest string) int {
 	return len(op.text)
 }
 
-// isPathChar is what an operator stands for: pchar of RFC 3986 without "*" and "=".
+// isPathChar is what an operator stands for: pchar of RFC 3986.
 func isPathChar(c byte) bool {
 	switch {
 	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
 		return true
 	}
-	return strings.IndexByte("-._~%!$&'()+,;:@", c) >= 0
+	return strings.IndexByte("-._~%!$&'()*+,;=:@", c) >= 0
 }
 
+// validLiteral leaves out "*", which Envoy takes and then means something else by it.
 func validLiteral(s string) bool {
 	for i := range len(s) {
-		if !isPathChar(s[i]) {
+		if !isPathChar(s[i]) || s[i] == '*' {
 			return false
 		}
 	}

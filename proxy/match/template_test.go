@@ -15,7 +15,11 @@ func TestTemplate(t *testing.T) {
 		{"/a/*", "/a/", ""},
 		{"/a/*", "/a/b/", ""},
 		{"/a/*/", "/a/b/", "yes"},
-		{"/a/*", "/a/b=c", ""}, // "=" and "*" are no characters of a segment
+		{"/a/*", "/a/b=*c", "yes"},
+		{"/a/*", "/a/b[", ""},
+		{"/{a}b/c", "/xbb/c", "xb"},
+		{"/{a}b/c", "/b/c", ""},
+		{"/{a=**}b/c", "/x/b/c", "x/"},
 		{"/a/*.png", "/a/b.png", "yes"},
 		{"/a/*.png", "/a/.png", ""},
 		{"/a/*.png", "/a/b.png.png", "yes"},
@@ -109,7 +113,7 @@ func TestTemplateRewrite(t *testing.T) {
 // TestTemplateIsAnExpression: a template matches what the expression does that the
 // documentation describes it by, with the same captures.
 func TestTemplateIsAnExpression(t *testing.T) {
-	const char = `[a-zA-Z0-9\-._~%!$&'()+,;:@]`
+	const char = `[a-zA-Z0-9\-._~%!$&'()*+,;=:@]`
 	r := rand.New(rand.NewPCG(5, 6))
 	segment := func(inVariable bool) (template, expr string) {
 		n := r.IntN(4)
@@ -117,7 +121,7 @@ func TestTemplateIsAnExpression(t *testing.T) {
 		case n == 0:
 			return "*", char + "+"
 		case n == 1 && r.IntN(3) == 0:
-			return "**", `[a-zA-Z0-9\-._~%!$&'()+,;:@/]*`
+			return "**", `[a-zA-Z0-9\-._~%!$&'()*+,;=:@/]*`
 		case n == 2 && !inVariable:
 			return "{v}", "(" + char + "+)"
 		}

@@ -102,6 +102,7 @@ type Stream struct {
 	Flags            Flag
 	RouteName        string
 	VirtualHost      string
+	Operation        string // what the route or the other side calls it, where requests are traced
 	Cluster          string // name, alt_stat_name if it has one
 	Attempts         int    // upstream request attempts
 

@@ -28,9 +28,15 @@ func (r *Route) FinalizeRequest(s *filter.Stream, note bool) error {
 		}
 	case a.HostRewritePath != nil:
 		path := match.WithoutQuery(m.Value(header.Path))
-		r.RewriteHost(s, m.Format(func(dst []byte) []byte { return a.HostRewritePath.Append(dst, path) }), note)
+		if host := m.Format(func(dst []byte) []byte { return a.HostRewritePath.Append(dst, path) }); host != "" {
+			r.RewriteHost(s, host, note)
+		}
+	case a.HostFormat != nil:
+		if host := m.Format(func(dst []byte) []byte { return a.HostFormat.Append(dst, s.LogEntry()) }); host != "" {
+			r.RewriteHost(s, host, note)
+		}
 	}
-	r.rewritePath(m, note)
+	r.rewritePath(s, note)
 	return nil
 }
 
@@ -76,23 +82,53 @@ func appendForwardedHost(m *header.Map, host string) {
 }
 
 // rewritePath replaces the path, and keeps the one before in x-envoy-original-path.
-func (r *Route) rewritePath(m *header.Map, note bool) {
-	a := r.Forward
-	if a.PrefixRewrite == "" && a.RegexRewrite == nil || !m.Has(header.Path) {
+func (r *Route) rewritePath(s *filter.Stream, note bool) {
+	a, m := r.Forward, &s.Request
+	if !a.rewritesPath() || !m.Has(header.Path) {
 		return
 	}
 	full := m.Value(header.Path)
 	path := match.WithoutQuery(full)
-	rest := full[len(path):]
+	fresh := r.newPath(s, path, full[len(path):])
+	if fresh == "" {
+		return
+	}
 	if note {
 		m.SetID(header.XEnvoyOriginalPath, full)
 	}
-	if a.RegexRewrite != nil {
-		m.SetID(header.Path, m.Format(func(dst []byte) []byte { return append(a.RegexRewrite.Append(dst, path), rest...) }))
-		return
+	m.SetID(header.Path, fresh)
+}
+
+func (a *ForwardAction) rewritesPath() bool {
+	return a.PrefixRewrite != "" || a.RegexRewrite != nil || a.TemplateRewrite != nil || a.PathFormat != nil
+}
+
+// newPath is what becomes of a path whose query is rest; "" leaves it as it is.
+func (r *Route) newPath(s *filter.Stream, path, rest string) string {
+	a, m := r.Forward, &s.Request
+	switch {
+	case a.RegexRewrite != nil:
+		return m.Format(func(dst []byte) []byte { return append(a.RegexRewrite.Append(dst, path), rest...) })
+	case a.TemplateRewrite != nil:
+		return m.Format(func(dst []byte) []byte {
+			out, ok := a.TemplateRewrite.Append(dst, path)
+			if !ok {
+				out = append(dst, path...)
+			}
+			return append(out, rest...)
+		})
+	case a.PathFormat != nil:
+		fresh := m.Format(func(dst []byte) []byte { return a.PathFormat.Append(dst, s.LogEntry()) })
+		if fresh == "" {
+			return ""
+		}
+		return m.Concat(fresh, rest)
 	}
-	tail := path[min(r.path.Covers(path), len(path)):]
-	m.SetID(header.Path, m.Concat(a.PrefixRewrite, tail, rest))
+	n, ok := r.path.Covers(path)
+	if !ok {
+		return ""
+	}
+	return m.Concat(a.PrefixRewrite, path[n:], rest)
 }
 
 func status(text string) int {

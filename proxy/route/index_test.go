@@ -39,7 +39,7 @@ func randomMatcher(t *testing.T, r *rand.Rand) match.Path {
 		}
 		return match.PathRegexp(re)
 	case 4:
-		tpl, err := match.ParseTemplate([...]string{"/a/*", "/**", "/ab/{x}/**", "/a/{x=b/*}.png", "/"}[r.IntN(5)])
+		tpl, err := match.ParseTemplate([...]string{"/a/*", "/**", "/a;x/*", "/ab/{x}/**", "/a/{x=b/*}.png", "/"}[r.IntN(6)])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestIndexIsTheList(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 20 {
-			s := stream("h", randomPath(r)+[...]string{"", "?q=1", "#f", ";p=1?q"}[r.IntN(4)])
+			s := stream("h", randomPath(r)+[...]string{"", "?q=1", "#f", ";p=1?q", "/;/b"}[r.IntN(5)])
 			if r.IntN(2) == 0 {
 				s.Request.Add("x", "1")
 			}

@@ -80,7 +80,15 @@ func (p Predicate) String() string {
 // target is what of a request the conditions are about that is worked out once.
 type target struct {
 	full string // path with query, "" if there is none
-	path string // what path conditions see
+	raw  string // path without query, as templates see it
+	path string // what other path conditions see: it may be without parameters
+}
+
+func (t *target) seenBy(p *match.Path) string {
+	if p.Template() != nil {
+		return t.raw
+	}
+	return t.path
 }
 
 // failed returns the first condition that a request does not meet. With proven the path
@@ -91,7 +99,7 @@ func (m *Match) failed(s *filter.Stream, t *target, proven bool) Predicate {
 		if s.Request.Value(header.Method) != "CONNECT" {
 			return Predicate{Kind: OnPath}
 		}
-	case t.full == "" || !proven && !m.Path.Match(t.path):
+	case t.full == "" || !proven && !m.Path.Match(t.seenBy(&m.Path)):
 		return Predicate{Kind: OnPath}
 	}
 	if m.More == nil {

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 
@@ -30,7 +31,7 @@ func (r *Route) location(s *filter.Stream) string {
 		if a.Port != 0 {
 			dst = strconv.AppendUint(append(dst, ':'), uint64(a.Port), 10)
 		}
-		return r.appendRedirectPath(dst, a, m.Value(header.Path))
+		return r.appendRedirectPath(dst, a, s)
 	})
 }
 
@@ -58,7 +59,8 @@ func portStart(host string) int {
 	return i
 }
 
-func (r *Route) appendRedirectPath(dst []byte, a *RedirectAction, full string) []byte {
+func (r *Route) appendRedirectPath(dst []byte, a *RedirectAction, s *filter.Stream) []byte {
+	full := s.Request.Value(header.Path)
 	path := match.WithoutQuery(full)
 	rest := full[len(path):] // query and fragment
 	if a.StripQuery {
@@ -73,7 +75,17 @@ func (r *Route) appendRedirectPath(dst []byte, a *RedirectAction, full string) [
 	case a.RegexRewrite != nil:
 		dst = a.RegexRewrite.Append(dst, path)
 	case a.Prefix != "":
-		dst = append(append(dst, a.Prefix...), path[min(r.path.Covers(path), len(path)):]...)
+		if n, ok := r.path.Covers(path); ok {
+			dst, path = append(dst, a.Prefix...), path[n:]
+		}
+		dst = append(dst, path...)
+	case a.PathFormat != nil:
+		start := len(dst)
+		if dst = a.PathFormat.Append(dst, s.LogEntry()); len(dst) == start {
+			dst = append(dst, path...)
+		} else if bytes.IndexByte(dst[start:], '?') >= 0 {
+			return dst // its own query wins
+		}
 	default:
 		dst = append(dst, path...)
 	}

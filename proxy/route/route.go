@@ -1,8 +1,10 @@
 package route
 
 import (
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/ratelimit"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/match"
 	"github.com/mecha-mesh/mecha/proxy/mutate"
@@ -29,6 +31,14 @@ type Route struct {
 	Redirect    *RedirectAction // of a Redirect
 	Direct      *DirectAction   // of a Direct
 	StatPrefix  string
+	Metadata    map[string]map[string]any // filter_metadata; numbers are float64, as in JSON
+	Decorator   *Decorator                // nil: none
+	Tracing     *Tracing                  // nil: none
+
+	Limits            ratelimit.Limits // rate_limits
+	IncludeHostLimits bool             // include_vh_rate_limits
+	// Stats are those of stat_prefix, nil without one.
+	Stats *Stats
 
 	// RequestMutations and ResponseMutations are in the order in which they apply.
 	RequestMutations, ResponseMutations []*mutate.Headers
@@ -48,8 +58,9 @@ type PerFilter struct {
 
 // ForwardAction sends the request to a cluster (RouteAction).
 type ForwardAction struct {
-	Cluster       string // one of these two is set
+	Cluster       string // one of these three is set
 	ClusterHeader string // lower case
+	NoCluster     bool   // the route leads nowhere (non_forwarding_action)
 
 	NotFoundCode int // cluster_not_found_response_code: 503 unless set
 	Priority     cluster.Priority
@@ -62,10 +73,13 @@ type ForwardAction struct {
 	HostRewrite       string              // host_rewrite_literal
 	HostRewriteHeader string              // host_rewrite_header, lower case
 	HostRewritePath   *match.Substitution // host_rewrite_path_regex, on the path
+	HostFormat        *accesslog.Format   // host_rewrite; what comes out empty changes nothing
 	AutoHostRewrite   bool                // auto_host_rewrite: the router calls RewriteHost
 	AppendXFH         bool                // append_x_forwarded_host
 	PrefixRewrite     string
 	RegexRewrite      *match.Substitution
+	TemplateRewrite   *match.TemplateRewrite // path_rewrite_policy
+	PathFormat        *accesslog.Format      // path_rewrite; what comes out empty changes nothing
 
 	Upgrades []Upgrade
 	// ConnectTerminate answers CONNECT itself and sends the payload as raw TCP (connect_config).
@@ -94,13 +108,16 @@ type RedirectAction struct {
 	Path         string // path_redirect, maybe with a query
 	Prefix       string // prefix_rewrite
 	RegexRewrite *match.Substitution
+	PathFormat   *accesslog.Format // path_rewrite; what comes out empty changes nothing
 	StripQuery   bool
 }
 
 // DirectAction answers by itself (DirectResponseAction).
 type DirectAction struct {
-	Code int
-	Body string
+	Code        int
+	Body        string
+	Format      *accesslog.Format // body_format; Body is %LOCAL_REPLY_BODY% in it
+	ContentType string            // of Format, "" for what suits it
 }
 
 // Name implements filter.Route.
@@ -158,7 +175,15 @@ func (r *Route) ClusterName(s *filter.Stream) string {
 }
 
 // DirectReply is the answer of a Direct route. It is shared and not to be changed.
-func (r *Route) DirectReply(*filter.Stream) *filter.Reply { return &r.reply }
+func (r *Route) DirectReply(s *filter.Stream) *filter.Reply {
+	if r.Direct.Format == nil {
+		return &r.reply
+	}
+	s.ReplyBody = r.Direct.Body
+	formatted := r.reply
+	formatted.Body = string(r.Direct.Format.Append(nil, s.LogEntry()))
+	return &formatted
+}
 
 // RedirectReply is the answer of a Redirect route. It is shared and not to be changed.
 func (r *Route) RedirectReply(*filter.Stream) *filter.Reply { return &r.reply }
@@ -168,12 +193,23 @@ func (r *Route) complete() {
 	switch r.Kind {
 	case Direct:
 		r.reply = filter.Reply{Code: r.Direct.Code, Body: r.Direct.Body, Details: "direct_response"}
+		if typ := r.Direct.contentType(); typ != "" {
+			r.reply.Header = []header.Field{{Name: "content-type", Value: typ, ID: header.ContentType}}
+		}
 	case Redirect:
 		r.reply = filter.Reply{Code: r.Redirect.Code, Details: "direct_response"}
 	default:
 		return
 	}
 	r.reply.Modify = r.modifyReply
+}
+
+// contentType is that of a formatted body, "" for the usual one.
+func (d *DirectAction) contentType() string {
+	if d.Format != nil && d.Format.IsJSON() && d.ContentType == "" {
+		return "application/json"
+	}
+	return d.ContentType
 }
 
 // Dress returns the answer of whoever serves a Forward route, with what the route adds

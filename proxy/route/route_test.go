@@ -17,6 +17,13 @@ func forward(name string) *Route {
 	return &Route{RouteName: name, Forward: &ForwardAction{Cluster: name}}
 }
 
+func shares(routes []*Route, weights ...uint64) (out []Share) {
+	for i, r := range routes {
+		out = append(out, Share{r, runtime.UintSetting{Default: weights[i]}})
+	}
+	return out
+}
+
 func headers(t testing.TB, of mutate.Message, value string) []*mutate.Headers {
 	t.Helper()
 	h := mutate.NewHeaders(of)
@@ -49,7 +56,7 @@ func TestAllocs(t *testing.T) {
 	*full.Forward = ForwardAction{Cluster: "c", HostRewrite: "h", AppendXFH: true, PrefixRewrite: "/new"}
 	full.RequestMutations = headers(t, mutate.Request, "%REQ(:PATH)%")
 	full.ResponseMutations = headers(t, mutate.Response, "%RESPONSE_CODE%")
-	weighted, err := NewWeighted([]*Route{full, full}, []uint32{90, 10}, "")
+	weighted, err := NewWeighted(shares([]*Route{full, full}, 90, 10), WeightedOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +123,7 @@ func TestAllocs(t *testing.T) {
 
 func TestWeightedShares(t *testing.T) {
 	a, b, c := forward("a"), forward("b"), forward("c")
-	w, err := NewWeighted([]*Route{a, b, c}, []uint32{10, 0, 30}, "x-random")
+	w, err := NewWeighted(shares([]*Route{a, b, c}, 10, 0, 30), WeightedOptions{Header: "x-random"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/ratelimit"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/match"
 )
@@ -20,6 +21,9 @@ type VirtualHost struct {
 	Domains    []string // "a.example", "*.example", "a.*", "*"
 	Routes     []Entry  // the first that matches wins
 	RequireTLS RequireTLS
+	Metadata   map[string]map[string]any // filter_metadata; numbers are float64, as in JSON
+	Limits     ratelimit.Limits          // rate_limits
+	Clusters   *VirtualClusters          // virtual_clusters, nil: there are none
 
 	compiled bool
 	index    *index // nil: there are few routes
@@ -54,7 +58,8 @@ type Table struct {
 	ignoreParams bool
 	onDemand     bool
 	hostHeader   string
-	secure       *Route // redirects to https
+	secure       *Route   // redirects to https
+	internalOnly []string // internal_only_headers
 }
 
 // Options are the switches of a table.
@@ -63,12 +68,14 @@ type Options struct {
 	IgnoreParams bool   // ignore_path_parameters_in_path_matching
 	HostHeader   string // vhost_header, lower case: has the host in place of :authority
 	OnDemand     bool   // vhds: a virtual host that is not here may be asked for
+	// InternalOnly are headers, lower case, that requests from outside may not have.
+	InternalOnly []string
 }
 
 // NewTable compiles virtual hosts, which become the table's, and may be the next one's
 // too. Its error names the virtual host by index.
 func NewTable(name string, hosts []*VirtualHost, o Options) (*Table, error) {
-	t := &Table{Name: name, ignorePort: o.IgnorePort, ignoreParams: o.IgnoreParams, hostHeader: o.HostHeader, onDemand: o.OnDemand}
+	t := &Table{Name: name, ignorePort: o.IgnorePort, ignoreParams: o.IgnoreParams, hostHeader: o.HostHeader, onDemand: o.OnDemand, internalOnly: o.InternalOnly}
 	t.secure = &Route{Kind: Redirect, Redirect: &RedirectAction{Code: 301, Scheme: "https"}}
 	t.secure.complete()
 	var err error
@@ -163,13 +170,18 @@ func (t *Table) insecure(vh *VirtualHost, m *header.Map) bool {
 }
 
 func (t *Table) target(s *filter.Stream) target {
-	full := s.Request.Value(header.Path)
-	path := match.WithoutQuery(full)
-	if t.ignoreParams {
-		path, _, _ = strings.Cut(path, ";")
+	to := target{full: s.Request.Value(header.Path)}
+	to.raw = match.WithoutQuery(to.full)
+	to.path = to.raw
+	if t.ignoreParams && strings.Contains(to.raw, ";") {
+		to.path = s.Request.Format(func(dst []byte) []byte { return match.AppendWithoutParameters(dst, to.raw) })
 	}
-	return target{full: full, path: path}
+	return to
 }
+
+// InternalOnly returns the headers, lower case, that requests from outside may not have
+// (internal_only_headers).
+func (t *Table) InternalOnly(*filter.Stream) []string { return t.internalOnly }
 
 // Missing returns the host of a request for which this table has no virtual host, but
 // may get one that is asked for (VHDS); "" if that does not help.

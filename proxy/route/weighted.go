@@ -6,23 +6,42 @@ import (
 	"strconv"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 )
 
 // Weighted is a choice among routes that differ in their cluster (WeightedCluster).
 type Weighted struct {
-	routes []*Route
-	ends   []uint64 // sum of the weights up to and including each route
-	header string   // header_name: where the request brings its number, "" for by chance
+	routes  []*Route
+	ends    []uint64 // sum of the weights up to and including each route
+	weights []runtime.UintValue
+	dynamic bool   // the weights may be other ones at run time
+	header  string // header_name: where the request brings its number, "" for by chance
+	byHash  bool
+}
+
+// Share is a route and how much of the traffic it gets.
+type Share struct {
+	Route  *Route
+	Weight runtime.UintSetting
+}
+
+// WeightedOptions are how a choice is made.
+type WeightedOptions struct {
+	Header  string           // header_name, lower case: where the request brings its number
+	ByHash  bool             // use_hash_policy: the number is the hash of the route's hash policies
+	Runtime *runtime.Runtime // of the weights with keys
 }
 
 // NewWeighted makes a choice. Weights may be zero, but not all of them, and their sum
-// must fit into 32 bits. header is lower case, "" for none.
-func NewWeighted(routes []*Route, weights []uint32, header string) (*Weighted, error) {
-	w := &Weighted{routes: routes, header: header}
+// must fit into 32 bits.
+func NewWeighted(shares []Share, o WeightedOptions) (*Weighted, error) {
+	w := &Weighted{header: o.Header, byHash: o.ByHash}
 	sum := uint64(0)
-	for _, n := range weights {
-		sum += uint64(n)
-		w.ends = append(w.ends, sum)
+	for _, s := range shares {
+		sum += s.Weight.Default
+		w.routes, w.ends = append(w.routes, s.Route), append(w.ends, sum)
+		w.weights = append(w.weights, s.Weight.On(o.Runtime))
+		w.dynamic = w.dynamic || s.Weight.Key != "" && o.Runtime != nil
 	}
 	switch {
 	case sum == 0:
@@ -35,10 +54,10 @@ func NewWeighted(routes []*Route, weights []uint32, header string) (*Weighted, e
 
 // pick returns the same route each time it is asked for the same stream.
 func (w *Weighted) pick(s *filter.Stream) *Route {
-	number := s.Random()
-	if w.header != "" {
-		if n, err := strconv.ParseUint(s.Request.Get(w.header), 10, 64); err == nil {
-			number = n
+	number := w.number(s)
+	if w.dynamic {
+		if r := w.pickNow(number); r != nil {
+			return r
 		}
 	}
 	at := number % w.ends[len(w.ends)-1]
@@ -48,4 +67,36 @@ func (w *Weighted) pick(s *filter.Stream) *Route {
 		}
 	}
 	return w.routes[len(w.routes)-1]
+}
+
+// pickNow is pick by the weights of now; nil if they are all zero, or have changed
+// meanwhile.
+func (w *Weighted) pickNow(number uint64) *Route {
+	sum := uint64(0)
+	for i := range w.weights {
+		sum += w.weights[i].Get()
+	}
+	if sum == 0 {
+		return nil
+	}
+	at := number % sum
+	for i := range w.weights {
+		n := w.weights[i].Get()
+		if at < n {
+			return w.routes[i]
+		}
+		at -= n
+	}
+	return nil
+}
+
+// number is what decides: that of the header, if there is exactly one field, the hash,
+// or chance.
+func (w *Weighted) number(s *filter.Stream) uint64 {
+	if w.header != "" && s.Request.Count(w.header) == 1 {
+		if n, err := strconv.ParseUint(s.Request.Get(w.header), 10, 64); err == nil {
+			return n
+		}
+	}
+	return s.Random()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/l4"
+	"github.com/mecha-mesh/mecha/proxy/route"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
@@ -61,6 +62,7 @@ type Server struct {
 
 	mu     sync.Mutex
 	routes map[string]*routeSource
+	scopes map[string]*route.ScopeSource
 	uses   map[string]Needs // of the listeners in use, by listener
 
 	extensions map[filter.ExtensionKey]*extension
@@ -74,7 +76,7 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{
 		log: o.Log("main"), start: time.Now(),
-		routes: map[string]*routeSource{}, uses: map[string]Needs{}, extensions: map[filter.ExtensionKey]*extension{}, waiting: map[string]*waiting{},
+		routes: map[string]*routeSource{}, scopes: map[string]*route.ScopeSource{}, uses: map[string]Needs{}, extensions: map[filter.ExtensionKey]*extension{}, waiting: map[string]*waiting{},
 		drainTime: o.DrainTime,
 	}
 	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Bind: o.UpstreamBind, DNS: o.Resolver}
@@ -85,7 +87,7 @@ func New(o Options) *Server {
 	s.Clusters = cluster.NewManager(upstream)
 	env := o.Env
 	env.Stats, env.Log, env.Node = o.Stats, o.Log("filter"), o.Node
-	env.Clusters, env.Routes, env.Extensions = s.Clusters, s.routeSource, s.extension
+	env.Clusters, env.Routes, env.Extensions, env.Scopes = s.Clusters, s.routeSource, s.extension, s.scopeSource
 	s.Listeners = l4.NewManager(l4.Options{
 		Env: env, DrainTime: o.DrainTime, Gradual: o.Gradual, MaxConnections: o.MaxConnections, NoSockets: o.Verify,
 		Parked: o.Parked,

@@ -2,6 +2,8 @@ package stats
 
 import (
 	"reflect"
+	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -12,8 +14,8 @@ type sharedBlocks struct {
 }
 
 type sharedKey struct {
-	prefix, label, value string
-	t                    reflect.Type
+	path string
+	t    reflect.Type
 }
 
 type sharedBlock struct {
@@ -28,20 +30,38 @@ type sharedBlock struct {
 // struct, so that a counter goes on when its owner is replaced while it is still in
 // use. release gives it up, once; the metrics go with the last owner.
 func Shared[T any](st *Store, prefix, label, value string) (p *T, release func()) {
-	key := sharedKey{prefix, label, value, reflect.TypeFor[T]()}
+	path := []Label{{Value: prefix}}
+	if value != "" {
+		path = append(path, Label{label, value})
+	}
+	return SharedAt[T](st, path...)
+}
+
+// SharedAt is Shared for a path of several steps: those with a name are labels, those
+// without one parts of the dotted name.
+func SharedAt[T any](st *Store, path ...Label) (p *T, release func()) {
+	var id strings.Builder
+	for _, l := range path {
+		id.WriteString(strconv.Quote(l.Name) + strconv.Quote(l.Value))
+	}
+	key := sharedKey{id.String(), reflect.TypeFor[T]()}
 	s := &st.shared
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.by[key]
 	if b == nil {
 		fresh := new(T)
-		sc := st.Scope(prefix)
-		inner := sc
-		if value != "" {
-			inner = sc.Tag(label, value)
+		outer := st.Scope(path[0].Value)
+		inner := outer
+		for _, l := range path[1:] {
+			if l.Name == "" {
+				inner = inner.Child(l.Value)
+			} else {
+				inner = inner.Tag(l.Name, l.Value)
+			}
 		}
 		inner.Bind(fresh)
-		b = &sharedBlock{p: fresh, scope: sc}
+		b = &sharedBlock{p: fresh, scope: outer}
 		if s.by == nil {
 			s.by = map[sharedKey]*sharedBlock{}
 		}

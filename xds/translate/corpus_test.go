@@ -119,7 +119,7 @@ func parser(t testing.TB) *filter.Parser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &filter.Parser{Registry: r, Routes: fromproto.Routes}
+	return &filter.Parser{Registry: r, Routes: fromproto.InlineRoutes}
 }
 
 type lenient struct{ *protoregistry.Types }

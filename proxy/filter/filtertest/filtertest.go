@@ -53,7 +53,7 @@ func parser(tb testing.TB, specs ...filter.Descriptor) *filter.Parser {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &filter.Parser{Registry: r, Routes: fromproto.Routes}
+	return &filter.Parser{Registry: r, Routes: fromproto.InlineRoutes}
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

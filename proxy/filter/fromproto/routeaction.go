@@ -24,12 +24,12 @@ func actionFields() Fields {
 		Used: []string{
 			"cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite",
 			"regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "host_rewrite_path_regex",
-			"append_x_forwarded_host", "timeout", "idle_timeout", "retry_policy", "priority", "upgrade_configs",
-			"max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset",
+			"append_x_forwarded_host", "host_rewrite", "path_rewrite", "path_rewrite_policy", "cluster_specifier_plugin",
+			"inline_cluster_specifier_plugin", "rate_limits", "include_vh_rate_limits", "timeout", "idle_timeout", "retry_policy",
+			"priority", "upgrade_configs", "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset",
 		},
 		Ignored: []string{
-			"metadata_match", "request_mirror_policies", "rate_limits", "include_vh_rate_limits", "hash_policy", "cors",
-			"early_data_policy", "flush_timeout",
+			"metadata_match", "request_mirror_policies", "hash_policy", "cors", "early_data_policy", "flush_timeout",
 		},
 	}
 }
@@ -37,8 +37,9 @@ func actionFields() Fields {
 // defaultTimeout is that of a route without timeout.
 const defaultTimeout = 15 * time.Second
 
-// forward converts a RouteAction, of the route pb.
-func (b *hostBuilder) forward(a *routev3.RouteAction, pb *routev3.Route) (*route.ForwardAction, error) {
+// forward converts a RouteAction, of the route pb, whose paths match from (nil: they
+// match no template).
+func (b *hostBuilder) forward(a *routev3.RouteAction, pb *routev3.Route, from *match.Template) (*route.ForwardAction, error) {
 	if err := Check(a, b.p, actionFields()); err != nil {
 		return nil, err
 	}
@@ -54,18 +55,31 @@ func (b *hostBuilder) forward(a *routev3.RouteAction, pb *routev3.Route) (*route
 	case *routev3.RouteAction_ClusterHeader:
 		f.ClusterHeader = match.HeaderName(c.ClusterHeader)
 	case *routev3.RouteAction_WeightedClusters:
+	case *routev3.RouteAction_ClusterSpecifierPlugin:
+		if err := b.specifierNamed(c.ClusterSpecifierPlugin); err != nil {
+			return nil, filter.At("cluster_specifier_plugin", err)
+		}
+		f.NoCluster = true
+	case *routev3.RouteAction_InlineClusterSpecifierPlugin:
+		if err := specifierPlugin(c.InlineClusterSpecifierPlugin, b.p); err != nil {
+			return nil, filter.At("inline_cluster_specifier_plugin", err)
+		}
+		f.NoCluster = true
 	case nil:
-		return nil, errors.New("one of cluster, cluster_header, weighted_clusters must be set")
+		return nil, errors.New("one of cluster, cluster_header, weighted_clusters, cluster_specifier_plugin, inline_cluster_specifier_plugin must be set")
 	default:
 		return nil, fmt.Errorf("this build does not support the cluster specifier %T", c)
 	}
 	if a.Priority == corev3.RoutingPriority_HIGH {
 		f.Priority = cluster.High
 	}
-	for _, step := range []func(*routev3.RouteAction, *route.ForwardAction) error{hostRewrite, pathRewrite, actionTimeouts, upgrades} {
+	for _, step := range []func(*routev3.RouteAction, *route.ForwardAction) error{hostRewrite, actionTimeouts, upgrades} {
 		if err := step(a, f); err != nil {
 			return nil, err
 		}
+	}
+	if err := pathRewrite(a, f, from); err != nil {
+		return nil, err
 	}
 	f.Retry = b.retry
 	if a.RetryPolicy != nil {
@@ -104,35 +118,6 @@ func notFoundCode(c routev3.RouteAction_ClusterNotFoundResponseCode) int {
 		return 500
 	}
 	return 503
-}
-
-func hostRewrite(a *routev3.RouteAction, f *route.ForwardAction) (err error) {
-	switch h := a.HostRewriteSpecifier.(type) {
-	case nil:
-	case *routev3.RouteAction_HostRewriteLiteral:
-		f.HostRewrite = h.HostRewriteLiteral
-	case *routev3.RouteAction_AutoHostRewrite:
-		f.AutoHostRewrite = h.AutoHostRewrite.GetValue()
-	case *routev3.RouteAction_HostRewriteHeader:
-		f.HostRewriteHeader = match.HeaderName(h.HostRewriteHeader)
-	case *routev3.RouteAction_HostRewritePathRegex:
-		f.HostRewritePath, err = Substitution(h.HostRewritePathRegex)
-		return filter.At("host_rewrite_path_regex", err)
-	default:
-		return fmt.Errorf("this build does not support the host rewrite %T", h)
-	}
-	return nil
-}
-
-func pathRewrite(a *routev3.RouteAction, f *route.ForwardAction) (err error) {
-	if a.RegexRewrite == nil {
-		return nil
-	}
-	if a.PrefixRewrite != "" {
-		return filter.At("regex_rewrite", errors.New("cannot be set together with prefix_rewrite"))
-	}
-	f.RegexRewrite, err = Substitution(a.RegexRewrite)
-	return filter.At("regex_rewrite", err)
 }
 
 func actionTimeouts(a *routev3.RouteAction, f *route.ForwardAction) (err error) {
@@ -189,57 +174,4 @@ func upgrades(a *routev3.RouteAction, f *route.ForwardAction) error {
 		f.Upgrades = append(f.Upgrades, route.Upgrade{Type: typ, Enabled: u.Enabled == nil || u.Enabled.Value})
 	}
 	return nil
-}
-
-// weighted makes a route for each cluster. base is the route without a cluster, own
-// what it says itself.
-func (b *hostBuilder) weighted(w *routev3.WeightedCluster, base *route.Route, own level) (*route.Weighted, error) {
-	err := Check(w, b.p, Fields{Used: []string{"clusters", "total_weight", "header_name", "runtime_key_prefix"}})
-	if err != nil {
-		return nil, err
-	}
-	var routes []*route.Route
-	var weights []uint32
-	for i, c := range w.Clusters {
-		r, err := b.weightedRoute(c, base, own)
-		if err != nil {
-			return nil, filter.AtIndex("clusters", i, err)
-		}
-		routes, weights = append(routes, r), append(weights, c.GetWeight().GetValue())
-	}
-	name := ""
-	if h := w.GetHeaderName(); h != "" {
-		name = match.HeaderName(h)
-	}
-	out, err := route.NewWeighted(routes, weights, name)
-	return out, filter.At("clusters", err)
-}
-
-func (b *hostBuilder) weightedRoute(c *routev3.WeightedCluster_ClusterWeight, base *route.Route, own level) (*route.Route, error) {
-	err := Check(c, b.p, Fields{
-		Used: []string{
-			"name", "cluster_header", "weight", "request_headers_to_add", "request_headers_to_remove",
-			"response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config", "host_rewrite_literal",
-		},
-		Ignored: []string{"metadata_match"},
-	})
-	if err != nil {
-		return nil, err
-	}
-	if (c.Name == "") == (c.ClusterHeader == "") {
-		return nil, filter.At("name", errors.New("exactly one of name and cluster_header must be set"))
-	}
-	l, err := b.level(c)
-	if err != nil {
-		return nil, err
-	}
-	r, f := *base, *base.Forward
-	f.Cluster = c.Name
-	if c.ClusterHeader != "" {
-		f.ClusterHeader = match.HeaderName(c.ClusterHeader)
-	}
-	f.WeightedHost = c.GetHostRewriteLiteral()
-	r.Forward = &f
-	b.assemble(&r, own, &l)
-	return &r, nil
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/match"
 	"github.com/mecha-mesh/mecha/proxy/mutate"
 	"github.com/mecha-mesh/mecha/proxy/route"
 )
@@ -23,6 +24,7 @@ func tableFields() Fields {
 			"name", "virtual_hosts", "response_headers_to_add", "response_headers_to_remove", "request_headers_to_add",
 			"request_headers_to_remove", "most_specific_header_mutations_wins", "validate_clusters",
 			"max_direct_response_body_size_bytes", "ignore_port_in_host_matching", "typed_per_filter_config", "metadata",
+			"internal_only_headers", "vhost_header", "ignore_path_parameters_in_path_matching", "cluster_specifier_plugins",
 		},
 		Ignored: []string{"request_mirror_policies"},
 	}
@@ -36,9 +38,9 @@ func hostFields() Fields {
 			"response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config",
 			"include_request_attempt_count", "include_attempt_count_in_response", "retry_policy",
 			"per_request_buffer_limit_bytes", "request_body_buffer_limit", "metadata",
-			"include_is_timeout_retry_header",
+			"include_is_timeout_retry_header", "virtual_clusters", "rate_limits",
 		},
-		Ignored: []string{"virtual_clusters", "rate_limits", "cors", "request_mirror_policies"},
+		Ignored: []string{"cors", "request_mirror_policies"},
 	}
 }
 
@@ -52,12 +54,15 @@ type tableBuilder struct {
 	bodyLimit    int
 	specificWins bool // most_specific_header_mutations_wins
 	table        level
+	plugins      map[string]bool // names of cluster_specifier_plugins
+	validate     bool            // validate_clusters
 }
 
 // hostBuilder converts one virtual host.
 type hostBuilder struct {
 	*tableBuilder
 	pb    *routev3.VirtualHost
+	vh    *route.VirtualHost // which is being made
 	host  level
 	retry *route.RetryPolicy
 }
@@ -88,29 +93,44 @@ func (b *tableBuilder) level(pb leveled) (l level, err error) {
 	return l, err
 }
 
-// Routes compiles a RouteConfiguration. It is what Parser.Routes is set to.
-func Routes(raw []byte, p *filter.Parser) (filter.RouteTable, error) {
+// Routes compiles a RouteConfiguration that was delivered by itself: its clusters may come
+// later, unless validate_clusters says otherwise.
+func Routes(raw []byte, p *filter.Parser) (filter.RouteTable, error) { return compile(raw, p, false) }
+
+// InlineRoutes is Routes for a RouteConfiguration inside of something else, whose clusters
+// must be there. It is what Parser.Routes is set to.
+func InlineRoutes(raw []byte, p *filter.Parser) (filter.RouteTable, error) {
+	return compile(raw, p, true)
+}
+
+func compile(raw []byte, p *filter.Parser, validate bool) (filter.RouteTable, error) {
 	var pb routev3.RouteConfiguration
 	if err := Unmarshal(raw, &pb); err != nil {
 		return nil, err
 	}
-	t, err := routes(&pb, p)
+	t, err := routes(&pb, p, validate)
 	if err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
-func routes(pb *routev3.RouteConfiguration, p *filter.Parser) (*route.Table, error) {
+func routes(pb *routev3.RouteConfiguration, p *filter.Parser, validate bool) (*route.Table, error) {
 	if err := Check(pb, p, tableFields()); err != nil {
 		return nil, err
 	}
-	b := &tableBuilder{p: p, bodyLimit: maxDirectBody, specificWins: pb.MostSpecificHeaderMutationsWins}
+	b := &tableBuilder{p: p, bodyLimit: maxDirectBody, specificWins: pb.MostSpecificHeaderMutationsWins, validate: validate}
+	if v := pb.ValidateClusters; v != nil {
+		b.validate = v.Value
+	}
 	if v := pb.MaxDirectResponseBodySizeBytes; v != nil {
 		b.bodyLimit = int(v.Value)
 	}
 	var err error
 	if b.table, err = b.level(pb); err != nil {
+		return nil, err
+	}
+	if err := b.specifierPlugins(pb.ClusterSpecifierPlugins); err != nil {
 		return nil, err
 	}
 	var hosts []*route.VirtualHost
@@ -121,7 +141,18 @@ func routes(pb *routev3.RouteConfiguration, p *filter.Parser) (*route.Table, err
 		}
 		hosts = append(hosts, vh)
 	}
-	return route.NewTable(pb.Name, hosts, route.Options{IgnorePort: pb.IgnorePortInHostMatching})
+	return route.NewTable(pb.Name, hosts, tableOptions(pb))
+}
+
+func tableOptions(pb *routev3.RouteConfiguration) route.Options {
+	o := route.Options{IgnorePort: pb.IgnorePortInHostMatching, IgnoreParams: pb.IgnorePathParametersInPathMatching}
+	if pb.VhostHeader != "" {
+		o.HostHeader = match.HeaderName(pb.VhostHeader)
+	}
+	for _, name := range pb.InternalOnlyHeaders {
+		o.InternalOnly = append(o.InternalOnly, match.HeaderName(name))
+	}
+	return o
 }
 
 func (b *tableBuilder) virtualHost(pb *routev3.VirtualHost) (*route.VirtualHost, error) {
@@ -136,11 +167,23 @@ func (b *tableBuilder) virtualHost(pb *routev3.VirtualHost) (*route.VirtualHost,
 	if h.retry, err = retryPolicy(pb.RetryPolicy, b.p); err != nil {
 		return nil, filter.At("retry_policy", err)
 	}
-	vh := &route.VirtualHost{Name: pb.Name, Domains: pb.Domains, RequireTLS: route.RequireTLS(pb.RequireTls)}
+	vh := &route.VirtualHost{
+		Name: pb.Name, Domains: pb.Domains, RequireTLS: route.RequireTLS(pb.RequireTls), Metadata: FilterMetadata(pb.Metadata),
+	}
+	h.vh = vh
+	if vh.Limits, err = RateLimits(pb.RateLimits, b.p); err != nil {
+		return nil, err
+	}
+	if err := h.virtualClusters(vh); err != nil {
+		return nil, err
+	}
 	for i, r := range pb.Routes {
 		e, err := h.entry(r)
 		if err != nil {
 			return nil, filter.AtIndex("routes", i, err)
+		}
+		if e.Route == nil && e.Weighted == nil {
+			continue // without its optional cluster specifier it takes no request
 		}
 		vh.Routes = append(vh.Routes, e)
 	}
@@ -152,9 +195,9 @@ func routeFields() Fields {
 		Used: []string{
 			"name", "match", "route", "redirect", "direct_response", "metadata", "typed_per_filter_config",
 			"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
-			"per_request_buffer_limit_bytes", "request_body_buffer_limit", "stat_prefix",
+			"per_request_buffer_limit_bytes", "request_body_buffer_limit", "stat_prefix", "non_forwarding_action",
+			"decorator", "tracing",
 		},
-		Ignored: []string{"decorator", "tracing"},
 	}
 }
 
@@ -170,17 +213,27 @@ func (b *hostBuilder) entry(pb *routev3.Route) (e route.Entry, err error) {
 	if err != nil {
 		return e, err
 	}
-	r := &route.Route{RouteName: pb.Name, StatPrefix: pb.StatPrefix}
+	r := &route.Route{RouteName: pb.Name, StatPrefix: pb.StatPrefix, Metadata: FilterMetadata(pb.Metadata)}
 	b.assemble(r, own, nil)
+	if err := b.describe(r, pb); err != nil {
+		return e, err
+	}
 	switch a := pb.Action.(type) {
 	case *routev3.Route_Route:
-		if r.Forward, err = b.forward(a.Route, pb); err != nil {
+		if r.Forward, err = b.forward(a.Route, pb, e.Match.Path.Template()); err != nil {
 			return e, filter.At("route", err)
+		}
+		if r.Forward.NoCluster {
+			return e, nil
 		}
 		if w := a.Route.GetWeightedClusters(); w != nil {
 			e.Weighted, err = b.weighted(w, r, own)
 			return e, filter.At("route.weighted_clusters", err)
 		}
+	case *routev3.Route_NonForwardingAction:
+		r.Forward = &route.ForwardAction{NoCluster: true}
+	case *routev3.Route_FilterAction:
+		return e, filter.At("filter_action", errors.New("this build does not support it, as Envoy does not"))
 	case *routev3.Route_Redirect:
 		r.Kind = route.Redirect
 		if r.Redirect, err = redirect(a.Redirect, b.p); err != nil {
@@ -192,7 +245,7 @@ func (b *hostBuilder) entry(pb *routev3.Route) (e route.Entry, err error) {
 			return e, filter.At("direct_response", err)
 		}
 	case nil:
-		return e, errors.New("one of route, redirect, direct_response must be set")
+		return e, errors.New("one of route, redirect, direct_response, non_forwarding_action must be set")
 	default:
 		return e, fmt.Errorf("this build does not support the action %T", a)
 	}
@@ -223,44 +276,4 @@ func (b *hostBuilder) assemble(r *route.Route, own level, weighted *level) {
 			r.ResponseMutations = append(r.ResponseMutations, l.response)
 		}
 	}
-}
-
-func (b *hostBuilder) direct(pb *routev3.DirectResponseAction) (*route.DirectAction, error) {
-	if err := Check(pb, b.p, Fields{Used: []string{"status", "body"}}); err != nil {
-		return nil, err
-	}
-	d := &route.DirectAction{Code: int(pb.Status)}
-	if pb.Body == nil {
-		return d, nil
-	}
-	var err error
-	d.Body, err = Bytes(pb.Body, b.bodyLimit)
-	return d, filter.At("body", err)
-}
-
-// redirectCodes are those of RedirectResponseCode, in the order of the enum.
-var redirectCodes = [...]int{301, 302, 303, 307, 308}
-
-func redirect(pb *routev3.RedirectAction, p *filter.Parser) (*route.RedirectAction, error) {
-	err := Check(pb, p, Fields{Used: []string{
-		"https_redirect", "scheme_redirect", "host_redirect", "port_redirect", "path_redirect", "prefix_rewrite",
-		"regex_rewrite", "response_code", "strip_query",
-	}})
-	if err != nil {
-		return nil, err
-	}
-	if c := pb.ResponseCode; c < 0 || int(c) >= len(redirectCodes) {
-		return nil, filter.At("response_code", fmt.Errorf("this build does not know %d", c))
-	}
-	r := &route.RedirectAction{
-		Code: redirectCodes[pb.ResponseCode], Scheme: pb.GetSchemeRedirect(), Host: pb.HostRedirect, Port: pb.PortRedirect,
-		Path: pb.GetPathRedirect(), Prefix: pb.GetPrefixRewrite(), StripQuery: pb.StripQuery,
-	}
-	if pb.GetHttpsRedirect() {
-		r.Scheme = "https"
-	}
-	if re := pb.GetRegexRewrite(); re != nil {
-		r.RegexRewrite, err = Substitution(re)
-	}
-	return r, filter.At("regex_rewrite", err)
 }

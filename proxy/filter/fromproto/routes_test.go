@@ -50,7 +50,7 @@ func newParser(t testing.TB) *filter.Parser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &filter.Parser{Registry: r, Routes: fromproto.Routes}
+	return &filter.Parser{Registry: r, Routes: fromproto.InlineRoutes}
 }
 
 func fromJSON(t testing.TB, text string) []byte {

@@ -52,7 +52,7 @@ func startEngine(config []byte, log *slog.Logger) (*engine, error) {
 		Env:          filter.Env{Logs: e.files, Runtime: e.runtime},
 		LocalCluster: b.GetClusterManager().GetLocalClusterName(), Locality: translate.Locality(b.GetNode().GetLocality()),
 	})
-	if _, err := xds.NewManager(xds.Options{Engine: e.server, Registry: registry, Log: log, Runtime: e.runtime}).Load(b); err != nil {
+	if _, err := xds.NewManager(xds.Options{Engine: e.server, Registry: registry, Log: log, Runtime: e.runtime, Stats: e.stats}).Load(b); err != nil {
 		e.close()
 		return nil, err
 	}

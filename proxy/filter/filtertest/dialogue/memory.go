@@ -70,7 +70,7 @@ func NewMemory(config []byte, log *slog.Logger, dial func(listener, cluster stri
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", l.Name, err)
 		}
-		p := &filter.Parser{Registry: registry, Routes: fromproto.Routes, Runtime: values}
+		p := &filter.Parser{Registry: registry, Routes: fromproto.InlineRoutes, Runtime: values}
 		factory, err := p.Network(any)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", l.Name, err)

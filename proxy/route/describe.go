@@ -1,0 +1,83 @@
+package route
+
+import (
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/filter/ratelimit"
+	"github.com/mecha-mesh/mecha/proxy/match"
+)
+
+// Decorator names what a route does, for traces and for whoever logs (Decorator).
+type Decorator struct {
+	Operation string
+	Propagate bool // tells the other side in x-envoy-decorator-operation
+}
+
+// Tracing is what a route says about traces (Tracing): data for whoever makes them.
+type Tracing struct {
+	Client, Random, Overall match.Fraction
+	Tags                    []Tag
+	Operation, Upstream     *accesslog.Format // names of the spans; nil: not said
+}
+
+// Tag is one more tag of a span (envoy.type.tracing.v3.CustomTag).
+type Tag struct {
+	Name    string
+	Value   *accesslog.Format // of a fixed one, of the environment, and of a format
+	Header  string            // of a request header, lower case
+	Of      MetadataOf        // of metadata
+	Path    []string          // in metadata, the namespace first
+	Default string
+}
+
+// MetadataOf is whose metadata a tag reads.
+type MetadataOf uint8
+
+// The kinds.
+const (
+	NoMetadata MetadataOf = iota
+	RequestMetadata
+	RouteMetadata
+	ClusterMetadata
+	HostMetadata
+)
+
+// Decoration is what the route calls the operation, and whether the other side is told.
+func (r *Route) Decoration() (operation string, propagate bool) {
+	if r.Decorator == nil {
+		return "", false
+	}
+	return r.Decorator.Operation, r.Decorator.Propagate
+}
+
+// FindMetadata returns a value in the metadata of the route, nil if there is none.
+func (r *Route) FindMetadata(namespace string, path ...string) any {
+	return find(r.Metadata, namespace, path)
+}
+
+// FindMetadata returns a value in the metadata of the virtual host, nil if there is none.
+func (vh *VirtualHost) FindMetadata(namespace string, path ...string) any {
+	return find(vh.Metadata, namespace, path)
+}
+
+func find(in map[string]map[string]any, namespace string, path []string) any {
+	values := in[namespace]
+	if values == nil {
+		return nil
+	}
+	v := any(values)
+	for _, key := range path {
+		fields, _ := v.(map[string]any)
+		v = fields[key]
+	}
+	return v
+}
+
+// RateLimits implements ratelimit.Routed.
+func (r *Route) RateLimits() (own, host ratelimit.Limits, include bool) {
+	if r.VirtualHost != nil {
+		host = r.VirtualHost.Limits
+	}
+	return r.Limits, host, r.IncludeHostLimits
+}
+
+var _ ratelimit.Routed = (*Route)(nil)
