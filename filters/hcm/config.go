@@ -27,14 +27,17 @@ var fields = fromproto.Fields{
 		"internal_address_config", "skip_xff_append", "via", "generate_request_id", "preserve_external_request_id",
 		"always_set_request_id_in_response", "proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes",
 		"path_with_escaped_slashes_action", "strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot",
-		"append_x_forwarded_port", "forward_client_cert_details", "access_log_options",
+		"append_x_forwarded_port", "forward_client_cert_details", "access_log_options", "local_reply_config",
+		"early_header_mutation_extensions", "original_ip_detection_extensions", "request_id_extension",
+		"scheme_header_transformation",
+		// A connection that is old enough ends with its next response, never before it.
+		"http1_safe_max_connection_duration",
 	},
-	// What is accepted without effect concerns HTTP/2, TLS and details of
-	// request IDs: plain HTTP/1.1 behaves the same without it.
+	// What is accepted without effect concerns HTTP/2 and TLS: plain HTTP/1.1 behaves the same without it.
 	Ignored: []string{
 		"http2_protocol_options", "http3_protocol_options",
-		"set_current_client_cert_details", "request_id_extension", "stream_error_on_invalid_http_message",
-		"http1_safe_max_connection_duration", "drain_timeout_jitter", "stream_flush_timeout", "access_log_flush_interval",
+		"set_current_client_cert_details", "stream_error_on_invalid_http_message",
+		"drain_timeout_jitter", "stream_flush_timeout", "access_log_flush_interval",
 		"flush_access_log_on_new_request", "append_local_overload", "add_proxy_protocol_connection_state",
 		"record_route_resolution_stats", "proxy_status_config", "forward_client_cert_matcher",
 	},
@@ -84,7 +87,7 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		spec.MaxHeadersKB = v.Value
 	}
 	for _, step := range []func(*hcmv3.HttpConnectionManager, *l7.Spec, *filter.Parser) error{
-		parseCodec, parsePaths, parseAddresses, parseCommon, parseTimeouts, parseHTTP1, parseUpgrades, parseRoutes, parseFilters, parseLogs,
+		parseCodec, parsePaths, parseAddresses, parseDetection, parseEarly, parseScheme, parseRequestID, parseLocalReply, parseCommon, parseTimeouts, parseHTTP1, parseUpgrades, parseRoutes, parseFilters, parseLogs,
 	} {
 		if err := step(&pb, spec, p); err != nil {
 			return nil, err

@@ -50,24 +50,14 @@ func (st *stream) reply(r *filter.Reply) {
 	}
 	m := &st.Response
 	m.Reset()
-	body := r.Body
-	st.ReplyBody = body
-	if filter.IsGRPC(&st.Request) {
-		st.grpcReply(r)
-		body = ""
-	} else {
-		m.SetInt(header.Status, int64(r.Code))
-		if body != "" {
-			m.SetInt(header.ContentLength, int64(len(body)))
-			m.SetID(header.ContentType, "text/plain")
-		}
-	}
+	m.SetInt(header.Status, int64(r.Code))
 	for _, f := range r.Header {
 		m.Set(f.Name, f.Value)
 	}
 	if r.Modify != nil {
 		r.Modify(&st.Stream)
 	}
+	body := st.describe(r)
 	if st.head {
 		body = ""
 	}
@@ -81,6 +71,32 @@ func (st *stream) reply(r *filter.Reply) {
 		st.broken = true
 		st.down.Reset(codec.ResetCancel)
 	}
+}
+
+// describe finishes the head of a local reply with what depends on its body, which it
+// returns: local_reply_config has its say, and gRPC its form.
+func (st *stream) describe(r *filter.Reply) string {
+	m := &st.Response
+	code, body, contentType := r.Code, r.Body, textPlain
+	st.ReplyBody = body
+	own := m.Has(header.ContentType) // the filter's, for its body
+	if c := st.m.spec.LocalReply; c != nil {
+		before := m.Value(header.ContentType)
+		code, body, contentType = c.rewrite(st, code, body)
+		own = m.Value(header.ContentType) != before || own && body == r.Body
+	}
+	if filter.IsGRPC(&st.Request) {
+		st.grpcReply(r.GRPC, code, body)
+		return ""
+	}
+	if body == "" {
+		return ""
+	}
+	m.SetInt(header.ContentLength, int64(len(body)))
+	if !own {
+		m.SetID(header.ContentType, contentType)
+	}
+	return body
 }
 
 // skipRequest throws away what of the request is at hand, so that a request that has

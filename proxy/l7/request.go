@@ -38,7 +38,12 @@ func (st *stream) prepareRequest() error {
 	if !st.m.spec.KeepClientCert {
 		m.DelID(header.XForwardedClientCert) // who it was from is not proven here
 	}
-	st.setForwarded()
+	for _, f := range st.m.spec.Early {
+		f(&st.Stream)
+	}
+	if err := st.setForwarded(); err != nil {
+		return err
+	}
 	st.setRequestID()
 	if st.m.spec.AddUserAgent {
 		st.addUserAgent(m)
@@ -148,7 +153,7 @@ func (st *stream) appendVia(m *header.Map, via string) {
 // setForwarded sets who the client is and how it came (x-forwarded-for, -proto,
 // -port, x-envoy-internal, x-envoy-external-address) and drops what outsiders may
 // not set.
-func (st *stream) setForwarded() {
+func (st *stream) setForwarded() error {
 	m, spec := &st.Request, st.m.spec
 	remote := st.Conn.Remote.AddrPort.Addr()
 	internal, edge := false, false
@@ -169,6 +174,17 @@ func (st *stream) setForwarded() {
 		if spec.TrustedHops == 0 || !m.Has(header.XForwardedProto) {
 			m.SetID(header.XForwardedProto, "http")
 		}
+	} else if spec.Detect != nil {
+		d := st.detect()
+		switch {
+		case d.Reject != 0:
+			return &filter.Reply{Code: d.Reject, Details: "rejecting_because_detection_failed"}
+		case d.Addr.IsValid():
+			internal = d.Trusted && st.isInternal(d.Addr)
+		}
+		if direct := remote; d.Append && direct.IsValid() {
+			st.appendXFF(direct)
+		}
 	} else {
 		addr, single := lastTrusted(m.Value(header.XForwardedFor), spec.TrustedHops)
 		if addr.IsValid() {
@@ -182,12 +198,15 @@ func (st *stream) setForwarded() {
 	if spec.AppendXForwardedPort && !m.Has(header.XForwardedPort) {
 		m.SetInt(header.XForwardedPort, int64(st.Conn.Local.Port()))
 	}
-	if m.Value(header.Scheme) == "" {
+	switch {
+	case spec.Scheme != "":
+		m.SetID(header.Scheme, spec.Scheme)
+	case m.Value(header.Scheme) == "":
 		m.SetID(header.Scheme, m.Value(header.XForwardedProto))
 	}
 	if internal {
 		m.SetID(header.XEnvoyInternal, "true")
-		return
+		return nil
 	}
 	m.DelID(header.XEnvoyInternal)
 	dropInternal(m, edge)
@@ -195,6 +214,22 @@ func (st *stream) setForwarded() {
 	if edge && remote.IsValid() {
 		m.SetID(header.XEnvoyExternalAddress, m.Format(remote.AppendTo))
 	}
+	return nil
+}
+
+// detect asks the extensions for the client's address, in their order.
+// Any of those that were asked can want the peer in x-forwarded-for.
+func (st *stream) detect() Detection {
+	appends := false
+	for _, f := range st.m.spec.Detect {
+		d := f(&st.Stream)
+		appends = appends || d.Append
+		if d.Reject != 0 || d.Addr.IsValid() {
+			d.Append = appends
+			return d
+		}
+	}
+	return Detection{Append: appends}
 }
 
 func (st *stream) isInternal(a netip.Addr) bool {
@@ -228,6 +263,12 @@ func (st *stream) appendXFF(remote netip.Addr) {
 		}
 		return remote.AppendTo(dst)
 	}))
+}
+
+// LastTrusted returns the address hops places from the right of x-forwarded-for, and
+// whether it is the only one there. The zero address says that there is none.
+func LastTrusted(m *header.Map, hops uint32) (addr netip.Addr, single bool) {
+	return lastTrusted(m.Value(header.XForwardedFor), hops)
 }
 
 // lastTrusted returns the address hops places from the right of an x-forwarded-for

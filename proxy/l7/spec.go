@@ -37,6 +37,17 @@ type Spec struct {
 	KeepClientCert        bool                       // x-forwarded-client-cert stays on plain connections (ALWAYS_FORWARD_ONLY)
 	IsInternal            func(addr netip.Addr) bool // internal_address_config; nil: nothing is internal
 
+	// Early changes requests before anything else looks at them
+	// (early_header_mutation_extensions).
+	Early []func(s *filter.Stream)
+	// Detect finds the client's address, without UseRemoteAddress; nil takes what
+	// x-forwarded-for says (original_ip_detection_extensions). The first that knows decides.
+	Detect []func(s *filter.Stream) Detection
+	// Scheme replaces the scheme of requests; "" leaves it (scheme_to_overwrite).
+	Scheme string
+	// LocalReply is local_reply_config, nil is none.
+	LocalReply *LocalReply
+
 	NormalizePath  bool
 	MergeSlashes   bool
 	EscapedSlashes EscapedSlashes
@@ -71,6 +82,15 @@ type Filter struct {
 	Disabled bool // unless a route switches it on
 	// Discovered says that the configuration comes over ECDS; Factory is its default, or nil.
 	Discovered bool
+}
+
+// Detection is what an extension says of the client's address.
+type Detection struct {
+	Addr    netip.Addr // the zero value does not know
+	Trusted bool       // it may make the request internal
+	Append  bool       // x-forwarded-for gets the peer
+	// Reject answers the request with that code instead; 0 does not.
+	Reject int
 }
 
 // ServerHeader is server_header_transformation.

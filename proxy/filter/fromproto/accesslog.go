@@ -99,6 +99,9 @@ func logFormat(pb *corev3.SubstitutionFormatString) (*accesslog.Format, error) {
 const maxFilterDepth = 32
 
 // logFilter converts an AccessLogFilter; nil stays nil.
+// LogFilter converts an AccessLogFilter; nil, which matches everything, stays nil.
+func LogFilter(pb *accesslogv3.AccessLogFilter) (accesslog.Filter, error) { return logFilter(pb, 0) }
+
 func logFilter(pb *accesslogv3.AccessLogFilter, depth int) (accesslog.Filter, error) {
 	if depth > maxFilterDepth {
 		return nil, fmt.Errorf("nested deeper than %d", maxFilterDepth)
