@@ -18,6 +18,7 @@ type Record struct {
 	Body    *anypb.Any // nil where no version was ever accepted; shared: read only
 	Updated time.Time
 	Static  bool // from the bootstrap
+	Stale   bool // from the disk: the control plane has not spoken of it
 
 	Refused        error // of the newest version, nil if it is in effect
 	RefusedVersion string
@@ -52,7 +53,7 @@ func (v *Inventory) note(typeURL string, r *ads.Resource, err error) {
 		}
 		v.versions[typeURL] = r.Version
 	}
-	rec.Version, rec.Body, rec.Updated = r.Version, r.Body, time.Now()
+	rec.Version, rec.Body, rec.Updated, rec.Stale = r.Version, r.Body, time.Now(), false
 	rec.Refused, rec.RefusedVersion, rec.RefusedBody, rec.RefusedAt = nil, "", nil, time.Time{}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	goruntime "runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,11 +31,12 @@ type kit struct {
 	server  *server.Server
 	manager *xds.Manager
 	runtime *runtime.Runtime
+	stop    func()
 }
 
 // proxyOf starts a proxy that follows a bootstrap until the test ends. In the text,
 // XDS stands for a static cluster with the address of the control plane.
-func proxyOf(t *testing.T, plane *xdstest.Server, text string) *kit {
+func proxyOf(t *testing.T, plane *xdstest.Server, text string, more ...func(*xds.Options)) *kit {
 	t.Helper()
 	host, port, _ := strings.Cut(plane.Address(), ":")
 	text = strings.ReplaceAll(text, "XDS", fmt.Sprintf(`{name: xds, connect_timeout: 5s, type: STATIC, load_assignment: {cluster_name: xds, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: %s, port_value: %s}}}}]}]}}`, host, port))
@@ -56,7 +58,11 @@ func proxyOf(t *testing.T, plane *xdstest.Server, text string) *kit {
 	k.server = server.New(server.Options{
 		Stats: k.stats, Log: func(string) *slog.Logger { return log }, DrainTime: time.Second, Env: filter.Env{Runtime: k.runtime},
 	})
-	k.manager = xds.NewManager(xds.Options{Engine: k.server, Registry: registry, Log: log, Runtime: k.runtime, Stats: k.stats})
+	o := xds.Options{Engine: k.server, Registry: registry, Log: log, Runtime: k.runtime, Stats: k.stats}
+	for _, f := range more {
+		f(&o)
+	}
+	k.manager = xds.NewManager(o)
 	dynamic, err := k.manager.Load(b)
 	if err != nil {
 		k.server.Close()
@@ -67,13 +73,14 @@ func proxyOf(t *testing.T, plane *xdstest.Server, text string) *kit {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- dynamic.Run(ctx) }()
-	t.Cleanup(func() {
+	k.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 		k.server.Close()
 	})
+	t.Cleanup(k.stop)
 	return k
 }
 

@@ -82,6 +82,9 @@ type Manager struct {
 	runtimeMissing map[string]bool // RTDS layers that have not come
 	afterRuntime   func()          // called when there are none any more
 
+	lastGood lastGood
+	heard    atomic.Bool // the control plane has answered
+
 	took struct{ clusters, listeners *stats.Histogram } // how long updates take; not nil
 
 	answered atomic.Bool // listeners came and can be used, or the wait for them is over
@@ -109,6 +112,8 @@ type Options struct {
 	// Applied, if not nil, is called after an update with how many bytes were read for
 	// it: most of that is garbage now.
 	Applied func(bytes int)
+	// LastGood keeps the last accepted configuration on disk.
+	LastGood LastGood
 	// Started is called once, when the first configuration is complete: now listeners may
 	// accept connections.
 	Started func()
@@ -126,6 +131,10 @@ func NewManager(o Options) *Manager {
 		inUse: Inventory{types: map[string]map[string]*Record{}},
 	}
 	m.streams.handler, m.streams.log = m, o.Log
+	m.lastGood.LastGood = o.LastGood
+	if o.LastGood.Dir != "" && o.Stats != nil {
+		o.Stats.Scope("last_known_good").Bind(&m.lastGood.counters)
+	}
 	m.took.clusters, m.took.listeners = new(stats.Histogram), new(stats.Histogram)
 	if o.Engine == nil { // whoever looks at runtime layers only
 		return m
@@ -178,6 +187,7 @@ func (m *Manager) begin() {
 // Apply implements ads.Handler.
 func (m *Manager) Apply(u ads.Update) []ads.Refusal {
 	refused := m.apply(u)
+	m.heard.Store(true)
 	if m.applied != nil {
 		m.applied(u.Bytes)
 	}
@@ -223,6 +233,8 @@ func (m *Manager) apply(u ads.Update) (refused []ads.Refusal) {
 	start := time.Now()
 	defer func() {
 		took := time.Since(start)
+		m.answer(u)
+		m.keepLater()
 		m.countUpdate(u, refused, took)
 		switch u.TypeURL {
 		case ads.ClusterType:

@@ -88,6 +88,7 @@ func (d *Dynamic) Client() *ads.Client { return d.client }
 func (d *Dynamic) configure(b *bootstrapv3.Bootstrap) (err error) {
 	dyn := b.GetDynamicResources()
 	d.m.streams.bootstrap = b
+	d.m.lastGood.node = b.GetNode().GetCluster() + "/" + b.GetNode().GetId()
 	switch {
 	case dyn.GetCdsResourcesLocator() != "":
 		return filter.At("cds_resources_locator", errors.New("this build does not support xdstp"))
@@ -160,6 +161,13 @@ func (d *Dynamic) source(c *corev3.ConfigSource, typeURL string) (*Source, error
 	return &Source{d.client, from.Timeout}, nil
 }
 
+// unreachable reports whether connecting to a control plane has failed.
+func (d *Dynamic) unreachable() bool {
+	failed := d.client != nil && d.client.Stats().Disconnects > 0
+	d.m.streams.each(func(c *ads.Client) { failed = failed || c.Stats().Disconnects > 0 })
+	return failed
+}
+
 // wholeFile is a file with all resources of a type. It is read from the first
 // subscription on, since listeners are not wanted before the clusters are warm.
 type wholeFile struct {
@@ -192,6 +200,7 @@ func (d *Dynamic) Run(ctx context.Context) error {
 	d.m.startRuntime(d.layers, d.layersFrom, func() { d.m.Start(d.sources) })
 	errs := make(chan error, len(d.files)+2)
 	n := len(d.files) + 1
+	go d.m.watchStart(ctx, d.unreachable)
 	go func() { errs <- d.m.watchRuntime(ctx) }()
 	for _, f := range d.files {
 		go func() { errs <- f.run(ctx) }()

@@ -115,6 +115,10 @@ func (m *Manager) run() {
 func (m *Manager) stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.running = false
+	if t := m.lastGood.timer; t != nil {
+		t.Stop()
+	}
 	for _, l := range m.references() {
 		for _, cancel := range l.files {
 			cancel()

@@ -97,6 +97,11 @@ type Options struct {
 	FileFlushInterval  time.Duration
 	FileFlushMinSizeKB int
 
+	// LastKnownGood is mecha's own: a directory for the last accepted configuration, and
+	// how old it may be to be used.
+	LastKnownGood       string
+	LastKnownGoodMaxAge time.Duration
+
 	DrainTime          time.Duration
 	DrainStrategy      DrainStrategy
 	ParentShutdownTime time.Duration
@@ -136,8 +141,10 @@ func defaultOptions(program string) Options {
 		FileFlushInterval:  10 * time.Second,
 		FileFlushMinSizeKB: 64,
 		DrainTime:          600 * time.Second,
-		ParentShutdownTime: 900 * time.Second,
-		SocketPath:         "@envoy_domain_socket",
-		SocketMode:         "0",
+
+		LastKnownGoodMaxAge: 24 * time.Hour,
+		ParentShutdownTime:  900 * time.Second,
+		SocketPath:          "@envoy_domain_socket",
+		SocketMode:          "0",
 	}
 }
