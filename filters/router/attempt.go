@@ -101,6 +101,9 @@ func (f *Filter) exchange(s *filter.Stream) (codec.Next, error) {
 		if code >= 200 || code == 101 {
 			s.Meta.ResponseStart = s.Elapsed()
 			s.Meta.UpstreamProtocol = f.up.Protocol()
+			if f.cluster.Reports() {
+				f.cluster.Report(f.conn.Host, s.Meta.ResponseStart-s.Meta.UpstreamStart, &s.Response)
+			}
 			return next, nil
 		}
 		if err := s.Engine.SendInformational(&s.Response); err != nil {

@@ -40,6 +40,9 @@ func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) erro
 		return f.relayFailed(s, err)
 	}
 	s.Meta.ResponseEnd = s.Elapsed()
+	if f.cluster.Reports() { // a load report may come in a trailer, too
+		f.cluster.Report(f.conn.Host, 0, &s.ResponseTrailers)
+	}
 	f.countTime(s)
 	return nil
 }

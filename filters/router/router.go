@@ -140,7 +140,10 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 		return f.noCluster()
 	}
 	f.parts = r.Parts(s)
-	f.at.Conn, f.at.Headers, f.at.Priority = s.Conn, &s.Request, f.action.Priority
+	f.at.Conn, f.at.Headers, f.at.Metadata, f.at.Priority = s.Conn, &s.Request, &s.Metadata, f.action.Priority
+	if err := f.dropOverload(s); err != nil {
+		return err
+	}
 	if err := f.prepare(s, r); err != nil {
 		return err
 	}

@@ -47,17 +47,16 @@ func (c *Cluster) picks() *Policy {
 	return p
 }
 
-// Report takes note of how long a host took to answer, and of the load report (ORCA) in
-// a header or a trailer: get returns a field by its name, "" if there is none. A took of
-// 0 or less is not known.
-func (c *Cluster) Report(h *Host, took time.Duration, get func(name string) string) {
+// Report takes note of how long a host took to answer, and of the load report (ORCA) among
+// header fields or trailers. A took of 0 or less is not known.
+func (c *Cluster) Report(h *Host, took time.Duration, fields orca.Fields) {
 	switch p := c.picks(); p.Kind {
 	case PeakEWMALB:
 		if took > 0 {
 			h.ep.load.answered(took, c.m.now(), p.Latency.Decay)
 		}
 	case ClientWeightedLB:
-		if r, ok := orca.FromHeaders(get); ok {
+		if r, ok := orca.FromFields(fields); ok {
 			h.ep.load.report(&r, &p.Reports, c.m.now())
 		}
 	}

@@ -11,14 +11,14 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
-// says returns header fields with one load report.
-func says(text string) func(string) string {
-	return func(name string) string {
-		if name == "endpoint-load-metrics" {
-			return text
-		}
-		return ""
+// says is header fields with one load report.
+type says string
+
+func (s says) Get(name string) string {
+	if name == "endpoint-load-metrics" {
+		return string(s)
 	}
+	return ""
 }
 
 func TestClientWeights(t *testing.T) {

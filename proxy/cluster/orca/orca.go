@@ -35,16 +35,19 @@ const (
 	maxMetrics = 1000
 )
 
-// FromHeaders returns the report among header fields; false if there is none that can
-// be read. get returns the value of a field, "" if it is not there.
-func FromHeaders(get func(name string) string) (r Report, ok bool) {
-	if v := get(headerBinary); v != "" {
+// Fields are header fields, or trailers. Get returns "" for one that is not there.
+type Fields interface{ Get(name string) string }
+
+// FromFields returns the report among header fields; false if there is none that can be
+// read.
+func FromFields(f Fields) (r Report, ok bool) {
+	if v := f.Get(headerBinary); v != "" {
 		return r, r.binary(v)
 	}
-	if v := get(headerJSON); v != "" {
+	if v := f.Get(headerJSON); v != "" {
 		return r, r.json(v)
 	}
-	v := get(header)
+	v := f.Get(header)
 	if v == "" {
 		return r, false
 	}
