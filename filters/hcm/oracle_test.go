@@ -9,3 +9,5 @@ import (
 )
 
 func TestOracleDialogues(t *testing.T) { dialogue.Oracle(t, "testdata/*.txt") }
+
+func TestOracleStall(t *testing.T) { playStall(t, dialogue.StartEnvoy) }

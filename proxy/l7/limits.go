@@ -28,6 +28,7 @@ func (st *stream) setLimits() {
 		}
 	}
 	st.idle, st.end = idle, time.Time{}
+	st.conn.down.Engine.Socket().LimitStall(idle)
 	if duration > 0 {
 		st.end = st.Meta.Start.Add(duration)
 	}

@@ -117,6 +117,7 @@ func (m *Manager) ServeConn(c *filter.Conn) error {
 	m.counters.CxActive.Inc()
 	m.counters.CxHTTP1Total.Inc()
 	m.counters.CxHTTP1Active.Inc()
+	sock.LimitStall(m.spec.StreamIdleTimeout)
 	cn.stopDrain = c.Engine.OnDrain(cn.drain)
 	cn.idleSince = time.Now()
 	cn.turnFn = cn.turn

@@ -80,7 +80,7 @@ func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until ti
 		waits := !up.BufferedData()
 		if waits {
 			if err := st.down.Flush(); err != nil {
-				return errGone
+				return st.unsent(err)
 			}
 			st.Tick() // the client may have kept us waiting
 			if n, ok, err := st.spliceResponse(up, until); ok {

@@ -66,10 +66,10 @@ func (st *stream) sendContinue() error {
 	var m header.Map
 	m.AddID(header.Status, "100")
 	if err := st.down.WriteHeaders(&m, false); err != nil {
-		return errGone
+		return st.unsent(err)
 	}
 	if err := st.down.Flush(); err != nil {
-		return errGone
+		return st.unsent(err)
 	}
 	return nil
 }

@@ -18,10 +18,10 @@ func (st *stream) SendInformational(m *header.Map) error {
 		return nil // the client was told already
 	}
 	if err := st.down.WriteHeaders(m, false); err != nil {
-		return errGone
+		return st.unsent(err)
 	}
 	if err := st.down.Flush(); err != nil {
-		return errGone
+		return st.unsent(err)
 	}
 	return nil
 }
@@ -46,7 +46,7 @@ func (st *stream) SendHeaders(end bool) error {
 	st.Meta.DownstreamStart = st.Elapsed()
 	st.m.counters.response(st.Meta.Code)
 	if err := st.down.WriteHeaders(&st.Response, end); err != nil {
-		return errGone
+		return st.unsent(err)
 	}
 	if end {
 		st.ended = true
@@ -118,7 +118,7 @@ func (st *stream) SendData(b *buffer.Buf, end bool) error {
 	}
 	st.Meta.BytesSent += int64(b.Len())
 	if err := st.down.WriteData(b, end); err != nil {
-		return errGone
+		return st.unsent(err)
 	}
 	if end {
 		st.ended = true
@@ -138,7 +138,7 @@ func (st *stream) SendTrailers() error {
 		}
 	}
 	if err := st.down.WriteTrailers(&st.ResponseTrailers); err != nil {
-		return errGone
+		return st.unsent(err)
 	}
 	st.ended = true
 	st.Meta.ResponseEnd = st.Elapsed()

@@ -62,8 +62,8 @@ func (st *stream) spliceBody(src, dst codec.RawStream, from, to *netio.Conn, n i
 		if err == nil {
 			continue
 		}
-		if !isTimeout(err) {
-			return spliceFailed(src, err)
+		if stalled := (*netio.WriteError)(nil); !isTimeout(err) || errors.As(err, &stalled) {
+			return st.spliceFailed(src, err)
 		}
 		if moved > 0 { // not idle: the wait begins anew
 			w = watch{until: st.soonest(until)}
@@ -82,10 +82,10 @@ func (st *stream) spliceBody(src, dst codec.RawStream, from, to *netio.Conn, n i
 }
 
 // spliceFailed tells a client that has gone from an upstream that has.
-func spliceFailed(src codec.RawStream, err error) error {
+func (st *stream) spliceFailed(src codec.RawStream, err error) error {
 	var gone *netio.WriteError
 	if errors.As(err, &gone) {
-		return errGone
+		return st.unsent(err)
 	}
 	src.DoneRead(0, true)
 	return err

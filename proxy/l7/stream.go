@@ -270,6 +270,16 @@ var errGone = &filter.Error{
 	Text: "downstream_remote_disconnect",
 }
 
+// unsent is the end of a stream whose client did not get what was written: it has gone,
+// or has read nothing for as long as a stream may be idle.
+func (st *stream) unsent(err error) error {
+	if !isTimeout(err) {
+		return errGone
+	}
+	st.m.counters.RqIdle.Inc()
+	return &filter.Error{Source: filter.Internal, Flag: meta.StreamIdleTimeout, Text: replyIdleTimeout.Details, Err: err}
+}
+
 // upgraded reports whether the stream has become a tunnel.
 func (st *stream) upgraded() bool { return st.upgrade != "" && st.down.Upgraded() }
 

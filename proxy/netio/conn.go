@@ -282,6 +282,7 @@ func (c *Conn) WriteBuf(b *buffer.Buf) error {
 	if c.raw == nil {
 		defer b.Release()
 		for p := range b.Views() {
+			c.w.full() // it may be
 			if _, err := c.Write(p); err != nil {
 				return err
 			}
@@ -293,6 +294,7 @@ func (c *Conn) WriteBuf(b *buffer.Buf) error {
 	}
 	c.w.buf, c.w.err = b, nil
 	err := c.raw.Write(c.w.fn)
+	c.w.settle()
 	c.w.buf = nil
 	b.Release()
 	if err == nil {
@@ -328,6 +330,11 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	}
 	return err
 }
+
+// LimitStall makes writes fail with os.ErrDeadlineExceeded when the peer has taken
+// nothing for d; 0 is never. It costs nothing while the socket has room, and replaces
+// SetWriteDeadline. It is called by the goroutine that writes.
+func (c *Conn) LimitStall(d time.Duration) { c.w.conn, c.w.stall = c, d }
 
 // SetDeadline sets the deadlines of both directions.
 func (c *Conn) SetDeadline(t time.Time) error {

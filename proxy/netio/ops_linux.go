@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -100,6 +101,25 @@ type writeOp struct {
 	buf   *buffer.Buf
 	err   error
 	total *stats.Counter
+	conn  *Conn         // whose deadline is set when the socket is full; see LimitStall
+	stall time.Duration // how long it may stay full; 0 is for ever
+	armed bool          // a deadline is set
+}
+
+// full is called when the socket takes no more, before the wait.
+func (o *writeOp) full() {
+	if o.stall > 0 {
+		o.armed = true
+		_ = o.conn.SetWriteDeadline(time.Now().Add(o.stall)) // fails only on a closed socket, as the wait will
+	}
+}
+
+// settle takes back the deadline of a wait that is over.
+func (o *writeOp) settle() {
+	if o.armed {
+		o.armed = false
+		_ = o.conn.SetWriteDeadline(time.Time{}) // as in full
+	}
 }
 
 func (o *writeOp) count(n int) {
@@ -118,6 +138,7 @@ func (o *writeOp) try(fd uintptr) bool {
 			o.count(n)
 		case syscall.EINTR:
 		case syscall.EAGAIN:
+			o.full()
 			return false
 		default:
 			o.err = os.NewSyscallError("write", errno)

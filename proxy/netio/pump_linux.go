@@ -346,6 +346,7 @@ func (p *Pump) spliceOnce(fd uintptr) (wait, done bool) {
 	p.src.r.count(n)
 	p.inPipe, p.outErr = n, nil
 	err := p.dst.raw.Write(p.out)
+	p.dst.w.settle()
 	if err == nil {
 		err = p.outErr
 	}
@@ -373,6 +374,7 @@ func (p *Pump) outFD(fd uintptr) bool {
 			p.dst.w.count(n)
 		case errno == syscall.EINTR:
 		case errno == syscall.EAGAIN:
+			p.dst.w.full()
 			return false
 		case errno == 0:
 			p.outErr = io.ErrUnexpectedEOF // the pipe lost bytes: cannot happen

@@ -199,6 +199,7 @@ func (c *Conn) writeFD(fd uintptr, b *buffer.Buf) error {
 	var err error
 	if !c.w.try(fd) {
 		err = c.raw.Write(c.w.fn)
+		c.w.settle()
 	}
 	c.w.buf = nil
 	b.Release()
