@@ -18,7 +18,7 @@ func (f *Filter) attempt(s *filter.Stream, r *route.Route) (err error) {
 		return err
 	}
 	defer func() { f.release(s, err) }()
-	if f.action.AttemptCount {
+	if f.action.AttemptCount && s.Meta.Attempts > 1 {
 		s.Request.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
 	}
 	if f.action.AutoHostRewrite && f.conn.Host.Hostname != "" {
@@ -34,6 +34,10 @@ func (f *Filter) attempt(s *filter.Stream, r *route.Route) (err error) {
 		f.cluster.Stats().RetryRq.Count(code)
 		f.drop(next)
 		return &retryResponse{code}
+	}
+	if f.follow(s, code) {
+		f.drop(next)
+		return errRedirect
 	}
 	f.countResponse(s, code)
 	return f.respond(s, r, next)
@@ -127,7 +131,7 @@ func (f *Filter) send(s *filter.Stream) error {
 		s.Meta.UpstreamEnd = s.Elapsed()
 		return nil
 	}
-	if !first && f.replay.Buf.Len() > 0 {
+	if (!first || f.hedge.preread) && f.replay.Buf.Len() > 0 {
 		var again buffer.Buf
 		f.replay.Buf.Share(&again, f.replay.Buf.Len())
 		done := f.replay.Ended && !f.replay.Trailers
@@ -143,8 +147,12 @@ func (f *Filter) send(s *filter.Stream) error {
 	}
 	left, err := s.Engine.RelayRequest(f.up, f.replayOrNil(), true)
 	s.Tick()
-	if err != nil || left == codec.End {
+	if err != nil {
 		return err
+	}
+	if left == codec.End {
+		f.shadows.send(f.sh, &f.replay, &s.RequestTrailers)
+		return nil
 	}
 	f.pump.start(f, s)
 	return nil

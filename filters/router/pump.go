@@ -7,6 +7,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
 // pump moves the rest of the request body on a second goroutine, borrowed only while
@@ -22,12 +23,17 @@ type pump struct {
 	engine filter.Engine
 	up     codec.ClientStream
 	replay *filter.Replay
+
+	sh       *shared
+	shadows  *mirrors
+	trailers *header.Map
 }
 
 func (p *pump) start(f *Filter, s *filter.Stream) {
 	f.hold(false)
 	p.running, p.err = true, nil
 	p.engine, p.up, p.replay = s.Engine, f.up, f.replayOrNil()
+	p.sh, p.shadows, p.trailers = f.sh, &f.shadows, &s.RequestTrailers
 	p.ended.Store(false)
 	p.done.Store(0)
 	if p.run == nil {
@@ -42,6 +48,7 @@ func (p *pump) move() {
 	defer p.ended.Store(true)
 	_, err := p.engine.RelayRequest(p.up, p.replay, false)
 	if err == nil {
+		p.shadows.send(p.sh, p.replay, p.trailers)
 		p.done.Store(time.Now().UnixNano())
 		return
 	}

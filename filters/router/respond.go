@@ -20,6 +20,9 @@ func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) erro
 	if f.action.AttemptCountBack {
 		s.Response.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
 	}
+	for _, c := range f.cookies {
+		s.Response.AddID(header.SetCookie, c)
+	}
 	s.Meta.Details = "via_upstream"
 	if err := r.FinalizeResponse(s); err != nil {
 		return err

@@ -9,6 +9,9 @@ package router
 
 import (
 	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
@@ -16,6 +19,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/route"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
@@ -38,13 +42,19 @@ type Config struct {
 
 // counters are shared with the connection manager's scope, http.<stat_prefix>.
 type counters struct {
-	NoRoute    stats.Counter `stat:"no_route" help:"Requests without a route"`
-	NoCluster  stats.Counter `stat:"no_cluster" help:"Requests whose cluster does not exist"`
-	Redirect   stats.Counter `stat:"rq_redirect" help:"Always 0, as in Envoy: redirects are in rq_direct_response"`
-	Direct     stats.Counter `stat:"rq_direct_response" help:"Requests answered by the route itself"`
-	Total      stats.Counter `stat:"rq_total" help:"Requests that the router has seen"`
-	ResetAfter stats.Counter `stat:"rq_reset_after_downstream_response_started" help:"Streams reset after the response had begun"`
-	Retry      stats.Counter `stat:"rq_retry_skipped_request_not_complete" help:"Retries not made because the request body was not kept whole"`
+	NoRoute           stats.Counter `stat:"no_route" help:"Requests without a route"`
+	NoCluster         stats.Counter `stat:"no_cluster" help:"Requests whose cluster does not exist"`
+	Redirect          stats.Counter `stat:"rq_redirect" help:"Always 0, as in Envoy: redirects are in rq_direct_response"`
+	Direct            stats.Counter `stat:"rq_direct_response" help:"Requests answered by the route itself"`
+	Total             stats.Counter `stat:"rq_total" help:"Requests that the router has seen"`
+	ResetAfter        stats.Counter `stat:"rq_reset_after_downstream_response_started" help:"Streams reset after the response had begun"`
+	RedirectLocation  stats.Counter `stat:"passthrough_internal_redirect_bad_location" help:"Redirects passed on since their location is no absolute URL"`
+	RedirectScheme    stats.Counter `stat:"passthrough_internal_redirect_unsafe_scheme" help:"Redirects passed on since they lead to another scheme"`
+	RedirectTooMany   stats.Counter `stat:"passthrough_internal_redirect_too_many_redirects" help:"Redirects passed on since there were enough"`
+	RedirectNoRoute   stats.Counter `stat:"passthrough_internal_redirect_no_route" help:"Redirects passed on since they have no route"`
+	RedirectPredicate stats.Counter `stat:"passthrough_internal_redirect_predicate" help:"Redirects passed on since the policy does not want them"`
+	MirrorOverflow    stats.Counter `stat:"rq_mirror_overflow" help:"Copies of requests not sent since too many are under way"`
+	Retry             stats.Counter `stat:"rq_retry_skipped_request_not_complete" help:"Retries not made because the request body was not kept whole"`
 }
 
 // shared is what all streams of one chain have in common.
@@ -52,11 +62,14 @@ type shared struct {
 	config   *Config
 	clusters cluster.Source
 	zone     string // ours
+	runtime  *runtime.Runtime
+	shadows  atomic.Int64 // copies of requests under way
+	address  func() netip.Addr
 	counters counters
 }
 
 func newFactory(c *Config, env filter.Env) (func() filter.HTTP, error) {
-	sh := &shared{config: c, clusters: env.Clusters, zone: env.Node.Zone}
+	sh := &shared{config: c, clusters: env.Clusters, zone: env.Node.Zone, runtime: env.Runtime, address: sync.OnceValue(ownAddress)}
 	env.Parent.Bind(&sh.counters)
 	return func() filter.HTTP { return &Filter{sh: sh} }, nil
 }
@@ -85,8 +98,10 @@ type Filter struct {
 	host       *cluster.Host      // of the last attempt
 	alt        *cluster.PartStats // x-envoy-upstream-alt-stat-name
 	canary     bool               // the response is from a canary
-	altTimeout bool               // x-envoy-upstream-rq-timeout-alt-response
-	again      cluster.Ticket     // a place among the retries, for the next attempt
+	shadows    mirrors
+	cookies    []string       // Set-Cookie values of hash policies
+	altTimeout bool           // x-envoy-upstream-rq-timeout-alt-response
+	again      cluster.Ticket // a place among the retries, for the next attempt
 
 	conn *cluster.Conn
 	up   codec.ClientStream
@@ -105,7 +120,7 @@ func (f *Filter) Reset() {
 	f.tried = f.tried[:0]
 	f.timing, f.keep, f.retries, f.asked = timing{}, false, 0, 0
 	f.grpc, f.hedge, f.altTimeout, f.canary = false, hedge{}, false, false
-	f.host, f.alt = nil, nil
+	f.host, f.alt, f.cookies = nil, nil, nil
 	f.conn, f.up, f.again = nil, nil, cluster.Ticket{}
 }
 
@@ -126,6 +141,10 @@ func (f *Filter) ServeStream(s *filter.Stream) error {
 		return r.DirectReply(s)
 	}
 	err := f.forward(s, r)
+	f.shadows.drop(f.sh)
+	if f.keep && f.replay.Overflow {
+		f.cluster.Stats().RetryOrShadowAbandoned.Inc()
+	}
 	if reply, ok := err.(*filter.Reply); ok {
 		return r.Dress(reply)
 	}
@@ -140,7 +159,7 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 		return f.noCluster()
 	}
 	f.parts = r.Parts(s)
-	f.at.Conn, f.at.Headers, f.at.Metadata, f.at.Priority = s.Conn, &s.Request, &s.Metadata, f.action.Priority
+	f.aim(s)
 	if err := f.dropOverload(s); err != nil {
 		return err
 	}
@@ -156,6 +175,12 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 	if f.action.ConnectTerminate && s.Request.Value(header.Method) == "CONNECT" {
 		return f.terminate(s, r)
 	}
+	if ok, err := f.hedges(s); ok || err != nil {
+		if err != nil {
+			return err
+		}
+		return f.forwardHedged(s, r)
+	}
 	for {
 		s.Meta.Attempts++
 		held := f.again // the place of this attempt among the retries
@@ -169,6 +194,9 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 		held.Done()
 		if err == nil {
 			return nil
+		}
+		if err == errRedirect {
+			return s.Engine.Restart(&f.replay.Buf)
 		}
 		again, failed := f.decide(s, err)
 		if !again {
@@ -207,6 +235,19 @@ func (f *Filter) find(s *filter.Stream, r *route.Route) {
 	f.cluster = f.sh.clusters.Cluster(s.Meta.Cluster)
 }
 
+// aim says what the choice of a host depends on.
+func (f *Filter) aim(s *filter.Stream) {
+	a := &f.at
+	a.Conn, a.Stream, a.Headers, a.Metadata, a.Priority = s.Conn, &s.Meta, &s.Request, &s.Metadata, f.action.Priority
+	if len(f.action.HashPolicies) > 0 && f.cluster.Spec().Policy.UsesHash() {
+		a.Hash, f.cookies, a.HasHash = f.action.Hash(s)
+	}
+	a.Match = f.action.Match
+	if own := s.Metadata.Namespace("envoy.lb"); len(own) > 0 {
+		a.Match = a.Match.Merge(cluster.NewLabels(own))
+	}
+}
+
 // final is what the client gets for the failure of the last attempt.
 func (f *Filter) final(s *filter.Stream, failed error) error {
 	if r, ok := failed.(*filter.Reply); ok && s.Meta.Attempts > 1 {
@@ -232,6 +273,10 @@ func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
 	f.start = s.Now()
 	f.grpc = filter.IsGRPC(&s.Request)
 	f.timing = f.timingOf(s)
+	f.hedge = f.hedgeOf(s)
+	if f.action.AttemptCount {
+		s.Request.SetInt(header.XEnvoyAttemptCount, 1)
+	}
 	f.until, f.tryEnd = time.Time{}, time.Time{}
 	if t := f.timing.global; t > 0 && s.Engine.RequestBody() == codec.End {
 		f.until = f.start.Add(t)
@@ -249,8 +294,11 @@ func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
 	if err := r.FinalizeRequest(s, !f.sh.config.SuppressEnvoyHeaders); err != nil {
 		return err
 	}
-	f.retry = f.policy(s)
-	f.keep = f.retry != nil && s.Engine.RequestBody() != codec.End
+	f.retry = f.action.Retry.Merge(&s.Request)
+	if len(f.action.Mirrors) > 0 {
+		f.mirror(s)
+	}
+	f.keep = (f.retry != nil || f.action.Redirect != nil || len(f.shadows.waiting) > 0) && s.Engine.RequestBody() != codec.End
 	f.replay.Limit = f.bodyLimit()
 	return nil
 }
@@ -266,16 +314,7 @@ func (f *Filter) bodyLimit() int {
 	return 1 << 20
 }
 
-// policy is the route's retry policy with what the request headers add to it.
-func (f *Filter) policy(s *filter.Stream) *route.RetryPolicy {
-	p := f.action.Retry.Merge(&s.Request)
-	if s.Request.Has(header.XEnvoyHedgeOnPerTryTimeout) {
-		s.Request.DelID(header.XEnvoyHedgeOnPerTryTimeout)
-	}
-	return p
-}
-
-// retellTimeout prepares the request head for another attempt. timeout tells whether the
+// retell prepares the request head for another attempt. timeout tells whether the
 // one before took too long.
 func (f *Filter) retell(s *filter.Stream, timeout bool) {
 	begun := max(s.Meta.RequestEnd, f.start.Sub(s.Meta.Start))

@@ -42,6 +42,16 @@ type Policy struct {
 	Child        *Policy // of SubsetLB and OverrideHostLB
 }
 
+// UsesHash reports whether the choice of a host depends on the hash of a request.
+func (p *Policy) UsesHash() bool {
+	for ; p != nil; p = p.Child {
+		if p.Kind == RingHashLB || p.Kind == MaglevLB {
+			return true
+		}
+	}
+	return false
+}
+
 // LocalityLB says how localities count (LocalityLbConfig).
 type LocalityLB struct {
 	Weighted bool // locality_weighted_lb_config: a locality is chosen by its weight first

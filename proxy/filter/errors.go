@@ -65,3 +65,6 @@ func (e *Error) Unwrap() error { return e.Err }
 // ErrTryIdle is what Await and RelayResponse return when nothing has moved for as long as
 // LimitTryIdle allows.
 var ErrTryIdle = &Error{Source: Upstream, Flag: meta.UpstreamRequestTimeout, Text: "upstream_per_try_idle_timeout", Code: 504}
+
+// ErrRestart is what Engine.Restart returns.
+var ErrRestart = &Error{Source: Internal, Text: "internal_redirect"}

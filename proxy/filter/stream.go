@@ -115,6 +115,9 @@ type Engine interface {
 	// end and that of the response (per_try_idle_timeout); 0 is not at all. Await and
 	// RelayResponse return ErrTryIdle then.
 	LimitTryIdle(d time.Duration)
+	// Restart makes the stream begin anew with s.Request as it is now and, if there was
+	// one, the body, which it consumes. The terminal filter returns what it returns.
+	Restart(body *buffer.Buf) error
 	// Started reports whether a response head was sent.
 	Started() bool
 	// InterruptRequest makes RelayRequest or Recv, blocked in another goroutine, return.

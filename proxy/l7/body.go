@@ -19,6 +19,10 @@ func (st *stream) Recv(b *buffer.Buf) (codec.Next, error) {
 		st.hasBuffer = false
 		if n := st.buffered.Len(); n > 0 || st.next.get() == codec.End {
 			b.MoveAll(&st.buffered)
+			if st.unseen {
+				st.unseen = false
+				return st.next.get(), st.showData(b, st.next.get() == codec.End)
+			}
 			return st.next.get(), nil // the hooks have seen it
 		}
 	}
@@ -43,18 +47,26 @@ func (st *stream) receive(b *buffer.Buf) (codec.Next, error) {
 	if next == codec.End {
 		st.Meta.RequestEnd = time.Since(st.Meta.Start)
 	}
-	for _, h := range st.chain.requestData {
-		if st.off&(1<<h.index) != 0 {
-			continue
-		}
-		if err := h.f.OnRequestData(&st.Stream, b, next == codec.End); err != nil {
-			return 0, err
-		}
+	if err := st.showData(b, next == codec.End); err != nil {
+		return 0, err
 	}
 	if next == codec.Trailers {
 		return next, st.readTrailers()
 	}
 	return next, nil
+}
+
+// showData runs the request hooks on a piece of the body.
+func (st *stream) showData(b *buffer.Buf, end bool) error {
+	for _, h := range st.chain.requestData {
+		if st.off&(1<<h.index) != 0 {
+			continue
+		}
+		if err := h.f.OnRequestData(&st.Stream, b, end); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // requestTrailers is called for a stream whose request has no more body.

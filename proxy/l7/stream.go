@@ -31,6 +31,7 @@ type stream struct {
 	next      nextOf     // what of the request has not been read
 	buffered  buffer.Buf // request body read ahead by BufferRequest
 	hasBuffer bool
+	unseen    bool          // what is in buffered has not passed the hooks
 	piece     buffer.Buf    // request body on its way up
 	answer    buffer.Buf    // response body on its way down
 	started   bool          // a final response head was sent
@@ -138,6 +139,19 @@ func (st *stream) run() (err error) {
 	if err = st.checkUpgrade(); err != nil {
 		return err
 	}
+	for {
+		err = st.serve()
+		if err != filter.ErrRestart {
+			return err
+		}
+		if err = st.again(); err != nil {
+			return err
+		}
+	}
+}
+
+// serve takes the request through the filters.
+func (st *stream) serve() (err error) {
 	end := st.next.get() == codec.End
 	for _, h := range st.chain.requestHeaders {
 		if st.off&(1<<h.index) != 0 {
@@ -234,7 +248,7 @@ func (st *stream) reset() {
 	st.off, st.upgrade, st.idle, st.tryIdle, st.end, st.err = 0, "", 0, 0, time.Time{}, nil
 	st.moved.Store(0)
 	st.next.set(codec.End)
-	st.hasBuffer, st.started, st.ended, st.head, st.broken = false, false, false, false, false
+	st.hasBuffer, st.unseen, st.started, st.ended, st.head, st.broken = false, false, false, false, false, false
 }
 
 // Context implements filter.Engine.

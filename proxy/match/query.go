@@ -62,20 +62,30 @@ type Cookie struct {
 // matches only an inverted matcher.
 func (c *Cookie) Match(m *header.Map) bool {
 	for list := range m.Values("cookie") {
-		if v, ok := c.find(list); ok {
+		if v, ok := findCookie(list, c.Name); ok {
 			return c.Text.Match(v) != c.Invert
 		}
 	}
 	return c.Invert
 }
 
-// find returns the value of the cookie in one field.
-func (c *Cookie) find(list string) (value string, ok bool) {
+// CookieValue returns the value of a request's cookie, "" if it has none.
+func CookieValue(m *header.Map, name string) string {
+	for list := range m.Values("cookie") {
+		if v, ok := findCookie(list, name); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// findCookie returns the value of a cookie in one field.
+func findCookie(list, name string) (value string, ok bool) {
 	for list != "" {
 		var item string
 		item, list, _ = strings.Cut(list, ";")
 		key, v, ok := strings.Cut(strings.TrimLeft(item, " \t"), "=")
-		if ok && key == c.Name {
+		if ok && key == name {
 			return unquote(strings.TrimRight(v, " \t")), true
 		}
 	}

@@ -86,6 +86,11 @@ type ForwardAction struct {
 	ConnectTerminate bool
 	AttemptCount     bool // include_request_attempt_count
 	AttemptCountBack bool // include_attempt_count_in_response
+	HedgeOnTimeout   bool // hedge_policy.hedge_on_per_try_timeout
+	Mirrors          []*Mirror
+	HashPolicies     []HashPolicy
+	Redirect         *InternalRedirect // nil: redirects are passed on
+	Match            cluster.Labels    // metadata_match, of hosts
 	// BodyLimit is how much of a request body is kept, for another attempt or a mirror
 	// (request_body_buffer_limit, per_request_buffer_limit_bytes), unless BodyLimitSet is
 	// false.

@@ -98,5 +98,10 @@ func (w *Weighted) number(s *filter.Stream) uint64 {
 			return n
 		}
 	}
+	if f := w.routes[0].Forward; w.byHash && f != nil {
+		if h, _, ok := f.Hash(s); ok {
+			return h
+		}
+	}
 	return s.Random()
 }

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/match"
 	"github.com/mecha-mesh/mecha/proxy/route"
@@ -101,7 +100,7 @@ func hostPredicate(pb *anypb.Any, h *route.HostPredicates) error {
 		if err := proto.Unmarshal(c.Value, &m); err != nil {
 			return err
 		}
-		h.Omit = cluster.NewLabels(m.GetMetadataMatch().GetFilterMetadata()["envoy.lb"].AsMap())
+		h.Omit = lbLabels(m.MetadataMatch)
 	default:
 		return fmt.Errorf("this build does not support the host predicate %q", c.Type)
 	}

@@ -26,10 +26,12 @@ func actionFields() Fields {
 			"regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "host_rewrite_path_regex",
 			"append_x_forwarded_host", "host_rewrite", "path_rewrite", "path_rewrite_policy", "cluster_specifier_plugin",
 			"inline_cluster_specifier_plugin", "rate_limits", "include_vh_rate_limits", "timeout", "idle_timeout", "retry_policy",
-			"priority", "upgrade_configs", "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset",
+			"priority", "upgrade_configs", "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset", "hash_policy",
+			"metadata_match", "hedge_policy", "internal_redirect_policy", "request_mirror_policies",
+			"internal_redirect_action", "max_internal_redirects",
 		},
 		Ignored: []string{
-			"metadata_match", "request_mirror_policies", "hash_policy", "cors", "early_data_policy", "flush_timeout",
+			"cors", "early_data_policy", "flush_timeout",
 		},
 	}
 }
@@ -48,6 +50,7 @@ func (b *hostBuilder) forward(a *routev3.RouteAction, pb *routev3.Route, from *m
 		AttemptCount: b.pb.IncludeRequestAttemptCount, AttemptCountBack: b.pb.IncludeAttemptCountInResponse,
 		NotFoundCode: notFoundCode(a.ClusterNotFoundResponseCode), TimeoutRetry: b.pb.IncludeIsTimeoutRetryHeader,
 	}
+	f.Match = lbLabels(a.MetadataMatch)
 	f.BodyLimit, f.BodyLimitSet = b.bufferLimit(pb)
 	switch c := a.ClusterSpecifier.(type) {
 	case *routev3.RouteAction_Cluster:
@@ -73,12 +76,23 @@ func (b *hostBuilder) forward(a *routev3.RouteAction, pb *routev3.Route, from *m
 	if a.Priority == corev3.RoutingPriority_HIGH {
 		f.Priority = cluster.High
 	}
-	for _, step := range []func(*routev3.RouteAction, *route.ForwardAction) error{hostRewrite, actionTimeouts, upgrades} {
+	for _, step := range []func(*routev3.RouteAction, *route.ForwardAction) error{
+		hostRewrite, actionTimeouts, upgrades, hashPolicies, internalRedirect,
+	} {
 		if err := step(a, f); err != nil {
 			return nil, err
 		}
 	}
 	if err := pathRewrite(a, f, from); err != nil {
+		return nil, err
+	}
+	if f.Mirrors = b.mirrors; len(a.RequestMirrorPolicies) > 0 {
+		var err error
+		if f.Mirrors, err = b.mirrorsOf(a.RequestMirrorPolicies); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.hedge(a, f); err != nil {
 		return nil, err
 	}
 	f.Retry = b.retry
@@ -89,6 +103,23 @@ func (b *hostBuilder) forward(a *routev3.RouteAction, pb *routev3.Route, from *m
 		}
 	}
 	return f, nil
+}
+
+// hedge converts the hedge_policy of the route or, if it has none, its virtual host. Two
+// of its fields do nothing in Envoy either.
+func (b *hostBuilder) hedge(a *routev3.RouteAction, f *route.ForwardAction) error {
+	pb := a.HedgePolicy
+	if pb == nil {
+		pb = b.pb.HedgePolicy
+	}
+	if pb == nil {
+		return nil
+	}
+	f.HedgeOnTimeout = pb.HedgeOnPerTryTimeout
+	if n := pb.InitialRequests; n != nil && n.Value == 0 {
+		return filter.At("hedge_policy.initial_requests", errors.New("must be at least 1"))
+	}
+	return nil
 }
 
 // bufferLimit is how much of a request body is kept for another attempt, if the route or

@@ -25,8 +25,8 @@ func tableFields() Fields {
 			"request_headers_to_remove", "most_specific_header_mutations_wins", "validate_clusters",
 			"max_direct_response_body_size_bytes", "ignore_port_in_host_matching", "typed_per_filter_config", "metadata",
 			"internal_only_headers", "vhost_header", "ignore_path_parameters_in_path_matching", "cluster_specifier_plugins",
+			"request_mirror_policies",
 		},
-		Ignored: []string{"request_mirror_policies"},
 	}
 }
 
@@ -38,9 +38,9 @@ func hostFields() Fields {
 			"response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config",
 			"include_request_attempt_count", "include_attempt_count_in_response", "retry_policy",
 			"per_request_buffer_limit_bytes", "request_body_buffer_limit", "metadata",
-			"include_is_timeout_retry_header", "virtual_clusters", "rate_limits",
+			"include_is_timeout_retry_header", "virtual_clusters", "rate_limits", "hedge_policy", "request_mirror_policies",
 		},
-		Ignored: []string{"cors", "request_mirror_policies"},
+		Ignored: []string{"cors"},
 	}
 }
 
@@ -56,6 +56,7 @@ type tableBuilder struct {
 	table        level
 	plugins      map[string]bool // names of cluster_specifier_plugins
 	validate     bool            // validate_clusters
+	shadows      []*route.Mirror
 }
 
 // hostBuilder converts one virtual host.
@@ -65,6 +66,8 @@ type hostBuilder struct {
 	vh    *route.VirtualHost // which is being made
 	host  level
 	retry *route.RetryPolicy
+	// mirrors are those of the virtual host or, if it has none, of the table.
+	mirrors []*route.Mirror
 }
 
 // level is what table, virtual host, route and weighted cluster each may have.
@@ -133,6 +136,9 @@ func routes(pb *routev3.RouteConfiguration, p *filter.Parser, validate bool) (*r
 	if err := b.specifierPlugins(pb.ClusterSpecifierPlugins); err != nil {
 		return nil, err
 	}
+	if b.shadows, err = b.mirrorsOf(pb.RequestMirrorPolicies); err != nil {
+		return nil, err
+	}
 	var hosts []*route.VirtualHost
 	for i, v := range pb.VirtualHosts {
 		vh, err := b.virtualHost(v)
@@ -176,6 +182,11 @@ func (b *tableBuilder) virtualHost(pb *routev3.VirtualHost) (*route.VirtualHost,
 	}
 	if err := h.virtualClusters(vh); err != nil {
 		return nil, err
+	}
+	if h.mirrors = b.shadows; len(pb.RequestMirrorPolicies) > 0 {
+		if h.mirrors, err = b.mirrorsOf(pb.RequestMirrorPolicies); err != nil {
+			return nil, err
+		}
 	}
 	for i, r := range pb.Routes {
 		e, err := h.entry(r)

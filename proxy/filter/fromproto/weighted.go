@@ -48,8 +48,8 @@ func (b *hostBuilder) weightedRoute(c *routev3.WeightedCluster_ClusterWeight, ba
 		Used: []string{
 			"name", "cluster_header", "weight", "request_headers_to_add", "request_headers_to_remove",
 			"response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config", "host_rewrite_literal",
+			"metadata_match",
 		},
-		Ignored: []string{"metadata_match"},
 	})
 	if err != nil {
 		return nil, err
@@ -69,6 +69,7 @@ func (b *hostBuilder) weightedRoute(c *routev3.WeightedCluster_ClusterWeight, ba
 	if c.ClusterHeader != "" {
 		f.ClusterHeader = match.HeaderName(c.ClusterHeader)
 	}
+	f.Match = f.Match.Merge(lbLabels(c.MetadataMatch))
 	f.WeightedHost = c.GetHostRewriteLiteral()
 	r.Forward = &f
 	b.assemble(&r, own, &l)

@@ -194,11 +194,12 @@ func bodyLines(b []byte) []string {
 }
 
 var (
-	uuid  = regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
-	times = regexp.MustCompile(`(?i)^(x-envoy-upstream-service-time): [0-9]+$`)
-	dates = regexp.MustCompile(`(?i)^(date): \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT$`)
-	left  = regexp.MustCompile(`(?i)^(x-envoy-expected-rq-timeout-ms): ([0-9]+)$`)
-	long  = regexp.MustCompile(`^([!-9;-~]+: )(.{400,})$`)
+	uuid   = regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
+	times  = regexp.MustCompile(`(?i)^(x-envoy-upstream-service-time): [0-9]+$`)
+	dates  = regexp.MustCompile(`(?i)^(date): \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT$`)
+	left   = regexp.MustCompile(`(?i)^(x-envoy-expected-rq-timeout-ms): ([0-9]+)$`)
+	hashed = regexp.MustCompile(`^(set-cookie: [^=]+)="[0-9a-f]{16}"`) // of addresses
+	long   = regexp.MustCompile(`^([!-9;-~]+: )(.{400,})$`)
 )
 
 // normalise replaces what differs between two runs. replace are pairs of old and new.
@@ -207,6 +208,7 @@ func normalise(lines []string, replace *strings.Replacer) []string {
 		l = uuid.ReplaceAllString(replace.Replace(l), "UUID")
 		l = times.ReplaceAllString(l, "$1: MS")
 		l = dates.ReplaceAllString(l, "$1: DATE")
+		l = hashed.ReplaceAllString(l, "$1=HASH")
 		if m := left.FindStringSubmatch(l); m != nil {
 			n, _ := strconv.Atoi(m[2]) // digits
 			if n > 1000 {

@@ -1,0 +1,58 @@
+package l7
+
+import (
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+)
+
+// Restart implements filter.Engine.
+func (st *stream) Restart(body *buffer.Buf) error {
+	st.buffered.Release()
+	st.buffered.MoveAll(body)
+	st.hasBuffer = st.buffered.Len() > 0
+	st.unseen = st.hasBuffer
+	if st.RequestTrailers.Len() > 0 {
+		st.next.set(codec.Trailers)
+	}
+	return filter.ErrRestart
+}
+
+// again begins the stream anew with the request as it is now: what was so far is an
+// exchange of its own for filters, counters and the access log.
+func (st *stream) again() error {
+	k := &st.m.counters
+	st.Meta.Code = st.Response.StatusCode()
+	st.Meta.Details = "internal_redirect"
+	st.Meta.End = st.Tick()
+	k.RqTime.Record(uint64(st.Meta.End.Milliseconds()))
+	for _, h := range st.chain.done {
+		if st.off&(1<<h.index) == 0 {
+			h.f.OnDone(&st.Stream)
+		}
+	}
+	if st.m.logs != nil {
+		e := st.LogEntry()
+		e.Type = accesslog.DownstreamEnd
+		st.m.logs.Log(e)
+	}
+	st.chain.reset()
+	k.RqTotal.Inc()
+	k.RqHTTP1.Inc()
+	protocol := st.Meta.Protocol
+	st.Meta = meta.Stream{Start: time.Now(), Protocol: protocol}
+	st.Response.Reset()
+	st.ResponseTrailers.Reset()
+	st.Meta.RequestEnd = st.Tick()
+	st.head = st.Request.Value(header.Method) == "HEAD"
+	if err := st.normalizePath(); err != nil {
+		return err
+	}
+	st.RefreshRoute()
+	return nil
+}
