@@ -25,9 +25,6 @@ type Attempt struct {
 	// metadata_match, merged with that of the weighted cluster and with the request's
 	// dynamic metadata under envoy.lb.
 	Match Labels
-	// MatchList is what Match becomes with each entry of its fallback_list
-	// (Labels.Alternatives), nil if it has none.
-	MatchList []Labels
 
 	// Override is the host that a stateful session wants.
 	Override OverrideHost

@@ -28,7 +28,7 @@ type Host struct {
 	// hashKey is what rings and tables know the host by; "" is its address
 	// (envoy.lb {hash_key}).
 	hashKey string
-	from    *HostSpec
+	from    *HostSpec // of the newest assignment; for who holds Cluster.making
 	ep      *endpoint
 }
 

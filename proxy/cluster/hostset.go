@@ -115,6 +115,7 @@ func (set *hostSet) same(key meta.Addr, l *Locality, hs *HostSpec) *Host {
 	if h == nil || !h.is(l, hs) {
 		return nil
 	}
+	h.from = hs // or it would keep all of the assignment that it first came with
 	return h
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // lbNamespace is the filter metadata by which hosts are told apart in load balancing.
@@ -38,7 +39,10 @@ func (l Labels) Merge(more Labels) Labels {
 	case len(l) == 0:
 		return more
 	}
-	both := make(Labels, 0, len(l)+len(more))
+	return l.mergeInto(make(Labels, 0, len(l)+len(more)), more)
+}
+
+func (l Labels) mergeInto(both, more Labels) Labels {
 	for len(l) > 0 && len(more) > 0 {
 		switch c := cmp.Compare(l[0].Key, more[0].Key); {
 		case c < 0:
@@ -133,22 +137,40 @@ func labelsOf(m map[string]any) Labels {
 	return l
 }
 
-// Alternatives returns what labels with a fallback_list are tried as, one after the
-// other: the others of them, changed by each entry of the list. m is what the labels were
-// made of. Nil if there is no such list.
-func (l Labels) Alternatives(m map[string]any) []Labels {
-	list, ok := m[fallbackListKey].([]any)
-	if !ok {
+// listOfLabels returns the labels of each struct of a list that LabelValue wrote; nil if
+// the value is something else.
+func listOfLabels(value string) []Labels {
+	if value == "" || value[0] != '[' {
 		return nil
 	}
-	base := slices.DeleteFunc(slices.Clone(l), func(o Label) bool { return o.Key == fallbackListKey })
-	if len(list) == 0 {
-		return []Labels{base}
-	}
-	var all []Labels
-	for _, e := range list {
-		more, _ := e.(map[string]any)
-		all = append(all, base.Merge(NewLabels(more)))
+	all := []Labels{}
+	for s := value[1:]; s[0] != ']'; {
+		n := valueLen(s)
+		var one Labels
+		for e := s[1:n]; s[0] == '{' && e[0] != '}'; {
+			k := valueLen(e)
+			v := k + valueLen(e[k:])
+			_, key, _ := strings.Cut(e[:k], ":")
+			one, e = append(one, Label{key, e[k:v]}), e[v:]
+		}
+		all, s = append(all, one), s[n:]
 	}
 	return all
+}
+
+// valueLen returns how long the value is that s begins with.
+func valueLen(s string) int {
+	switch s[0] {
+	case 's':
+		colon := strings.IndexByte(s, ':')
+		n, _ := strconv.Atoi(s[1:colon])
+		return colon + 1 + n
+	case '[', '{':
+		n := 1
+		for s[n] != ']' && s[n] != '}' {
+			n += valueLen(s[n:])
+		}
+		return n + 1
+	}
+	return strings.IndexByte(s, ';') + 1
 }

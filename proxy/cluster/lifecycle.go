@@ -175,6 +175,11 @@ func (m *Manager) rebuild(c *Cluster) {
 	r.showMembers(old.hosts)
 	c.run.Store(r)
 	c.neighboursChanged()
+	if r.hosts.env.spec.CloseOnChange && !sameMembers(old.hosts, r.hosts) {
+		for i := range r.group.pools {
+			r.group.pools[i].renew()
+		}
+	}
 	m.stats.Updated.Inc()
 }
 

@@ -21,6 +21,7 @@ type pool struct {
 	needy   list[hostPool] // hosts with more waiters than dials under way; first come first
 	alive   int            // hostPools with anything in them
 	drained bool           // nothing is kept any more
+	keepOf  time.Duration  // nothing is kept that was made before
 	full    bool           // what the gauges say
 	crowded bool
 	many    bool
@@ -149,6 +150,9 @@ func (p *pool) put(c *Conn, now time.Duration) bool {
 	c.lent = false
 	if first := p.needy.first(); !isNew && first != nil && first != hp && first.open == 0 && !p.room() {
 		return false // it would starve: who waits there gets the place
+	}
+	if !isNew && c.made < p.keepOf {
+		return false
 	}
 	if w := hp.firstWaiter(isNew); w != nil {
 		c.lent = true
@@ -325,6 +329,15 @@ func (p *pool) drain() {
 	gone := unlistAll(&p.idle)
 	p.mu.Unlock()
 	p.group.m.agenda.cancel(&p.sweep)
+	p.discardAll(gone)
+}
+
+// renew closes idle connections now, and those in use when they are released.
+func (p *pool) renew() {
+	p.mu.Lock()
+	p.keepOf = p.group.m.now()
+	gone := unlistAll(&p.idle)
+	p.mu.Unlock()
 	p.discardAll(gone)
 }
 

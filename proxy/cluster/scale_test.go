@@ -29,7 +29,11 @@ func TestUnchangedHostsAreTakenOver(t *testing.T) {
 	if made != 3 || c.Hosts()[500].Weight != 7 {
 		t.Errorf("%d hosts were made anew, 3 have changed", made)
 	}
-	// The old description must not be kept in the memory of the new hosts alone.
+	for i, h := range c.Hosts() {
+		if h.from != &hosts[i] {
+			t.Fatal("a host keeps an assignment in memory that is no more")
+		}
+	}
 	if !c.Hosts()[600].hasLabel(&Label{"version", LabelValue("2")}) {
 		t.Error("the new label is not there")
 	}

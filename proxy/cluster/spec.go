@@ -39,7 +39,7 @@ type Spec struct {
 	// OverrideStatus is the health that a host wanted by a stateful session may have
 	// (common_lb_config.override_host_status).
 	OverrideStatus HealthSet
-	UpdateMerge    time.Duration // common_lb_config.update_merge_window; 0 after parsing is none
+	CloseOnChange  bool // common_lb_config.close_connections_on_host_set_change
 
 	DNS         DNS
 	OriginalDst OriginalDst

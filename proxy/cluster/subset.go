@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // Subset configures SubsetLB: hosts with the same labels are balanced by themselves
@@ -53,6 +54,9 @@ type subsets struct {
 	any    *subset // all hosts, nil if nothing falls back on them
 	preset *subset // the default subset, likewise
 	active int
+
+	lists  sync.Map // fallback_list to []Labels
+	listed atomic.Int64
 }
 
 // subsetNode is where the labels of a subset lead, one label after the other.

@@ -76,11 +76,12 @@ func TestSubsets(t *testing.T) {
 		{"redundant keys", Subset{Selectors: selectors, Fallback: NoFallback}, m{"version": "2", "x": "y"}, "[]"},
 		{"allow_redundant_keys", Subset{Selectors: selectors, Fallback: NoFallback, AllowRedundantKeys: true}, m{"version": "2", "x": "y"}, "[2 3]"},
 		{"fallback_list", Subset{Selectors: selectors, Fallback: NoFallback, FallbackList: true}, m{fallbackListKey: []any{m{"version": "3"}, m{"version": "1"}}}, "[0 1]"},
+		{"empty fallback_list", Subset{Selectors: selectors, Fallback: NoFallback, FallbackList: true}, m{"version": "1", fallbackListKey: []any{}}, "[0 1]"},
+		{"fallback_list in vain", Subset{Selectors: selectors, Fallback: NoFallback, FallbackList: true}, m{"version": "1", fallbackListKey: []any{m{"version": "3"}, "nonsense", m{"x": "y"}}}, "[0 1]"},
 		{"fallback_list beside labels", Subset{Selectors: selectors, Fallback: NoFallback, FallbackList: true}, m{"stage": "dev", fallbackListKey: []any{m{"version": "2"}, m{"version": "1"}}}, "[1]"},
 	} {
 		c := policyCluster(t, Options{}, subsetPolicy(tc.p), subsetHosts())
 		a := &Attempt{Match: NewLabels(tc.match)}
-		a.MatchList = a.Match.Alternatives(tc.match)
 		if got := fmt.Sprint(picked(t, c, a)); got != tc.want {
 			t.Errorf("%s: hosts %s, want %s", tc.name, got, tc.want)
 		}
@@ -153,7 +154,8 @@ func TestSubsetPicksAllocateNothing(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	c := policyCluster(t, Options{}, subsetPolicy(Subset{Selectors: []SubsetSelector{{Keys: []string{"version"}}, {Keys: []string{"stage", "version"}, Fallback: KeysSubset, FallbackKeys: []string{"version"}}}, Fallback: AnyEndpoint, AllowRedundantKeys: true}), subsetHosts())
-	for _, m := range []map[string]any{{"version": "1"}, {"version": "2", "stage": "dev"}, {"version": "9"}, nil} {
+	c.Spec().Policy.Subset.FallbackList = true
+	for _, m := range []map[string]any{{"version": "1"}, {fallbackListKey: []any{map[string]any{"version": "3"}, map[string]any{"version": "1"}}}, {"version": "2", "stage": "dev"}, {"version": "9"}, nil} {
 		a := &Attempt{Match: NewLabels(m)}
 		if n := testing.AllocsPerRun(100, func() { _, _ = c.Pick(a) }); n != 0 {
 			t.Errorf("a pick for %v allocates %v times", m, n)

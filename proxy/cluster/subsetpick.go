@@ -1,5 +1,7 @@
 package cluster
 
+import "strings"
+
 // fallbackListKey is the label whose value is a list of labels that are tried one after
 // the other (metadata_fallback_policy).
 const fallbackListKey = "fallback_list"
@@ -12,15 +14,49 @@ func (s *subsets) pick(a *Attempt, attempt int) (h *Host, panicked bool) {
 	if a == nil || len(a.Match) == 0 {
 		return s.fallback(a, attempt)
 	}
-	if s.p.FallbackList && len(a.MatchList) > 0 {
-		for _, match := range a.MatchList {
-			if h, panicked = s.match(match, a, attempt, 0); h != nil {
-				return h, panicked
-			}
+	if s.p.FallbackList {
+		if value, ok := a.Match.Get(fallbackListKey); ok {
+			return s.tryList(s.fallbacks(value), a, attempt)
 		}
-		return nil, panicked
 	}
 	return s.match(a.Match, a, attempt, 0)
+}
+
+// maxLists bounds how many fallback lists are remembered in the form in which they are
+// used.
+const maxLists = 1024
+
+// fallbacks returns the labels of a fallback_list.
+func (s *subsets) fallbacks(value string) []Labels {
+	if l, ok := s.lists.Load(value); ok {
+		return l.([]Labels)
+	}
+	l := listOfLabels(value)
+	if s.listed.Add(1) <= maxLists {
+		s.lists.Store(strings.Clone(value), l)
+	}
+	return l
+}
+
+// tryList picks where the labels match that become of those of the attempt with each
+// entry of a list, in turn.
+func (s *subsets) tryList(list []Labels, a *Attempt, attempt int) (h *Host, panicked bool) {
+	var few, more [8]Label
+	base := Labels(few[:0])
+	for i := range a.Match {
+		if a.Match[i].Key != fallbackListKey {
+			base = append(base, a.Match[i])
+		}
+	}
+	if len(list) == 0 {
+		return s.match(base, a, attempt, 0)
+	}
+	for _, one := range list {
+		if h, panicked = s.match(base.mergeInto(more[:0], one), a, attempt, 0); h != nil {
+			return h, panicked
+		}
+	}
+	return nil, panicked
 }
 
 // match picks in the subset of some labels, or where the selector of their keys falls

@@ -76,15 +76,17 @@ func commonLB(pb *clusterv3.Cluster_CommonLbConfig, spec *cluster.Spec, p *filte
 	if pb == nil {
 		return nil
 	}
+	spec.CloseOnChange = pb.CloseConnectionsOnHostSetChange
 	if v := pb.HealthyPanicThreshold; v != nil {
 		spec.PanicThreshold = v.Value
 	}
 	return fromproto.Check(pb, p, fromproto.Fields{
 		Used: []string{
 			"healthy_panic_threshold", "zone_aware_lb_config", "locality_weighted_lb_config", "override_host_status",
-			"consistent_hashing_lb_config",
+			"consistent_hashing_lb_config", "close_connections_on_host_set_change",
 		},
-		Ignored: []string{"update_merge_window", "ignore_new_hosts_until_first_hc", "close_connections_on_host_set_change"},
+		// Changes of hosts are merged in any case; there is no health checker yet.
+		Ignored: []string{"update_merge_window", "ignore_new_hosts_until_first_hc"},
 	})
 }
 
