@@ -4,7 +4,7 @@ STATIC   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 15s
 BASE     ?=
 
-.PHONY: build pgo demo test check race invariants fuzz oracle bench benchcmp bench-quick install-peers clean help
+.PHONY: build pgo demo test check race invariants fuzz oracle bench benchcmp bench-quick bench-scale install-peers clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ bench: build install-peers ## CPU, latency and memory beside Envoy, HAProxy and 
 
 bench-quick: build install-peers ## the same in under three minutes, with less to say
 	$(GO) run ./bench -quick
+
+bench-scale: build install-peers ## memory, time to ready and CPU of a change with 100 to 10,000 clusters, beside Envoy
+	$(GO) run ./bench scale
 
 benchcmp: ## compare the newest result with BASE=bench/out/FILE.json
 	$(GO) run ./bench cmp $(BASE)

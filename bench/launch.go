@@ -44,7 +44,7 @@ type process struct {
 	dir  string
 }
 
-// start runs argv on the CPUs in dir, with env added to the environment.
+// start runs argv on the CPUs, or on all without any, in dir, with env added to the environment.
 func (l *launcher) start(name, dir string, argv, env []string, cpus []int) (*process, error) {
 	p := &process{name: name, dir: dir, done: make(chan struct{})}
 	p.cmd = exec.Command(argv[0], argv[1:]...)
@@ -58,7 +58,10 @@ func (l *launcher) start(name, dir string, argv, env []string, cpus []int) (*pro
 		for _, c := range cpus {
 			set.Set(c)
 		}
-		err := unix.SchedSetaffinity(0, &set)
+		var err error
+		if len(cpus) > 0 {
+			err = unix.SchedSetaffinity(0, &set)
+		}
 		if err == nil {
 			err = p.cmd.Start()
 		}
