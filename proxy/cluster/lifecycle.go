@@ -69,6 +69,10 @@ func (c *Cluster) awaitAssignment() {
 // assign gives a version its hosts.
 func (m *Manager) assign(c *Cluster, a *Assignment) {
 	c.assigned = a
+	if c.timeout != nil {
+		m.agenda.cancel(c.timeout)
+		c.timeout = nil
+	}
 	switch {
 	case c.slot.warming == c:
 		m.activate(c)
