@@ -36,7 +36,6 @@ type console struct {
 	start     time.Time
 	quit      func()
 	reopen    func() error
-	unhealthy atomic.Bool
 	draining  atomic.Bool // a graceful drain has begun
 }
 
@@ -48,7 +47,7 @@ var (
 // State implements admin.Source.
 func (c *console) State() admin.State {
 	switch {
-	case c.unhealthy.Load(): // draining listeners leaves a server live, as in Envoy
+	case c.p.failing.Load(): // draining listeners leaves a server live, as in Envoy
 		return admin.Draining
 	case !c.p.manager.Initialized():
 		return admin.Initializing
@@ -215,7 +214,7 @@ func (c *console) Drain(o admin.DrainOptions) {
 
 // SetHealthy implements admin.Source.
 func (c *console) SetHealthy(ok bool) {
-	c.unhealthy.Store(!ok)
+	c.p.failing.Store(!ok)
 	c.p.server.Listeners.SetHealthy(ok)
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -63,6 +64,7 @@ func runProxy(ctx context.Context, o Options) error {
 		return inFile(o, err)
 	}
 	defer p.close()
+	p.unknown = report.UnknownFields
 	if o.Mode == ModeInitOnly {
 		return nil
 	}
@@ -109,6 +111,9 @@ type proxy struct {
 	manager *xds.Manager
 	dynamic *xds.Dynamic
 	process processStats
+	failing atomic.Bool // admin's /healthcheck/fail
+	began   time.Time
+	unknown int // fields of the bootstrap that nobody knows
 
 	settings *config.Process
 	runtime  *runtime.Runtime
@@ -144,7 +149,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	}
 	xds.Identify(b.Node, buildVersion(), registry)
 	st := newStats(settings.Stats, o)
-	p := &proxy{stats: st, settings: settings, runtime: runtime.New(settings.Runtime, st)}
+	p := &proxy{began: time.Now(), stats: st, settings: settings, runtime: runtime.New(settings.Runtime, st)}
 	p.logs = accesslog.NewFiles(accesslog.FileOptions{
 		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10,
 	}, st.Scope("filesystem"))
@@ -152,7 +157,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	p.server = server.New(server.Options{
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: settings.Node, MaxConnections: settings.MaxConnections,
-		Env: filter.Env{Logs: p.logs, Runtime: p.runtime}, UpstreamBind: bind, Resolver: resolver, Verify: verify,
+		Env: filter.Env{Logs: p.logs, Runtime: p.runtime, Failing: p.failing.Load}, UpstreamBind: bind, Resolver: resolver, Verify: verify,
 		LocalCluster: b.GetClusterManager().GetLocalClusterName(), Locality: translate.Locality(b.GetNode().GetLocality()),
 		Parked: trim.note,
 	})
@@ -215,6 +220,7 @@ func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, 
 	c := &console{p: p, bootstrap: b, options: o, start: time.Now(), quit: quit, reopen: reopen}
 	p.dynamic.Export(p.stats)
 	p.process.export(p.stats, c)
+	p.process.StaticUnknown.Add(uint64(p.unknown))
 	adminLogs, err := accesslog.OpenSet(p.settings.AdminLogs, p.logs)
 	if err != nil {
 		return filter.At("admin", err)
@@ -239,6 +245,7 @@ func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, 
 // the first answers of the control plane have come, or will not come.
 func (p *proxy) start(log *slog.Logger) {
 	p.server.Start()
+	p.process.Init.Record(uint64(time.Since(p.began).Milliseconds()))
 	log.Info("started", "listeners", len(p.server.Listeners.Listeners()), "clusters", len(p.server.Clusters.Names()))
 }
 

@@ -11,6 +11,8 @@ import (
 // members; who sends requests counts what became of them: the fields from
 // UpstreamRq on, the bytes, and per host RqSuccess, RqError and RqTimeout.
 type Stats struct {
+	neverStats // of no size; first, where it adds none
+
 	UpstreamCxTotal                     stats.Counter   `stat:"upstream_cx_total" help:"Connections begun."`
 	UpstreamCxActive                    stats.Gauge     `stat:"upstream_cx_active" help:"Connections open or being made."`
 	UpstreamCxHTTP1Total                stats.Counter   `stat:"upstream_cx_http1_total" help:"HTTP/1 connections begun."`

@@ -42,6 +42,9 @@ type Env struct {
 	Outbound bool
 	// Scopes returns the routing scopes of an SRDS name; the subscription is the caller's.
 	Scopes func(name string) ScopeSource
+	// Failing reports whether health checks of this process are to fail (admin's
+	// /healthcheck/fail); nil never does.
+	Failing func() bool
 	// Runtime is where the keys of settings are looked up; nil has none of them.
 	Runtime *runtime.Runtime
 	// Retire takes functions to call when the chain that the filter is built for has

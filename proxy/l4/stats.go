@@ -9,6 +9,8 @@ import (
 
 // listenerStats is listener.<address>.*.
 type listenerStats struct {
+	neverStats // of no size; first, where it adds none
+
 	Total          stats.Counter   `stat:"downstream_cx_total" help:"connections that a filter chain has taken"`
 	Destroy        stats.Counter   `stat:"downstream_cx_destroy" help:"connections that have ended"`
 	Active         stats.Gauge     `stat:"downstream_cx_active" help:"connections that a filter chain has"`

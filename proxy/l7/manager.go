@@ -26,16 +26,17 @@ import (
 
 // Manager is a running HTTP connection manager. It serves any number of connections.
 type Manager struct {
-	spec     *Spec
-	log      *slog.Logger
-	node     filter.Node
-	outbound bool
-	routes   filter.RouteSource
-	live     atomic.Pointer[generation]
-	h1       h1.ServerOptions
-	counters counters
-	scope    *stats.Scope
-	logs     *accesslog.Set // nil: none
+	spec       *Spec
+	log        *slog.Logger
+	node       filter.Node
+	outbound   bool
+	routes     filter.RouteSource
+	live       atomic.Pointer[generation]
+	h1         h1.ServerOptions
+	counters   counters
+	atListener byListener
+	scope      *stats.Scope
+	logs       *accesslog.Set // nil: none
 }
 
 // New builds a connection manager.
@@ -43,6 +44,9 @@ func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manag
 	m := &Manager{spec: spec, log: env.Log, node: env.Node, outbound: env.Outbound}
 	m.scope = env.Stats.Scope("http").Tag("envoy_http_conn_manager_prefix", spec.StatPrefix)
 	m.scope.Bind(&m.counters)
+	if env.Parent != nil {
+		env.Parent.Child("http").Tag("envoy_http_conn_manager_prefix", spec.StatPrefix).Bind(&m.atListener)
+	}
 	switch {
 	case spec.Routes != nil:
 		m.routes = fixed{spec.Routes}

@@ -44,7 +44,7 @@ func (st *stream) SendHeaders(end bool) error {
 	st.started = true
 	st.Meta.Code = st.Response.StatusCode()
 	st.Meta.DownstreamStart = st.Elapsed()
-	st.m.counters.response(st.Meta.Code)
+	st.m.countResponse(st.Meta.Code)
 	if err := st.down.WriteHeaders(&st.Response, end); err != nil {
 		return st.unsent(err)
 	}

@@ -4,6 +4,8 @@ import "github.com/mecha-mesh/mecha/proxy/stats"
 
 // counters are the statistics of a connection manager, http.<stat_prefix>.
 type counters struct {
+	neverCounters // of no size; first, where it adds none
+
 	CxTotal        stats.Counter   `stat:"downstream_cx_total" help:"Connections"`
 	CxActive       stats.Gauge     `stat:"downstream_cx_active" help:"Connections that are open"`
 	CxHTTP1Total   stats.Counter   `stat:"downstream_cx_http1_total" help:"HTTP/1 connections"`
@@ -25,43 +27,33 @@ type counters struct {
 	CxUpgrades     stats.Counter   `stat:"downstream_cx_upgrades_total" help:"Connections that were upgraded"`
 	CxUpgradesNow  stats.Gauge     `stat:"downstream_cx_upgrades_active" help:"Upgraded connections that are open"`
 
-	RqTotal       stats.Counter   `stat:"downstream_rq_total" help:"Requests"`
-	RqHTTP1       stats.Counter   `stat:"downstream_rq_http1_total" help:"HTTP/1 requests"`
-	RqActive      stats.Gauge     `stat:"downstream_rq_active" help:"Requests under way"`
-	RqCompleted   stats.Counter   `stat:"downstream_rq_completed" help:"Requests that were answered"`
-	Rq1xx         stats.Counter   `stat:"downstream_rq_1xx" help:"1xx responses"`
-	Rq2xx         stats.Counter   `stat:"downstream_rq_2xx" help:"2xx responses"`
-	Rq3xx         stats.Counter   `stat:"downstream_rq_3xx" help:"3xx responses"`
-	Rq4xx         stats.Counter   `stat:"downstream_rq_4xx" help:"4xx responses"`
-	Rq5xx         stats.Counter   `stat:"downstream_rq_5xx" help:"5xx responses"`
-	RqTime        stats.Histogram `stat:"downstream_rq_time" help:"Duration of requests in milliseconds"`
-	RqRxReset     stats.Counter   `stat:"downstream_rq_rx_reset" help:"Requests given up by the client"`
-	RqTxReset     stats.Counter   `stat:"downstream_rq_tx_reset" help:"Requests given up by the proxy"`
-	RqTimeout     stats.Counter   `stat:"downstream_rq_timeout" help:"Requests that did not arrive within the request timeout"`
-	RqHeaderTime  stats.Counter   `stat:"downstream_rq_header_timeout" help:"Request heads that did not arrive in time"`
-	RqIdle        stats.Counter   `stat:"downstream_rq_idle_timeout" help:"Streams closed because they were idle"`
-	RqMaxDuration stats.Counter   `stat:"downstream_rq_max_duration_reached" help:"Streams closed because of their age"`
-	RqTooLarge    stats.Counter   `stat:"downstream_rq_too_large" help:"Requests whose body exceeds a buffer"`
-	RqNonRelative stats.Counter   `stat:"downstream_rq_non_relative_path" help:"Requests with a path that is not relative"`
-	RqFailedPath  stats.Counter   `stat:"downstream_rq_failed_path_normalization" help:"Requests whose path could not be normalised"`
-	RqRejected    stats.Counter   `stat:"downstream_rq_rejected_via_ip_detection" help:"Requests rejected by the detection of the client's address"`
-	RqEarly       stats.Counter   `stat:"downstream_rq_response_before_rq_complete" help:"Responses that began before the request was complete"`
-	RqWSNoRoute   stats.Counter   `stat:"downstream_rq_ws_on_non_ws_route" help:"Upgrades that the route does not allow"`
-	StreamPanics  stats.Counter   `stat:"stream_panics" help:"Streams ended by a bug in a filter"`
+	RqTotal       stats.Counter       `stat:"downstream_rq_total" help:"Requests"`
+	RqHTTP1       stats.Counter       `stat:"downstream_rq_http1_total" help:"HTTP/1 requests"`
+	RqActive      stats.Gauge         `stat:"downstream_rq_active" help:"Requests under way"`
+	Responses     stats.ClassCounters `stat:"downstream_rq" help:"Responses, all and by class"`
+	RqTime        stats.Histogram     `stat:"downstream_rq_time" help:"Duration of requests in milliseconds"`
+	RqRxReset     stats.Counter       `stat:"downstream_rq_rx_reset" help:"Requests given up by the client"`
+	RqTxReset     stats.Counter       `stat:"downstream_rq_tx_reset" help:"Requests given up by the proxy"`
+	RqTimeout     stats.Counter       `stat:"downstream_rq_timeout" help:"Requests that did not arrive within the request timeout"`
+	RqHeaderTime  stats.Counter       `stat:"downstream_rq_header_timeout" help:"Request heads that did not arrive in time"`
+	RqIdle        stats.Counter       `stat:"downstream_rq_idle_timeout" help:"Streams closed because they were idle"`
+	RqMaxDuration stats.Counter       `stat:"downstream_rq_max_duration_reached" help:"Streams closed because of their age"`
+	RqTooLarge    stats.Counter       `stat:"downstream_rq_too_large" help:"Requests whose body exceeds a buffer"`
+	RqNonRelative stats.Counter       `stat:"downstream_rq_non_relative_path" help:"Requests with a path that is not relative"`
+	RqFailedPath  stats.Counter       `stat:"downstream_rq_failed_path_normalization" help:"Requests whose path could not be normalised"`
+	RqRejected    stats.Counter       `stat:"downstream_rq_rejected_via_ip_detection" help:"Requests rejected by the detection of the client's address"`
+	RqEarly       stats.Counter       `stat:"downstream_rq_response_before_rq_complete" help:"Responses that began before the request was complete"`
+	RqWSNoRoute   stats.Counter       `stat:"downstream_rq_ws_on_non_ws_route" help:"Upgrades that the route does not allow"`
+	StreamPanics  stats.Counter       `stat:"stream_panics" help:"Streams ended by a bug in a filter"`
 }
 
-func (c *counters) response(code int) {
-	c.RqCompleted.Inc()
-	switch code / 100 {
-	case 1:
-		c.Rq1xx.Inc()
-	case 2:
-		c.Rq2xx.Inc()
-	case 3:
-		c.Rq3xx.Inc()
-	case 4:
-		c.Rq4xx.Inc()
-	case 5:
-		c.Rq5xx.Inc()
-	}
+// byListener counts the responses of a connection manager at its listener,
+// listener.<address>.http.<stat_prefix>.
+type byListener struct {
+	Responses stats.ClassCounters `stat:"downstream_rq" help:"Responses, all and by class"`
+}
+
+func (m *Manager) countResponse(code int) {
+	m.counters.Responses.Count(code)
+	m.atListener.Responses.Count(code)
 }

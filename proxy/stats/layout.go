@@ -52,7 +52,8 @@ func (l *layout) read(t reflect.Type, path []int) {
 func isMetric(t reflect.Type) bool {
 	switch t {
 	case reflect.TypeFor[Counter](), reflect.TypeFor[Gauge](), reflect.TypeFor[Histogram](),
-		reflect.TypeFor[TextReadout](), reflect.TypeFor[ClassCounters](), reflect.TypeFor[CodeCounters]():
+		reflect.TypeFor[TextReadout](), reflect.TypeFor[ClassCounters](), reflect.TypeFor[CodeCounters](),
+		reflect.TypeFor[Never](), reflect.TypeFor[NeverGauge]():
 		return true
 	}
 	return false
@@ -80,6 +81,10 @@ func (b *binding) each(m Metric, t *Tags, f func(Metric)) {
 			one.Histogram = x
 		case *TextReadout:
 			one.Text = x
+		case *Never:
+			one.Counter = new(Counter)
+		case *NeverGauge:
+			one.Gauge = new(Gauge)
 		case *ClassCounters:
 			x.each(one, true, t, f)
 			continue

@@ -219,8 +219,8 @@ func (sc *Scope) metric(t *Tags) Metric {
 	return m
 }
 
-// Bind registers every Counter, Gauge, Histogram, TextReadout, ClassCounters and
-// CodeCounters field of the struct that p points to under the name in its tag
+// Bind registers every Counter, Gauge, Histogram, TextReadout, ClassCounters,
+// CodeCounters and Never field of the struct that p points to under the name in its tag
 // `stat`, with the text in its tag `help`. Embedded structs are bound too. The struct
 // stays reachable until the scope is closed. A field without both tags, and a name
 // that is bound already, are mistakes of the programmer and panic.

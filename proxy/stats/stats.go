@@ -56,6 +56,14 @@ func (g *Gauge) Value() int64 { return g.v.Load() }
 // Used reports whether the gauge was ever changed ("usedonly").
 func (g *Gauge) Used() bool { return g.set.Load() }
 
+// Never is a counter, and NeverGauge a gauge, of what cannot happen in this process:
+// it is always 0, and takes no memory. It is there because dashboards and alerts ask
+// for Envoy's names. It must not be the last field of a struct, which would grow it.
+type (
+	Never      struct{}
+	NeverGauge struct{}
+)
+
 // TextReadout shows a text, such as control_plane.identifier. The zero value shows
 // an empty one.
 type TextReadout struct{ v atomic.Pointer[string] }
