@@ -151,7 +151,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	st := newStats(settings.Stats, o)
 	p := &proxy{began: time.Now(), stats: st, settings: settings, runtime: runtime.New(settings.Runtime, st)}
 	p.logs = accesslog.NewFiles(accesslog.FileOptions{
-		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10,
+		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10, Runtime: p.runtime,
 	}, st.Scope("filesystem"))
 	trim := newTrimmer()
 	p.server = server.New(server.Options{

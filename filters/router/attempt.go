@@ -50,7 +50,7 @@ func (f *Filter) connect(s *filter.Stream) error {
 		return &replyNoHealthyHost
 	}
 	f.host = host
-	s.Meta.UpstreamHost, s.Meta.UpstreamHostname = host.Addr, host.Hostname
+	s.Meta.UpstreamHost, s.Meta.UpstreamHostname, s.Meta.HostMetadata = host.Addr, host.Hostname, host.Metadata
 	before := s.Elapsed()
 	f.conn, err = f.acquire(host)
 	s.Meta.PoolReady = max(s.Tick()-before, 1)

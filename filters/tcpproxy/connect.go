@@ -110,7 +110,7 @@ func (s *session) try(ctx context.Context, c *filter.Conn, cl *cluster.Cluster) 
 		return nil, err
 	}
 	l.Attempts++
-	l.UpstreamHost, l.UpstreamHostname = h.Addr, h.Hostname
+	l.UpstreamHost, l.UpstreamHostname, l.HostMetadata = h.Addr, h.Hostname, h.Metadata
 	up, err := cl.Dial(ctx, h, &s.attempt)
 	if err == nil && s.c.Tunnel != nil {
 		if err = s.c.Tunnel.open(ctx, c, up); err != nil {

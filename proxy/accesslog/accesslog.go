@@ -25,12 +25,13 @@ type Entry struct {
 	Trailers *header.Map // of the response
 
 	Type           Type
-	StreamID       string    // %STREAM_ID%; "" takes x-request-id
-	LocalReplyBody string    // %LOCAL_REPLY_BODY%
-	HealthCheck    bool      // a health check request (not_health_check_filter)
-	Traceable      bool      // sampled by a tracer (traceable_filter)
-	Time           time.Time // when the entry is made; zero asks the clock where it is needed
-	Lookup         Lookup    // metadata and filter state; nil has none
+	StreamID       string         // %STREAM_ID%; "" takes x-request-id
+	LocalReplyBody string         // %LOCAL_REPLY_BODY%
+	HealthCheck    bool           // a health check request (not_health_check_filter)
+	Traceable      bool           // sampled by a tracer (traceable_filter)
+	Time           time.Time      // when the entry is made; zero asks the clock where it is needed
+	Lookup         Lookup         // metadata and filter state; nil has none
+	Metadata       *meta.Metadata // dynamic metadata (metadata_filter); nil has none
 }
 
 // Lookup finds values that filters left: dynamic metadata, filter state.

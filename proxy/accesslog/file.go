@@ -8,14 +8,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // FileOptions say when buffers are written.
 type FileOptions struct {
-	FlushInterval time.Duration // --file-flush-interval-msec; 0 is 1 s
-	MinSize       int           // --file-flush-min-size-kb in bytes; 0 is 64 KiB
-	MaxBuffered   int           // entries are dropped beyond this many bytes per file; 0 is 4 MiB
+	FlushInterval time.Duration    // --file-flush-interval-msec; 0 is 1 s
+	MinSize       int              // --file-flush-min-size-kb in bytes; 0 is 64 KiB
+	Runtime       *runtime.Runtime // what filters of logs look keys up in; nil has none
+	MaxBuffered   int              // entries are dropped beyond this many bytes per file; 0 is 4 MiB
 }
 
 // FileStats are the statistics of all files, under Envoy's names.

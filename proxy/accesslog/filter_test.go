@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/match"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 )
 
 type hasHeader string
@@ -82,5 +84,50 @@ func TestFractionFollowsTheRequestID(t *testing.T) {
 	}
 	if chosen < 900 || chosen > 1100 {
 		t.Errorf("%d of 4000 chosen, want about 1000", chosen)
+	}
+}
+
+// The runtime overrides what a filter compares with, also inside of others.
+func TestFiltersWithRuntime(t *testing.T) {
+	r := runtime.New([]runtime.Layer{{Name: "x", Values: map[string]string{"code": "404", "ms": "21", "share": "0"}}}, nil)
+	status := StatusCodeSetting{AtLeast, runtime.UintSetting{Key: "code", Default: 200}}
+	slow := DurationSetting{AtLeast, runtime.UintSetting{Key: "ms", Default: 20}}
+	share := FractionSetting{Value: runtime.FractionSetting{Key: "share", Default: runtime.Fraction{Numerator: 1, Denominator: 1}}}
+	for i, f := range []Filter{status, slow, share, And{status}, Or{status, slow}, And{Or{share}}} {
+		if !f.Match(request()) || !on(f, nil).Match(request()) {
+			t.Errorf("%d: %#v does not match by default", i, f)
+		}
+		if on(f, r).Match(request()) {
+			t.Errorf("%d: %#v matches against the runtime", i, f)
+		}
+	}
+	if !on(Not{status}, r).Match(request()) {
+		t.Error("Not is not overridden")
+	}
+}
+
+func TestMetadataFilter(t *testing.T) {
+	hint := &match.Metadata{Namespace: "envoy.common", Path: []string{"hint"}, Value: match.ValueBool(true)}
+	var with, without, null meta.Metadata
+	with.Set("envoy.common", "hint", true)
+	without.Set("envoy.common", "hint", false)
+	null.Set("envoy.common", "hint", nil)
+	for i, c := range []struct {
+		f    Metadata
+		md   *meta.Metadata
+		want bool
+	}{
+		{Metadata{Matcher: hint}, &with, true},
+		{Metadata{Matcher: hint}, &without, false},
+		{Metadata{Matcher: hint}, nil, false},
+		{Metadata{Matcher: hint, Absent: true}, nil, true},
+		{Metadata{Matcher: hint, Absent: true}, &null, true},
+		{Metadata{Matcher: hint, Absent: true}, &without, false},
+		{Metadata{Absent: true}, &without, true},
+		{Metadata{}, &with, false},
+	} {
+		if got := c.f.Match(&Entry{Metadata: c.md}); got != c.want {
+			t.Errorf("%d: %v", i, got)
+		}
 	}
 }

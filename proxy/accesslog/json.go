@@ -161,6 +161,10 @@ func (s single) append(dst []byte, e *Entry, omit bool) ([]byte, bool) {
 	var ok bool
 	if s.op.kind != text {
 		dst, ok = s.op.appendText(dst, e, true)
+		if ok && s.op.kind == raw && s.op.max >= 0 && dst[start] == '"' && s.op.name != "FILTER_STATE" { // a text is cut before it is quoted
+			dst, ok = s.op.appendText(append(dst[:start], '"'), e, false)
+			return quoteTail(dst, start+1), ok
+		}
 	} else {
 		dst = append(dst, '"')
 		if dst, ok = s.op.appendText(dst, e, true); ok {

@@ -43,7 +43,7 @@ func (o *operator) appendText(dst []byte, e *Entry, asJSON bool) ([]byte, bool) 
 	if !ok {
 		return dst[:start], false
 	}
-	if o.max >= 0 && len(dst)-start > o.max {
+	if o.max >= 0 && len(dst)-start > o.max && !(asJSON && o.kind == raw) { // a piece of JSON is none
 		dst = dst[:start+o.max]
 	}
 	return dst, true

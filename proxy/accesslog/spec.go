@@ -37,7 +37,7 @@ func OpenSet(specs []Spec, files *Files) (*Set, error) {
 			return nil, fmt.Errorf("access_log[%d]: %w", i, err)
 		}
 		set.files = append(set.files, f)
-		set.loggers = append(set.loggers, NewLogger(s.Filter, s.Format, f))
+		set.loggers = append(set.loggers, NewLogger(on(s.Filter, files.opt.Runtime), s.Format, f))
 	}
 	return set, nil
 }

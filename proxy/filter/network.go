@@ -79,7 +79,7 @@ type Conn struct {
 
 // LogEntry describes the connection to access logs.
 func (c *Conn) LogEntry() *accesslog.Entry {
-	return &accesslog.Entry{Conn: c.Meta, Stream: &c.Log, Type: accesslog.TCPConnectionEnd}
+	return &accesslog.Entry{Conn: c.Meta, Stream: &c.Log, Type: accesslog.TCPConnectionEnd, Lookup: c, Metadata: &c.Metadata}
 }
 
 // ConnEngine is what the proxy does for a connection. Package l4 implements it.

@@ -53,7 +53,7 @@ func (s *Stream) Tick() time.Duration {
 func (s *Stream) LogEntry() *accesslog.Entry {
 	s.entry = accesslog.Entry{
 		Conn: s.Conn, Stream: &s.Meta, Request: &s.Request, Response: &s.Response, Trailers: &s.ResponseTrailers,
-		LocalReplyBody: s.ReplyBody,
+		LocalReplyBody: s.ReplyBody, Lookup: s, Metadata: &s.Metadata,
 	}
 	return &s.entry
 }

@@ -109,8 +109,9 @@ type Stream struct {
 	UpstreamHost     Addr   // chosen host
 	UpstreamHostname string // name of the host as configured
 	UpstreamLocal    Addr
-	UpstreamFailure  string // upstream_transport_failure_reason
-	UpstreamConn     uint64 // connection ID
+	HostMetadata     map[string]map[string]any // of the chosen host, lent: read only
+	UpstreamFailure  string                    // upstream_transport_failure_reason
+	UpstreamConn     uint64                    // connection ID
 
 	BytesReceived, BytesSent       int64 // bodies; for TCP the bytes of the session
 	UpstreamReceived, UpstreamSent int64

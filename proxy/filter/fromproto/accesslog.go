@@ -3,7 +3,6 @@ package fromproto
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -13,6 +12,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 )
 
 // AccessLogs converts a list named access_log. Nothing is opened: see
@@ -114,17 +114,21 @@ func logFilter(pb *accesslogv3.AccessLogFilter, depth int) (accesslog.Filter, er
 		return nil, errors.New("filter_specifier is required")
 	case *accesslogv3.AccessLogFilter_StatusCodeFilter:
 		c := f.StatusCodeFilter.GetComparison()
-		return accesslog.StatusCode{Op: compare(c), Value: int(c.GetValue().GetDefaultValue())}, nil
+		return accesslog.StatusCodeSetting{Op: compare(c), Value: RuntimeUint(c.GetValue(), 0)}, nil
 	case *accesslogv3.AccessLogFilter_DurationFilter:
 		c := f.DurationFilter.GetComparison()
-		return accesslog.Duration{Op: compare(c), Value: time.Duration(c.GetValue().GetDefaultValue()) * time.Millisecond}, nil
+		return accesslog.DurationSetting{Op: compare(c), Value: RuntimeUint(c.GetValue(), 0)}, nil
 	case *accesslogv3.AccessLogFilter_NotHealthCheckFilter:
 		return accesslog.NotHealthCheck{}, nil
 	case *accesslogv3.AccessLogFilter_TraceableFilter:
 		return accesslog.Traceable{}, nil
 	case *accesslogv3.AccessLogFilter_RuntimeFilter:
-		fr := Fraction(f.RuntimeFilter.GetPercentSampled())
-		return accesslog.Fraction{Numerator: fr.Numerator, Denominator: fr.Denominator, Independent: f.RuntimeFilter.UseIndependentRandomness}, nil
+		r := f.RuntimeFilter
+		return accesslog.FractionSetting{
+			Value: runtime.FractionSetting{Key: r.GetRuntimeKey(), Default: Fraction(r.GetPercentSampled())}, Independent: r.GetUseIndependentRandomness(),
+		}, nil
+	case *accesslogv3.AccessLogFilter_MetadataFilter:
+		return metadataFilter(f.MetadataFilter)
 	case *accesslogv3.AccessLogFilter_AndFilter:
 		list, err := logFilters(f.AndFilter.GetFilters(), depth)
 		return accesslog.And(list), filter.At("and_filter", err)
@@ -149,6 +153,16 @@ func logFilter(pb *accesslogv3.AccessLogFilter, depth int) (accesslog.Filter, er
 	default:
 		return nil, fmt.Errorf("this build does not support the access log filter %T", f)
 	}
+}
+
+func metadataFilter(pb *accesslogv3.MetadataFilter) (accesslog.Filter, error) {
+	f := accesslog.Metadata{Absent: pb.GetMatchIfKeyNotFound() == nil || pb.GetMatchIfKeyNotFound().Value}
+	if pb.GetMatcher() == nil {
+		return f, nil
+	}
+	m, err := Metadata(pb.GetMatcher())
+	f.Matcher = &m
+	return f, filter.At("metadata_filter.matcher", err)
 }
 
 func logFilters(list []*accesslogv3.AccessLogFilter, depth int) ([]accesslog.Filter, error) {
