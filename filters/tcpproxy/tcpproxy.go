@@ -65,8 +65,6 @@ type Backoff struct{ Base, Max time.Duration }
 
 // counters is tcp.<stat_prefix>.*.
 type counters struct {
-	neverCounters // of no size; first, where it adds none
-
 	Total   stats.Counter `stat:"downstream_cx_total" help:"connections"`
 	NoRoute stats.Counter `stat:"downstream_cx_no_route" help:"connections for which there was no cluster"`
 	Rx      stats.Counter `stat:"downstream_cx_rx_bytes_total" help:"bytes from clients"`
