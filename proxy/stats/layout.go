@@ -3,6 +3,7 @@ package stats
 import (
 	"fmt"
 	"reflect"
+	"slices"
 )
 
 // layout says where the metrics of one struct type are. It is made once for a type,
@@ -10,17 +11,20 @@ import (
 type layout struct {
 	fields []field
 	names  map[string]struct{}
+	real   map[string]bool // names of fields that are not Never
 }
 
 type field struct {
 	index      []int // for reflect.Value.FieldByIndex
 	name, help string
+	never      bool // Never or NeverGauge: a field that counts takes its place
 }
 
 // layoutOf reads the tags of a struct type. Mistakes panic.
 func layoutOf(t reflect.Type) *layout {
-	l := &layout{names: map[string]struct{}{}}
+	l := &layout{names: map[string]struct{}{}, real: map[string]bool{}}
 	l.read(t, nil)
+	l.fields = slices.DeleteFunc(l.fields, func(f field) bool { return f.never && l.real[f.name] })
 	return l
 }
 
@@ -41,11 +45,15 @@ func (l *layout) read(t reflect.Type, path []int) {
 		if name == "" || help == "" {
 			panic(fmt.Sprintf("stats: %s.%s: needs the tags stat and help", t, f.Name))
 		}
-		if _, dup := l.names[name]; dup {
-			panic(fmt.Sprintf("stats: %s.%s: the name %s is taken by another field", t, f.Name, name))
+		never := f.Type == reflect.TypeFor[Never]() || f.Type == reflect.TypeFor[NeverGauge]()
+		if !never {
+			if l.real[name] {
+				panic(fmt.Sprintf("stats: %s.%s: the name %s is taken by another field", t, f.Name, name))
+			}
+			l.real[name] = true
 		}
 		l.names[name] = struct{}{}
-		l.fields = append(l.fields, field{index, name, help})
+		l.fields = append(l.fields, field{index, name, help, never})
 	}
 }
 

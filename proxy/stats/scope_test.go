@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 // clusterStats is shaped as the statistics of a cluster are.
@@ -140,6 +141,27 @@ func TestMatcherResetAndEach(t *testing.T) {
 	slices.Sort(names)
 	if want := []string{"server.a A.", "server.b B."}; !slices.Equal(names, want) {
 		t.Errorf("Each: %q", names)
+	}
+}
+
+// What never happens shows as 0 until a field counts it.
+func TestNever(t *testing.T) {
+	type never struct {
+		A Never      `stat:"a" help:"0."`
+		B NeverGauge `stat:"b" help:"0."`
+	}
+	var s struct {
+		never
+		Real Counter `stat:"a" help:"Counted."`
+	}
+	st := NewStore()
+	st.Scope("x").Bind(&s)
+	s.Real.Add(2)
+	if got := textOf(st, Query{}); got != "x.a: 2\nx.b: 0\n" {
+		t.Errorf("got %q", got)
+	}
+	if n := unsafe.Sizeof(s); n != unsafe.Sizeof(Counter{}) {
+		t.Errorf("%d bytes", n)
 	}
 }
 
