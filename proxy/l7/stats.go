@@ -30,7 +30,7 @@ type counters struct {
 	RqTotal       stats.Counter       `stat:"downstream_rq_total" help:"Requests"`
 	RqHTTP1       stats.Counter       `stat:"downstream_rq_http1_total" help:"HTTP/1 requests"`
 	RqActive      stats.Gauge         `stat:"downstream_rq_active" help:"Requests under way"`
-	Responses     stats.ClassCounters `stat:"downstream_rq" help:"Responses, all and by class"`
+	Responses     stats.ClassCounters `stat:"downstream_rq" help:"Responses: _completed is all of them, _1xx to _5xx those of a class"`
 	RqTime        stats.Histogram     `stat:"downstream_rq_time" help:"Duration of requests in milliseconds"`
 	RqRxReset     stats.Counter       `stat:"downstream_rq_rx_reset" help:"Requests given up by the client"`
 	RqTxReset     stats.Counter       `stat:"downstream_rq_tx_reset" help:"Requests given up by the proxy"`
@@ -50,7 +50,7 @@ type counters struct {
 // byListener counts the responses of a connection manager at its listener,
 // listener.<address>.http.<stat_prefix>.
 type byListener struct {
-	Responses stats.ClassCounters `stat:"downstream_rq" help:"Responses, all and by class"`
+	Responses stats.ClassCounters `stat:"downstream_rq" help:"The same in listener.<address>.http.<stat_prefix>"`
 }
 
 func (m *Manager) countResponse(code int) {
