@@ -129,7 +129,7 @@ func TestWorkDoesNotGrow(t *testing.T) {
 		table := manyRoutes(t, n)
 		for i := range n - 1 {
 			var c candidates
-			table.domains.any.index.find(fmt.Sprintf("/api/v1/service-%d/x", i), &c)
+			table.domains.any.list.index.find(fmt.Sprintf("/api/v1/service-%d/x", i), &c)
 			count := 0
 			for i, _ := c.next(); i >= 0; i, _ = c.next() {
 				count++
@@ -156,7 +156,7 @@ func TestNestedPrefixes(t *testing.T) {
 	if got := name(table.Match(stream("h", path))); got != "0" {
 		t.Errorf("got route %q", got)
 	}
-	if got := len(vh.index.lists); got != 200 {
+	if got := len(vh.list.index.lists); got != 200 {
 		t.Errorf("%d entries in the lists of 200 routes", got)
 	}
 }

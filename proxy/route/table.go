@@ -13,6 +13,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter/ratelimit"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/match"
+	"github.com/mecha-mesh/mecha/proxy/match/tree"
 )
 
 // VirtualHost is the routes for some domains.
@@ -20,13 +21,31 @@ type VirtualHost struct {
 	Name       string
 	Domains    []string // "a.example", "*.example", "a.*", "*"
 	Routes     []Entry  // the first that matches wins
+	Tree       *Tree    // matcher, instead of Routes
 	RequireTLS RequireTLS
 	Metadata   map[string]map[string]any // filter_metadata; numbers are float64, as in JSON
 	Limits     ratelimit.Limits          // rate_limits
 	Clusters   *VirtualClusters          // virtual_clusters, nil: there are none
 
-	compiled bool
-	index    *index // nil: there are few routes
+	list List // of Routes
+}
+
+// List is routes of which the first that matches wins, with an index if they are many.
+type List struct {
+	entries []Entry
+	index   *index
+	done    bool
+}
+
+// Tree leads from a request to a list of routes (VirtualHost.matcher).
+type Tree = tree.Tree[*filter.Stream, *List]
+
+// NewList makes a list for an action of a tree; host is the virtual host that the tree is
+// going to be in.
+func NewList(entries []Entry, host *VirtualHost) *List {
+	l := &List{}
+	l.compile(entries, host)
+	return l
 }
 
 // fewRoutes are those that are looked through faster than an index is.
@@ -83,25 +102,25 @@ func NewTable(name string, hosts []*VirtualHost, o Options) (*Table, error) {
 		return nil, err
 	}
 	for _, vh := range hosts {
-		vh.compile()
+		vh.list.compile(vh.Routes, vh)
 	}
 	return t, nil
 }
 
 // compile makes what matching needs, once.
-func (vh *VirtualHost) compile() {
-	if vh.compiled {
+func (l *List) compile(entries []Entry, host *VirtualHost) {
+	if l.done {
 		return
 	}
-	vh.compiled = true
-	for j := range vh.Routes {
-		vh.Routes[j].complete(vh)
+	l.entries, l.done = entries, true
+	for i := range entries {
+		entries[i].complete(host)
 	}
-	if len(vh.Routes) <= fewRoutes {
+	if len(entries) <= fewRoutes {
 		return
 	}
-	vh.index = newIndex(len(vh.Routes), func(i int) *match.Path {
-		if m := &vh.Routes[i].Match; !m.Connect {
+	l.index = newIndex(len(entries), func(i int) *match.Path {
+		if m := &entries[i].Match; !m.Connect {
 			return &m.Path
 		}
 		return nil
@@ -136,27 +155,42 @@ func (t *Table) Match(s *filter.Stream) filter.Route {
 	if t.insecure(vh, &s.Request) {
 		return t.secure
 	}
+	list := vh.routes(s)
+	if list == nil {
+		return nil
+	}
 	to := t.target(s)
-	if e := vh.match(s, &to); e != nil {
+	if e := list.match(s, &to); e != nil {
 		return e.choose(s)
 	}
 	return nil
 }
 
+// routes are those among which the request chooses, nil if there are none.
+func (vh *VirtualHost) routes(s *filter.Stream) *List {
+	if vh.Tree == nil {
+		return &vh.list
+	}
+	if list, res := vh.Tree.Find(s); res == tree.Match {
+		return list
+	}
+	return nil
+}
+
 // match returns the first entry that matches.
-func (vh *VirtualHost) match(s *filter.Stream, to *target) *Entry {
-	if vh.index == nil {
-		for i := range vh.Routes {
-			if e := &vh.Routes[i]; e.Match.failed(s, to, false).Kind == Matched {
+func (l *List) match(s *filter.Stream, to *target) *Entry {
+	if l.index == nil {
+		for i := range l.entries {
+			if e := &l.entries[i]; e.Match.failed(s, to, false).Kind == Matched {
 				return e
 			}
 		}
 		return nil
 	}
 	var c candidates
-	vh.index.find(to.path, &c)
+	l.index.find(to.path, &c)
 	for i, proven := c.next(); i >= 0; i, proven = c.next() {
-		if e := &vh.Routes[i]; e.Match.failed(s, to, proven).Kind == Matched {
+		if e := &l.entries[i]; e.Match.failed(s, to, proven).Kind == Matched {
 			return e
 		}
 	}
@@ -195,16 +229,20 @@ func (t *Table) Missing(s *filter.Stream) (host string) {
 	return ""
 }
 
-// Explain tells for each route of the virtual host that serves a request, in order, the
-// first condition that fails, until one matches or yield answers false. It is Match
+// Explain tells for each route of the virtual host that serves a request (of the list that
+// its tree leads to), in order, the first condition that fails, until one matches or yield answers false. It is Match
 // without the index: slow, and for people.
 func (t *Table) Explain(s *filter.Stream, yield func(i int, e *Entry, failed Predicate) bool) (vh *VirtualHost) {
 	if vh, _ = t.host(&s.Request); vh == nil {
 		return nil
 	}
+	list := vh.routes(s)
+	if list == nil {
+		return vh
+	}
 	to := t.target(s)
-	for i := range vh.Routes {
-		e := &vh.Routes[i]
+	for i := range list.entries {
+		e := &list.entries[i]
 		failed := e.Match.failed(s, &to, false)
 		if !yield(i, e, failed) || failed.Kind == Matched {
 			break

@@ -39,6 +39,7 @@ func hostFields() Fields {
 			"include_request_attempt_count", "include_attempt_count_in_response", "retry_policy",
 			"per_request_buffer_limit_bytes", "request_body_buffer_limit", "metadata",
 			"include_is_timeout_retry_header", "virtual_clusters", "rate_limits", "hedge_policy", "request_mirror_policies",
+			"matcher",
 		},
 		Ignored: []string{"cors"},
 	}
@@ -188,15 +189,11 @@ func (b *tableBuilder) virtualHost(pb *routev3.VirtualHost) (*route.VirtualHost,
 			return nil, err
 		}
 	}
-	for i, r := range pb.Routes {
-		e, err := h.entry(r)
-		if err != nil {
-			return nil, filter.AtIndex("routes", i, err)
-		}
-		if e.Route == nil && e.Weighted == nil {
-			continue // without its optional cluster specifier it takes no request
-		}
-		vh.Routes = append(vh.Routes, e)
+	if vh.Routes, err = h.entries(pb.Routes); err != nil {
+		return nil, err
+	}
+	if err := h.tree(); err != nil {
+		return nil, err
 	}
 	return vh, nil
 }
