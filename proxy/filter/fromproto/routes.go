@@ -120,8 +120,18 @@ func compile(raw []byte, p *filter.Parser, validate bool) (filter.RouteTable, er
 }
 
 func routes(pb *routev3.RouteConfiguration, p *filter.Parser, validate bool) (*route.Table, error) {
-	if err := Check(pb, p, tableFields()); err != nil {
+	_, hosts, err := tableParts(pb, p, validate)
+	if err != nil {
 		return nil, err
+	}
+	return route.NewTable(pb.Name, hosts, tableOptions(pb))
+}
+
+// tableParts compiles the virtual hosts of a table, and returns what others need that are
+// to be in it.
+func tableParts(pb *routev3.RouteConfiguration, p *filter.Parser, validate bool) (*tableBuilder, []*route.VirtualHost, error) {
+	if err := Check(pb, p, tableFields()); err != nil {
+		return nil, nil, err
 	}
 	b := &tableBuilder{p: p, bodyLimit: maxDirectBody, specificWins: pb.MostSpecificHeaderMutationsWins, validate: validate}
 	if v := pb.ValidateClusters; v != nil {
@@ -132,10 +142,10 @@ func routes(pb *routev3.RouteConfiguration, p *filter.Parser, validate bool) (*r
 	}
 	var err error
 	if b.table, err = b.level(pb); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := b.specifierPlugins(pb.ClusterSpecifierPlugins); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if b.shadows, err = b.mirrorsOf(pb.RequestMirrorPolicies); err != nil {
 		return nil, err
@@ -144,11 +154,11 @@ func routes(pb *routev3.RouteConfiguration, p *filter.Parser, validate bool) (*r
 	for i, v := range pb.VirtualHosts {
 		vh, err := b.virtualHost(v)
 		if err != nil {
-			return nil, filter.AtIndex("virtual_hosts", i, err)
+			return nil, nil, filter.AtIndex("virtual_hosts", i, err)
 		}
 		hosts = append(hosts, vh)
 	}
-	return route.NewTable(pb.Name, hosts, tableOptions(pb))
+	return b, hosts, nil
 }
 
 func tableOptions(pb *routev3.RouteConfiguration) route.Options {
