@@ -148,7 +148,7 @@ func tableParts(pb *routev3.RouteConfiguration, p *filter.Parser, validate bool)
 		return nil, nil, err
 	}
 	if b.shadows, err = b.mirrorsOf(pb.RequestMirrorPolicies); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var hosts []*route.VirtualHost
 	for i, v := range pb.VirtualHosts {
