@@ -52,7 +52,7 @@ var layers = []layer{
 	{"proxy/admin", append([]string{"proxy/accesslog", "proxy/applog"}, leaves...), "shows what a Source tells it"},
 	{"filters", append([]string{"proxy/filter", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/codec", "proxy/cluster", "proxy/transport"}, leaves...), "a filter sees the contract and the leaves: never xds, server or another filter"},
 	{"filters/hcm", append([]string{"proxy/filter", "proxy/l7", "proxy/match", "proxy/mutate"}, leaves...), "hands connections to the HTTP engine, and gives it its matchers and mutations as functions"},
-	{"filters/router", append([]string{"proxy/filter", "proxy/route", "proxy/codec", "proxy/cluster"}, leaves...), "acts on routes"},
+	{"filters/router", append([]string{"proxy/filter", "proxy/route", "proxy/codec", "proxy/cluster", "proxy/transport"}, leaves...), "acts on routes"},
 	{"xds/ads", nil, "a protocol client: it knows no listener"},
 	{"xds/bootstrap", []string{"proxy/applog"}, "reads files into messages"},
 	{"xds/source", []string{"xds/ads", "xds/bootstrap"}, "files for the same handlers as ADS"},

@@ -13,10 +13,11 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/route"
+	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 // terminate answers CONNECT itself: what the client sends in the tunnel goes to a host
-// as raw TCP (connect_config).
+// as raw TCP (connect_config). So does the body of a POST, if the route says so.
 func (f *Filter) terminate(s *filter.Stream, r *route.Route) error {
 	host, err := f.cluster.Pick(&f.at)
 	if err != nil {
@@ -35,14 +36,32 @@ func (f *Filter) terminate(s *filter.Stream, r *route.Route) error {
 		f.up = nil
 		up.Release()
 	}()
+	if v := f.action.ConnectProxy; v != 0 {
+		var head buffer.Buf
+		head.Append(transport.AppendProxyHeader(nil, v == 2, s.Conn.Remote, s.Conn.Local))
+		if err := up.WriteData(&head, false); err != nil {
+			return &replyTermination
+		}
+	}
+	if s.Request.Value(header.Method) != "CONNECT" { // what is there of the body goes ahead
+		if _, err := s.Engine.RelayRequest(up, nil, true); err != nil {
+			return err
+		}
+	}
 	s.Response.Reset()
 	s.Response.AddID(header.Status, "200")
+	if !f.sh.config.SuppressEnvoyHeaders && f.requestSent(s) {
+		s.Response.SetInt(header.XEnvoyUpstreamServiceTime, 0)
+	}
 	s.Meta.Details = "via_upstream"
 	if err := r.FinalizeResponse(s); err != nil {
 		return err
 	}
 	if err := s.Engine.SendHeaders(false); err != nil {
 		return err
+	}
+	if f.requestSent(s) {
+		return s.Engine.RelayResponse(up, codec.Data, time.Time{})
 	}
 	return f.tunnel(s)
 }

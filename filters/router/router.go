@@ -172,7 +172,7 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 		return &replyOverflow
 	}
 	defer ticket.Done()
-	if f.action.ConnectTerminate && s.Request.Value(header.Method) == "CONNECT" {
+	if f.action.Terminates(&s.Request) {
 		return f.terminate(s, r)
 	}
 	if ok, err := f.hedges(s); ok || err != nil {

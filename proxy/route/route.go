@@ -84,6 +84,8 @@ type ForwardAction struct {
 	Upgrades []Upgrade
 	// ConnectTerminate answers CONNECT itself and sends the payload as raw TCP (connect_config).
 	ConnectTerminate bool
+	ConnectPost      bool // allow_post: the body of a POST, too
+	ConnectProxy     int  // version of a PROXY protocol header in front of it (proxy_protocol_config); 0 is none
 	AttemptCount     bool // include_request_attempt_count
 	AttemptCountBack bool // include_attempt_count_in_response
 	HedgeOnTimeout   bool // hedge_policy.hedge_on_per_try_timeout
@@ -96,6 +98,15 @@ type ForwardAction struct {
 	// false.
 	BodyLimit    int
 	BodyLimitSet bool
+}
+
+// Terminates reports whether the payload of a request is sent as raw TCP.
+func (a *ForwardAction) Terminates(m *header.Map) bool {
+	if !a.ConnectTerminate {
+		return false
+	}
+	method := m.Value(header.Method)
+	return method == "CONNECT" || a.ConnectPost && method == "POST"
 }
 
 // Upgrade is one of upgrade_configs.

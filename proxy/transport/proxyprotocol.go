@@ -101,6 +101,15 @@ func (p *ProxyProtocol) tlvs(to *Peer) []TLV {
 	return all
 }
 
+// AppendProxyHeader appends a PROXY protocol header without extensions, for whoever
+// sends it in front of a raw stream.
+func AppendProxyHeader(dst []byte, v2 bool, from, to meta.Addr) []byte {
+	if v2 {
+		return appendV2(dst, from, to, nil)
+	}
+	return appendV1(dst, from, to)
+}
+
 // appendV1 appends a header of version 1, which is text.
 func appendV1(dst []byte, from, to meta.Addr) []byte {
 	a, b := from.AddrPort, to.AddrPort

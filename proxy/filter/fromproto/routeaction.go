@@ -197,9 +197,13 @@ func upgrades(a *routev3.RouteAction, f *route.ForwardAction) error {
 			if typ != "connect" {
 				return filter.AtIndex("upgrade_configs", i, filter.At("connect_config", errors.New("is for the upgrade type CONNECT only")))
 			}
-			if c.ProxyProtocolConfig != nil || c.AllowPost {
-				return filter.AtIndex("upgrade_configs", i, filter.At("connect_config", errors.New("this build supports neither proxy_protocol_config nor allow_post")))
+			if pp := c.ProxyProtocolConfig; pp != nil {
+				if err := Check(pp, nil, Fields{Used: []string{"version"}}); err != nil {
+					return filter.AtIndex("upgrade_configs", i, filter.At("connect_config.proxy_protocol_config", err))
+				}
+				f.ConnectProxy = int(pp.Version) + 1
 			}
+			f.ConnectPost = c.AllowPost
 			f.ConnectTerminate = true
 		}
 		f.Upgrades = append(f.Upgrades, route.Upgrade{Type: typ, Enabled: u.Enabled == nil || u.Enabled.Value})
