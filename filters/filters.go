@@ -5,6 +5,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters/connectionlimit"
 	"github.com/mecha-mesh/mecha/filters/directresponse"
 	"github.com/mecha-mesh/mecha/filters/dnsfilter"
+	"github.com/mecha-mesh/mecha/filters/dynamicforwardproxy"
 	"github.com/mecha-mesh/mecha/filters/echo"
 	"github.com/mecha-mesh/mecha/filters/hcm"
 	"github.com/mecha-mesh/mecha/filters/headermutation"
@@ -36,6 +37,7 @@ func All() []filter.Descriptor {
 		// network filters
 		connectionlimit.Spec,
 		directresponse.Spec,
+		dynamicforwardproxy.SNI,
 		echo.Spec,
 		hcm.Spec,
 		setfilterstate.Spec,
@@ -43,6 +45,7 @@ func All() []filter.Descriptor {
 		tcpproxy.Spec,
 
 		// HTTP filters
+		dynamicforwardproxy.Spec,
 		headermutation.Spec,
 		router.Spec,
 		setfilterstate.HTTP,

@@ -46,11 +46,18 @@ type Attempt struct {
 	// repeats a request that a dead reused connection lost.
 	Fresh bool
 
+	// State is filter state, which may say where the attempt leads (ORIGINAL_DST, dynamic
+	// forward proxy).
+	State FilterState
+
 	// Options are what filters ask of the connection; nil is nothing.
 	Options *transport.Options
 
 	named int // hosts named by the request that were tried (OverrideHostLB)
 }
+
+// FilterState gives objects by their keys; nil where there is none.
+type FilterState interface{ FilterState(key string) any }
 
 // OverrideHost names a host by its address ("1.2.3.4:80"). It is picked if it is a
 // member whose health is in override_host_status. If it is not, and the wish is strict,

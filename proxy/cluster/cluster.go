@@ -43,6 +43,13 @@ type running struct {
 	group    *group
 	hosts    *hostSet
 	original *originalHosts // ORIGINAL_DST
+	own      ownHosts       // of clusters that choose in other ways than by load; nil for most
+}
+
+// ownHosts are the hosts of a cluster that has none of its own configuration.
+type ownHosts interface {
+	pick(c *Cluster, a *Attempt) *Host // nil if there is none
+	list() []*Host
 }
 
 // running returns the cluster in use.
@@ -72,8 +79,11 @@ func (c *Cluster) Stats() *Stats { return &c.running().core.stats }
 // Hosts returns the hosts of the moment, for admin.
 func (c *Cluster) Hosts() []*Host {
 	r := c.running()
-	if r.original != nil {
+	switch {
+	case r.original != nil:
 		return r.original.list()
+	case r.own != nil:
+		return r.own.list()
 	}
 	return r.hosts.all
 }
@@ -93,7 +103,12 @@ func (c *Cluster) Pick(a *Attempt) (*Host, error) {
 		}
 		return h, nil
 	}
-	h := r.hosts.pick(a)
+	var h *Host
+	if r.own != nil {
+		h = r.own.pick(c, a)
+	} else {
+		h = r.hosts.pick(a)
+	}
 	if h == nil {
 		r.core.stats.UpstreamCxNoneHealthy.Inc()
 		return nil, ErrNoHealthyHost

@@ -84,6 +84,7 @@ type group struct {
 	mu       sync.Mutex
 	eps      map[meta.Addr]*endpoint
 	original *originalHosts // of an ORIGINAL_DST cluster
+	forward  *forwardHosts  // of a dynamic forward proxy
 }
 
 func newGroup(m *Manager, c *core, s *Spec) *group {
@@ -103,6 +104,7 @@ func sameWay(a, b *Spec) bool {
 	return a.BufferLimit == b.BufferLimit && a.HTTP == b.HTTP && socketKey(a) == socketKey(b) &&
 		(a.Type == LogicalDNS) == (b.Type == LogicalDNS) && // whose hosts are told apart by other things
 		(a.Type == OriginalDestination) == (b.Type == OriginalDestination) &&
+		a.Type != DynamicForward && b.Type != DynamicForward && // whose group has the cache
 		a.PerDownstream == b.PerDownstream && a.Preconnect == b.Preconnect && a.Eyeballs == b.Eyeballs &&
 		reflect.DeepEqual(a.Sockets, b.Sockets) && reflect.DeepEqual(a.Bind, b.Bind) && reflect.DeepEqual(a.KeepAlive, b.KeepAlive)
 }
@@ -145,14 +147,50 @@ func (g *group) originals() *originalHosts {
 	return g.original
 }
 
+// forwards returns the hosts of a dynamic forward proxy.
+func (g *group) forwards(f *Forward) ownHosts {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.forward == nil {
+		h, err := newForwardHosts(g, f)
+		if err != nil {
+			g.m.log.Error("a dynamic forward proxy has no hosts", "cluster", g.spec.Load().Name, "error", err)
+			return nobody{}
+		}
+		g.forward = h
+	}
+	return g.forward
+}
+
+// nobody is the hosts of a cluster that cannot have any.
+type nobody struct{}
+
+func (nobody) pick(*Cluster, *Attempt) *Host { return nil }
+func (nobody) list() []*Host                 { return nil }
+
+// dropEndpoint retires the endpoint with that address.
+func (g *group) dropEndpoint(a meta.Addr) {
+	g.mu.Lock()
+	ep := g.eps[a]
+	delete(g.eps, a)
+	g.mu.Unlock()
+	if ep != nil {
+		ep.retire()
+	}
+}
+
 // drain closes idle connections, now and whenever one is released.
 func (g *group) drain() {
 	for i := range g.pools {
 		g.pools[i].drain()
 	}
 	g.mu.Lock()
-	o := g.original
+	o, f := g.original, g.forward
+	g.forward = nil
 	g.mu.Unlock()
+	if f != nil {
+		f.leave()
+	}
 	if o != nil {
 		o.drop()
 	}

@@ -114,7 +114,7 @@ func (c *Cluster) sortHosts() {
 	c.making.Lock()
 	defer c.making.Unlock()
 	old := c.run.Load()
-	if old == nil || old.original != nil {
+	if old == nil || old.original != nil || old.own != nil {
 		return
 	}
 	r := &running{core: old.core, group: old.group, hosts: old.hosts.again()}

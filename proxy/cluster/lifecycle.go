@@ -23,7 +23,7 @@ func (m *Manager) begin(c *Cluster) {
 		c.awaitAssignment()
 	case StrictDNS, LogicalDNS:
 		m.lookUp(c)
-	case OriginalDestination:
+	case OriginalDestination, DynamicForward, Aggregate:
 		m.assign(c, &Assignment{})
 	default:
 		a := s.Assignment
@@ -157,11 +157,18 @@ func (c *Cluster) use(g *group) {
 	r := &running{core: g.core, group: g}
 	c.env = newLBEnv(c.m, c.Spec(), g.core)
 	g.core.newest.Store(c)
-	if c.Spec().Type == OriginalDestination {
+	switch s := c.Spec(); s.Type {
+	case OriginalDestination:
 		r.original = g.originals()
 		r.hosts = &hostSet{env: c.env, view: &view{}}
-	} else {
-		r.hosts = newHostSet(g, c.env, c.hostsOf(c.Spec()), nil)
+	case DynamicForward:
+		r.own = g.forwards(s.Forward)
+		r.hosts = &hostSet{env: c.env, view: &view{}}
+	case Aggregate:
+		r.own = &aggregate{m: c.m, names: s.Clusters}
+		r.hosts = &hostSet{env: c.env, view: &view{}}
+	default:
+		r.hosts = newHostSet(g, c.env, c.hostsOf(s), nil)
 		r.showMembers(nil)
 	}
 	c.run.Store(r)

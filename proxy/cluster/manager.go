@@ -69,6 +69,9 @@ type Manager struct {
 	work   work
 	ready  sync.Map // name to *Cluster: what Cluster returns
 
+	cacheMu sync.Mutex
+	caches  map[string]*cacheUse // of dynamic forward proxies, by name
+
 	mu       sync.Mutex
 	closed   bool
 	slots    map[string]*slot

@@ -56,6 +56,9 @@ func (o *originalHosts) pick(r *running, s *Spec, a *Attempt) *Host {
 	return &h.Host
 }
 
+// originalDstState is the filter state by which a filter says where a connection goes.
+const originalDstState = "envoy.network.transport_socket.original_dst_address"
+
 // originalAddr returns where an attempt goes; no address if it does not say, false
 // if what it says is none.
 func originalAddr(s *Spec, a *Attempt) (meta.Addr, bool) {
@@ -65,6 +68,25 @@ func originalAddr(s *Spec, a *Attempt) (meta.Addr, bool) {
 	}
 	if a.Conn != nil && a.Conn.LocalRestored {
 		to = a.Conn.Local
+	}
+	if a.State != nil {
+		if text, ok := a.State.FilterState(originalDstState).(string); ok {
+			ap, err := netip.ParseAddrPort(text)
+			if err != nil {
+				return meta.Addr{}, false
+			}
+			to = meta.Addr{AddrPort: ap}
+		}
+	}
+	if d := &s.OriginalDst; d.MetadataKey != "" && a.Metadata != nil {
+		if v, ok := a.Metadata.Find(d.MetadataKey, d.MetadataPath...); ok {
+			text, _ := v.(string)
+			ap, err := netip.ParseAddrPort(text)
+			if err != nil {
+				return meta.Addr{}, false
+			}
+			to = meta.Addr{AddrPort: ap}
+		}
 	}
 	if s.OriginalDst.UseHTTPHeader && a.Headers != nil {
 		if v := a.Headers.Get(s.OriginalDst.header()); v != "" {

@@ -43,6 +43,8 @@ type Spec struct {
 
 	DNS         DNS
 	OriginalDst OriginalDst
+	Forward     *Forward      // of DynamicForward
+	Clusters    []string      // of Aggregate, in the order in which they are used
 	Breakers    [2]Thresholds // by Priority
 	Bind        *Bind         // upstream_bind_config, nil is none
 	KeepAlive   *TCPKeepAlive // upstream_connection_options.tcp_keepalive
@@ -73,6 +75,8 @@ const (
 	LogicalDNS
 	EDS
 	OriginalDestination
+	DynamicForward
+	Aggregate
 )
 
 // Assignment is the hosts of a cluster (ClusterLoadAssignment).

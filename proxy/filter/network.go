@@ -77,6 +77,10 @@ type Conn struct {
 	Metadata meta.Metadata // dynamic metadata
 }
 
+// FilterState returns the object under key in the filter state of the connection, nil if
+// there is none.
+func (c *Conn) FilterState(key string) any { return c.State.Get(key) }
+
 // LogEntry describes the connection to access logs.
 func (c *Conn) LogEntry() *accesslog.Entry {
 	return &accesslog.Entry{Conn: c.Meta, Stream: &c.Log, Type: accesslog.TCPConnectionEnd, Lookup: c, Metadata: &c.Metadata}

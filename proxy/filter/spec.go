@@ -31,6 +31,7 @@ type Env struct {
 	Stats    *stats.Store
 	Parent   *stats.Scope // of the enclosing connection manager or listener: "http.ingress"
 	Clusters cluster.Source
+	Caches   cluster.DNSCaches             // of dynamic forward proxies
 	Routes   func(name string) RouteSource // by RDS name; the subscription is the caller's
 	// Extensions returns the source of a discovered configuration (ECDS).
 	Extensions func(ExtensionKey) *ExtensionSource

@@ -184,6 +184,9 @@ func (r *Route) Upgrade(typ string) (enabled, set bool) {
 // ClusterName returns the cluster for a request, "" if the request does not name one.
 // The string is lent as long as the request head is.
 func (r *Route) ClusterName(s *filter.Stream) string {
+	if r.Forward == nil {
+		return ""
+	}
 	if h := r.Forward.ClusterHeader; h != "" {
 		return s.Request.Get(h)
 	}

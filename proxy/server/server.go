@@ -88,6 +88,7 @@ func New(o Options) *Server {
 	env := o.Env
 	env.Stats, env.Log, env.Node = o.Stats, o.Log("filter"), o.Node
 	env.Clusters, env.Routes, env.Extensions, env.Scopes = s.Clusters, s.routeSource, s.extension, s.scopeSource
+	env.Caches = s.Clusters
 	s.Listeners = l4.NewManager(l4.Options{
 		Env: env, DrainTime: o.DrainTime, Gradual: o.Gradual, MaxConnections: o.MaxConnections, NoSockets: o.Verify,
 		Parked: o.Parked,

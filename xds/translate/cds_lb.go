@@ -40,15 +40,16 @@ func clusterBalance(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser)
 		return err
 	}
 	provided := spec.Policy.Kind == cluster.ClusterProvided
-	if own := spec.Type == cluster.OriginalDestination; own != provided {
+	own := spec.Type == cluster.OriginalDestination || spec.Type == cluster.DynamicForward || spec.Type == cluster.Aggregate
+	if own != provided {
 		at, is := "lb_policy", "CLUSTER_PROVIDED"
 		if pb.LoadBalancingPolicy != nil {
 			at, is = "load_balancing_policy", "cluster_provided"
 		}
 		if own {
-			return filter.At(at, fmt.Errorf("a cluster of type ORIGINAL_DST needs %s", is))
+			return filter.At(at, fmt.Errorf("a cluster of this type (ORIGINAL_DST, dynamic_forward_proxy, aggregate) needs %s", is))
 		}
-		return filter.At(at, fmt.Errorf("%s is for clusters of type ORIGINAL_DST", is))
+		return filter.At(at, fmt.Errorf("%s is for clusters of type ORIGINAL_DST, dynamic_forward_proxy and aggregate", is))
 	}
 	return nil
 }

@@ -67,6 +67,10 @@ func extendedType(t *clusterv3.Cluster_CustomClusterType, spec *cluster.Spec, p 
 	switch c.Type {
 	case dnsCluster:
 		err = dnsClusterType(c.Value, spec, p)
+	case aggregateCluster:
+		err = aggregateType(c.Value, spec)
+	case forwardCluster:
+		err = forwardType(c.Value, spec, p)
 	case originalDstCluster:
 		var o originalv3.OriginalDstCluster
 		if err = fromproto.Unmarshal(c.Value, &o); err == nil {
