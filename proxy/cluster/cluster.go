@@ -215,8 +215,10 @@ func (c *Cluster) Dial(ctx context.Context, h *Host, a *Attempt) (*TCPConn, erro
 	st.UpstreamRqActive.Inc()
 	hp.ep.stats.RqTotal.Inc()
 	hp.ep.stats.RqActive.Inc()
-	return &TCPConn{
+	conn := &TCPConn{
 		Conn: r.conn, ID: c.m.connID(), Local: localAddr(r.sock), Host: h,
 		hp: hp, made: made,
-	}, nil
+	}
+	conn.list()
+	return conn, nil
 }

@@ -44,6 +44,7 @@ type TCPConn struct {
 
 	hp     *hostPool
 	made   time.Duration
+	link   node[TCPConn]
 	closed bool
 }
 
@@ -64,6 +65,7 @@ func (c *TCPConn) close(how func() error) error {
 		return nil
 	}
 	c.closed = true
+	c.unlist()
 	remote := c.Conn.PeerClosed()
 	err := how()
 	p := c.hp.pool

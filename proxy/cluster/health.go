@@ -80,6 +80,9 @@ func (c *Cluster) SetFlags(h *Host, set, clear HealthFlags) {
 		if was.unhealthy() && !is.unhealthy() {
 			h.ep.healthySince.Store(int64(c.m.now()) + 1)
 		}
+		if !was.unhealthy() && is.unhealthy() {
+			h.ep.failed(c.Spec().CloseOnHostFailure)
+		}
 		if was.unhealthy() != is.unhealthy() || was.degraded() != is.degraded() || was.excluded() != is.excluded() {
 			c.healthChanged()
 		}

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"time"
+
 	"sync/atomic"
 
 	"github.com/mecha-mesh/mecha/proxy/meta"
@@ -51,8 +53,10 @@ type endpoint struct {
 	// healthySince is when the host came, or was last found healthy again, in
 	// nanoseconds since the manager's start, and one more; 0 is unknown.
 	healthySince atomic.Int64
-	pools        [2]hostPool // by Priority
-	open         [2]int      // connections, of all variants; guarded by the lock of the pool of that priority
+	pools        [2]hostPool      // by Priority
+	open         [2]int           // connections, of all variants; guarded by the lock of the pool of that priority
+	raw          [2]list[TCPConn] // open raw connections; guarded as open
+	before       [2]time.Duration // what was made earlier is not kept; guarded as open
 }
 
 func newEndpoint(g *group) *endpoint {

@@ -161,7 +161,7 @@ func (p *pool) put(c *Conn, now time.Duration) bool {
 		p.gauges()
 		return true
 	}
-	if hp.retired || p.drained || !hp.known() || p.needy.n > 0 && !p.room() {
+	if hp.retired || p.drained || !hp.known() || c.old() || p.needy.n > 0 && !p.room() {
 		return false
 	}
 	c.idled = now

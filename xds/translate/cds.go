@@ -36,7 +36,8 @@ var clusterFields = fromproto.Fields{
 	Ignored: []string{
 		"metadata", "track_timeout_budgets", "track_cluster_stats", "wait_for_warm_on_init",
 		"ignore_health_on_host_removal", "lrs_server", "per_connection_buffer_high_watermark_timeout",
-		"outlier_detection", "health_checks", "protocol_selection", "filters",
+		"outlier_detection", "health_checks", "protocol_selection",
+		"upstream_http_protocol_options", // about TLS
 	},
 }
 

@@ -104,6 +104,7 @@ func TestResolve(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			c.Get(b)
 		}
+		synctest.Wait()
 		if len(gone) != 1 || gone[0] != a || c.s.Hosts.Value() != 1 {
 			t.Errorf("forgotten: %v, left: %d", gone, c.s.Hosts.Value())
 		}
