@@ -2,6 +2,8 @@ package router
 
 import (
 	"context"
+	"errors"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
@@ -56,6 +58,10 @@ func (f *Filter) connect(s *filter.Stream) error {
 	s.Meta.PoolReady = max(s.Tick()-before, 1)
 	if err != nil {
 		f.noteTried(host)
+		if errors.Is(err, cluster.ErrNoHealthyHost) { // max_connection_pools, which Envoy answers so
+			s.Meta.UpstreamHost, s.Meta.UpstreamHostname = meta.Addr{}, ""
+			return &replyNoHealthyHost
+		}
 		return err
 	}
 	s.Meta.UpstreamLocal, s.Meta.UpstreamConn = f.conn.Local, f.conn.ID

@@ -88,6 +88,9 @@ func (m *Manager) activate(c *Cluster) {
 	s := c.slot
 	old := s.active
 	s.active, s.warming = c, nil
+	if s.core != nil {
+		s.core.stats.WarmingState.Set(0)
+	}
 	m.warming--
 	if old == nil {
 		m.active++

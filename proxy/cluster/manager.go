@@ -233,6 +233,9 @@ func (m *Manager) Set(spec *Spec) error {
 	}
 	c, before := newCluster(m, s, spec), s.warming
 	s.warming = c
+	if s.core != nil {
+		s.core.stats.WarmingState.Set(1)
+	}
 	if before == nil {
 		m.warming++
 	}

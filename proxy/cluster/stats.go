@@ -62,6 +62,8 @@ type Stats struct {
 
 	UpstreamRqDropOverload stats.Counter `stat:"upstream_rq_drop_overload" help:"Requests refused because discovery says that the cluster is overloaded."`
 
+	WarmingState stats.Gauge `stat:"warming_state" help:"1 while a new version of the cluster waits for its hosts."`
+
 	LBHealthyPanic         stats.Counter `stat:"lb_healthy_panic" help:"Picks among all hosts because too few are healthy."`
 	OriginalDstHostInvalid stats.Counter `stat:"original_dst_host_invalid" help:"Requests whose destination is not an address."`
 
