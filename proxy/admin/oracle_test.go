@@ -134,6 +134,9 @@ func TestOracle(t *testing.T) {
 		"GET /stats?histogram_buckets=detailed&" + names, "GET /stats/prometheus?usedonly&" + names, "GET /stats?invert_filter&filter=[a-z]",
 		"GET /quitquitquit", "PUT /drain_listeners", "POST /healthcheck/ok", "POST /reset_counters", "POST /reopen_logs", "POST /ready",
 		"POST /runtime_modify?a=b",
+		"GET /contention", "POST /heapprofiler?enable=y", "POST /cpuprofiler?enable=x", "GET //ready", "PUT /ready", "GET /init_dump?mask=x",
+		"GET /stats/prometheus?histogram_buckets=prometheusnative", "GET /stats?hidden=x", "GET /stats/recentlookups/enable",
+		"GET /clusters?filter=zz&format=json", "GET /stats//prometheus?filter=zzz", "GET /stats?histogram_buckets=x", "GET /stats?type=x",
 	} {
 		method, path, _ := strings.Cut(req, " ")
 		a, got := ours.do(method, path)

@@ -45,7 +45,8 @@ func TestPatterns(t *testing.T) {
 		{"%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v\tthread=%t", "2026-11-02T09:05:07.001002Z\tcritical\tenvoy http :0\ta \"b\"\tthread=" + pid + "\n"},
 		{"%F|%H:%M:%S|%R|%D|%C|%E|%z|%a %A %b %B|%I %p|%r", "001002003|09:05:07|09:05|11/02/26|26|1793610307|+00:00|Mon Monday Nov November|09 AM|09:05:07 AM\n"},
 		{"%j", `a \"b\"` + "\n"},
-		{"100%% %-8l|%5n|%^%$|%", "100% critical|http||%\n"},
+		{"100%% %-8l|%5n|%^%$|%", "100% critical| http||%\n"},
+		{"%-10l|%10l|%=10n|%3!l|%2l|%=7n", "critical  |  critical|   http   |cri|critical| http  \n"},
 	} {
 		f, err := ParsePattern(c.pattern)
 		if err != nil {

@@ -29,10 +29,71 @@ type Format struct {
 type part struct {
 	verb byte
 	text string
+	pad  padding
+}
+
+// padding is the width of a directive: %8l, %-8l, %=8l, %3!l.
+type padding struct {
+	width int  // 0 for none
+	align byte // '-' fills at the right, '=' at both sides, else at the left
+	cut   bool // what is longer is cut
+}
+
+// maxWidth is spdlog's.
+const maxWidth = 64
+
+// parsePadding reads the padding with which s begins and returns what follows.
+func parsePadding(s string) (p padding, rest string) {
+	i := 0
+	if i < len(s) && (s[i] == '-' || s[i] == '=') {
+		p.align = s[i]
+		i++
+	}
+	for i < len(s) && '0' <= s[i] && s[i] <= '9' {
+		p.width = min(p.width*10+int(s[i]-'0'), maxWidth)
+		i++
+	}
+	if p.width == 0 {
+		return padding{}, s[i:]
+	}
+	if i+1 < len(s) && s[i] == '!' {
+		p.cut = true
+		i++
+	}
+	return p, s[i:]
+}
+
+// apply pads b[start:].
+func (p padding) apply(b []byte, start int) []byte {
+	missing := p.width - utf8.RuneCount(b[start:])
+	if missing < 0 && p.cut {
+		return b[:start+p.width]
+	}
+	if missing <= 0 {
+		return b
+	}
+	left := missing
+	switch p.align {
+	case '-':
+		left = 0
+	case '=':
+		left = missing / 2
+	}
+	for range missing {
+		b = append(b, ' ')
+	}
+	copy(b[start+left:], b[start:len(b)-missing])
+	for i := range left {
+		b[start+i] = ' '
+	}
+	for i := len(b) - (missing - left); i < len(b); i++ {
+		b[i] = ' '
+	}
+	return b
 }
 
 // verbs are the spdlog directives Envoy documents, and its own %j and %_.
-const verbs = "vj_nlLtPYCmdHMSefFTRgs#@zEbBaApIrD"
+const verbs = "vj_nlLtPYCmdHMSefFTRgs#@!zEbBhaApIrDxXc"
 
 // ParsePattern compiles a line in spdlog's pattern syntax, as --log-format and
 // application_log_config.text_format use it. Directives that spdlog doesn't
@@ -42,7 +103,8 @@ const verbs = "vj_nlLtPYCmdHMSefFTRgs#@zEbBaApIrD"
 //	%_ the same, newlines as \n        %n component      %l %L level, its letter
 //	%t %P process id                   %g %s %# %@ source file, base name, line, both
 //	%Y %C %m %d %H %I %M %S %p %T %R %D %r date and time    %e %f %F milli-, micro-, nanoseconds
-//	%z offset from UTC   %E seconds since 1970   %a %A %b %B names of day and month   %% a percent sign
+//	%z offset from UTC   %E seconds since 1970   %a %A %b %B %c names of day and month, all   %% a percent sign
+//	%! function            %8l %-8l %=8l filled to a width   %8!l cut to it, too
 func ParsePattern(s string) (Format, error) {
 	var f Format
 	for len(s) > 0 {
@@ -53,10 +115,8 @@ func ParsePattern(s string) (Format, error) {
 		}
 		f.literal(s[:i])
 		s = s[i+1:]
-		// Alignment and width (%-8l, %5n, %!5l) are part of the syntax; lines
-		// are not padded here.
-		s = strings.TrimLeft(s, "-=!0123456789")
-		if s == "" {
+		var pad padding
+		if pad, s = parsePadding(s); s == "" {
 			return Format{}, fmt.Errorf("log format ends inside a %% directive")
 		}
 		verb := s[0]
@@ -69,8 +129,8 @@ func ParsePattern(s string) (Format, error) {
 			r, _ := utf8.DecodeRuneInString(s)
 			return Format{}, fmt.Errorf("log format has an unknown directive %%%c", r)
 		default:
-			f.parts = append(f.parts, part{verb: verb})
-			f.locate = f.locate || strings.IndexByte("gs#@", verb) >= 0
+			f.parts = append(f.parts, part{verb: verb, pad: pad})
+			f.locate = f.locate || strings.IndexByte("gs#@!", verb) >= 0
 		}
 		s = s[1:]
 	}
@@ -107,14 +167,15 @@ type entry struct {
 
 // appendLine writes e and a newline to b.
 func (f *Format) appendLine(b []byte, e *entry) []byte {
-	var file string
+	var file, function string
 	var line int
 	if f.locate && e.pc != 0 {
 		fr, _ := runtime.CallersFrames([]uintptr{e.pc}).Next()
-		file, line = fr.File, fr.Line
+		file, line, function = fr.File, fr.Line, fr.Function
 	}
 	for i := range f.parts {
 		p := &f.parts[i]
+		start := len(b)
 		switch p.verb {
 		case 0:
 			b = append(b, p.text...)
@@ -146,8 +207,13 @@ func (f *Format) appendLine(b []byte, e *entry) []byte {
 			b = append(b, file...)
 			b = append(b, ':')
 			b = strconv.AppendInt(b, int64(line), 10)
+		case '!':
+			b = append(b, function...)
 		default:
 			b = appendTime(b, p.verb, e.time)
+		}
+		if p.pad.width > 0 {
+			b = p.pad.apply(b, start)
 		}
 	}
 	return append(b, '\n')
@@ -188,17 +254,19 @@ func timeLayout(verb byte) string {
 		return "05"
 	case 'p':
 		return "PM"
-	case 'T':
+	case 'T', 'X':
 		return "15:04:05"
 	case 'R':
 		return "15:04"
 	case 'r':
 		return "03:04:05 PM"
-	case 'D':
+	case 'D', 'x':
 		return "01/02/06"
 	case 'z':
 		return "-07:00"
-	case 'b':
+	case 'c':
+		return "Mon Jan _2 15:04:05 2006"
+	case 'b', 'h':
 		return "Jan"
 	case 'B':
 		return "January"
