@@ -20,7 +20,22 @@ import (
 // here.
 func check(s Set) (dangling []string, unused []orphan) {
 	c := checker{set: s, usedEndpoints: map[string]bool{}, usedRoutes: map[string]bool{}, addresses: map[string]*Resource{}}
-	all := s.sorted()
+	all := c.references()
+	for _, r := range all {
+		c.at = r
+		if r.TypeURL == ads.EndpointType && !c.usedEndpoints[r.Name] {
+			unused = append(unused, orphan{r, "no cluster of type EDS uses them"})
+		}
+		if r.TypeURL == ads.RouteType && !c.usedRoutes[r.Name] {
+			unused = append(unused, orphan{r, "no listener uses them"})
+		}
+	}
+	return c.out, unused
+}
+
+// references follows every reference of the set.
+func (c *checker) references() []*Resource {
+	all := c.set.sorted()
 	for _, r := range all {
 		c.at = r
 		switch m := r.Message.(type) {
@@ -32,16 +47,7 @@ func check(s Set) (dangling []string, unused []orphan) {
 			c.routes(m, "")
 		}
 	}
-	for _, r := range all {
-		c.at = r
-		if r.TypeURL == ads.EndpointType && !c.usedEndpoints[r.Name] {
-			unused = append(unused, orphan{r, "no cluster of type EDS uses them"})
-		}
-		if r.TypeURL == ads.RouteType && !c.usedRoutes[r.Name] {
-			unused = append(unused, orphan{r, "no listener uses them"})
-		}
-	}
-	return c.out, unused
+	return all
 }
 
 // orphan is a resource that nothing in a set refers to.
@@ -85,6 +91,7 @@ type checker struct {
 	usedEndpoints map[string]bool
 	usedRoutes    map[string]bool
 	addresses     map[string]*Resource
+	missing       map[string]bool // clusters that something refers to; nil: not wanted
 	out           []string
 }
 
@@ -186,6 +193,9 @@ func (c *checker) routes(m *routev3.RouteConfiguration, path string) {
 
 func (c *checker) reference(path, cluster string) {
 	if cluster != "" && !c.has(ads.ClusterType, cluster) {
+		if c.missing != nil {
+			c.missing[cluster] = true
+		}
 		c.warn(path, "there is no cluster %q here", cluster)
 	}
 }

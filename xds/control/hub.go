@@ -100,9 +100,15 @@ func (h *hub) publish(sets map[string]Set) error {
 	defer h.mu.Unlock()
 	groups := map[string]*published{}
 	for name, set := range sets {
-		if old := h.groups[name]; old != nil && same(old.set, set) {
-			groups[name] = old
-			continue
+		if old := h.groups[name]; old != nil {
+			var kept []string
+			if set, kept = keepReferred(old.set, set); len(kept) > 0 {
+				h.log.Warn("clusters are gone that routes or listeners still send to; they are served until nothing refers to them", "folder", name, "clusters", kept)
+			}
+			if same(old.set, set) {
+				groups[name] = old
+				continue
+			}
 		}
 		p, err := newPublished(set)
 		if err != nil {
@@ -160,6 +166,11 @@ func (h *hub) walk(ctx context.Context, n *node, target *published) {
 	if err != nil {
 		h.log.Error("cannot encode the configuration", "node", n.id, "error", err)
 		return
+	}
+	if len(plan) > 0 && from != nil {
+		// The walk before may have been called off while it waited for this: its stage is
+		// where this one begins, and nothing may build on what has not arrived.
+		h.awaitClusters(ctx, n, from)
 	}
 	for i, stage := range plan {
 		if !h.serve(ctx, n, stage) {

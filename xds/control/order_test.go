@@ -126,3 +126,25 @@ func TestStages(t *testing.T) {
 		}
 	}
 }
+
+// TestClustersInUseAreKept: a cluster whose file was saved before that of the routes
+// goes when the routes have moved.
+func TestClustersInUseAreKept(t *testing.T) {
+	variants(t, func(t *testing.T, v ads.Variant) {
+		dir := t.TempDir()
+		write(t, dir, map[string]string{"clusters.yaml": staticCluster("a"), "routes.yaml": routes("a")})
+		s, log := serveFolder(t, dir)
+		p := connect(t, v, s.Addresses()[0], "n", "")
+		p.until("the first routes", func() bool { return p.refs["routes"] == "a" })
+		write(t, dir, map[string]string{"clusters.yaml": staticCluster("b")})
+		p.until("both clusters", func() bool { return p.names(ads.ClusterType) == "cluster a, cluster b" })
+		if !strings.Contains(log.String(), "served until nothing refers to them") {
+			t.Error("the log does not say so")
+		}
+		write(t, dir, map[string]string{"routes.yaml": routes("b")})
+		p.until("the end of the first", func() bool { return p.names(ads.ClusterType) == "cluster b" && p.refs["routes"] == "b" })
+		if len(p.lost) > 0 {
+			t.Error(p.lost)
+		}
+	})
+}

@@ -234,8 +234,10 @@ func TestNoRouteEverLeadsNowhere(t *testing.T) {
 			for range rnd.IntN(3) {
 				content += "---\n" + staticCluster(fmt.Sprintf("x%d", rnd.IntN(1000)))
 			}
-			// One file after the other, as people do; the debounce may see both or one.
-			write(t, dir, map[string]string{"clusters.yaml": content + "---\n" + staticCluster(fmt.Sprintf("c%d-next", i)), "routes.yaml": routes(name)})
+			// One file after the other, as people do; the debounce may see both or one. What
+			// routes need is saved first: nobody could guess a cluster that is nowhere yet.
+			write(t, dir, map[string]string{"clusters.yaml": content + "---\n" + staticCluster(fmt.Sprintf("c%d-next", i))})
+			write(t, dir, map[string]string{"routes.yaml": routes(name)})
 			p.until("routes to "+name, func() bool { return p.refs["routes"] == name })
 		}
 		p.until("what is gone to go", func() bool { return !strings.Contains(p.names(ads.ClusterType), "c24") })
