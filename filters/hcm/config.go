@@ -29,7 +29,7 @@ var fields = fromproto.Fields{
 		"path_with_escaped_slashes_action", "strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot",
 		"append_x_forwarded_port", "forward_client_cert_details", "access_log_options", "local_reply_config",
 		"early_header_mutation_extensions", "original_ip_detection_extensions", "request_id_extension",
-		"scheme_header_transformation",
+		"scheme_header_transformation", "flush_access_log_on_new_request",
 		// A connection that is old enough ends with its next response, never before it.
 		"http1_safe_max_connection_duration",
 	},
@@ -38,7 +38,7 @@ var fields = fromproto.Fields{
 		"http2_protocol_options", "http3_protocol_options",
 		"set_current_client_cert_details", "stream_error_on_invalid_http_message",
 		"drain_timeout_jitter", "stream_flush_timeout", "access_log_flush_interval",
-		"flush_access_log_on_new_request", "append_local_overload", "add_proxy_protocol_connection_state",
+		"append_local_overload", "add_proxy_protocol_connection_state",
 		"record_route_resolution_stats", "proxy_status_config", "forward_client_cert_matcher",
 	},
 }
@@ -253,13 +253,20 @@ func parseHTTP1(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser
 	return nil
 }
 
-func parseUpgrades(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, _ *filter.Parser) error {
+func parseUpgrades(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) error {
 	for i, u := range pb.UpgradeConfigs {
-		if len(u.Filters) > 0 {
-			return filter.AtIndex("upgrade_configs", i, errors.New("this build does not support filters of an upgrade"))
+		for j, f := range u.Filters {
+			if f.GetConfigDiscovery() != nil {
+				return filter.AtIndex("upgrade_configs", i, filter.AtIndex("filters", j, filter.At("config_discovery",
+					errors.New("this build discovers the filters of http_filters only"))))
+			}
+		}
+		own, err := httpFilters("filters", u.Filters, p)
+		if err != nil {
+			return filter.AtIndex("upgrade_configs", i, err)
 		}
 		spec.Upgrades = append(spec.Upgrades, l7.Upgrade{
-			Type: strings.ToLower(u.UpgradeType), Enabled: u.Enabled == nil || u.Enabled.Value,
+			Type: strings.ToLower(u.UpgradeType), Enabled: u.Enabled == nil || u.Enabled.Value, Filters: own,
 		})
 	}
 	return nil
@@ -301,33 +308,39 @@ func parseRoutes(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parse
 	return filter.At("route_specifier", errors.New("one of route_config, rds, scoped_routes is required"))
 }
 
-func parseFilters(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) error {
-	for i, f := range pb.HttpFilters {
+func parseFilters(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) (err error) {
+	spec.Filters, err = httpFilters("http_filters", pb.HttpFilters, p)
+	return err
+}
+
+// httpFilters converts the filters of a chain, a field of that name.
+func httpFilters(field string, list []*hcmv3.HttpFilter, p *filter.Parser) (out []l7.Filter, err error) {
+	for i, f := range list {
 		if f.Name == "" {
-			return filter.AtIndex("http_filters", i, filter.At("name", errors.New("is required")))
+			return nil, filter.AtIndex(field, i, filter.At("name", errors.New("is required")))
 		}
 		if d := f.GetConfigDiscovery(); d != nil {
 			def, err := fromproto.HTTPDiscovery(f.Name, d, p)
 			if err != nil {
-				return filter.AtIndex("http_filters", i, filter.At("config_discovery", err))
+				return nil, filter.AtIndex(field, i, filter.At("config_discovery", err))
 			}
-			spec.Filters = append(spec.Filters, l7.Filter{Name: f.Name, Factory: def, Disabled: f.Disabled, Discovered: true})
+			out = append(out, l7.Filter{Name: f.Name, Factory: def, Disabled: f.Disabled, Discovered: true})
 			continue
 		}
 		c, err := fromproto.Any(f.GetTypedConfig())
 		if err != nil {
-			return filter.AtIndex("http_filters", i, filter.At("typed_config", err))
+			return nil, filter.AtIndex(field, i, filter.At("typed_config", err))
 		}
 		factory, err := p.HTTP(c)
 		var unknown *filter.ErrUnknownType
 		if errors.As(err, &unknown) && f.IsOptional {
-			p.Warnings = append(p.Warnings, fmt.Sprintf("http_filters[%d]: optional filter left out: %v", i, err))
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s[%d]: optional filter left out: %v", field, i, err))
 			continue
 		}
 		if err != nil {
-			return filter.AtIndex("http_filters", i, filter.At("typed_config", err))
+			return nil, filter.AtIndex(field, i, filter.At("typed_config", err))
 		}
-		spec.Filters = append(spec.Filters, l7.Filter{Name: f.Name, Factory: factory, Disabled: f.Disabled})
+		out = append(out, l7.Filter{Name: f.Name, Factory: factory, Disabled: f.Disabled})
 	}
-	return nil
+	return out, nil
 }

@@ -363,7 +363,11 @@ func (st *stream) checkUpgrade() error {
 	default:
 		return nil
 	}
-	if st.upgradeAllowed() || st.upgrade == "connect" && st.Route == nil {
+	switch {
+	case st.upgradeAllowed():
+		st.useChainOf(st.upgrade)
+		return nil
+	case st.upgrade == "connect" && st.Route == nil:
 		return nil // a CONNECT that no route takes is not found rather than forbidden
 	}
 	st.m.counters.RqWSNoRoute.Inc()

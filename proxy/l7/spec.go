@@ -70,6 +70,7 @@ type Spec struct {
 	Upgrades        []Upgrade
 	HTTP1           HTTP1
 	Logs            []accesslog.Spec
+	LogStart        bool // access logs get a line when a request has come, too
 	// Traced is that there is a tracing: the two sides tell each other what routes call
 	// their operations.
 	Traced bool
@@ -139,6 +140,8 @@ const (
 type Upgrade struct {
 	Type    string // lower case
 	Enabled bool
+	// Filters serve the upgrade in place of the connection manager's; nil are those.
+	Filters []Filter
 }
 
 // HTTP1 is http_protocol_options.

@@ -26,6 +26,7 @@ type stream struct {
 	conn  *conn
 	down  codec.ServerStream
 	chain *chain
+	own   *chain // to come back to after an upgrade that had another one
 	off   uint64 // filters switched off by the route, one bit each
 
 	next      nextOf     // what of the request has not been read
@@ -139,6 +140,11 @@ func (st *stream) run() (err error) {
 	if err = st.checkUpgrade(); err != nil {
 		return err
 	}
+	if st.m.spec.LogStart && st.m.logs != nil {
+		e := st.LogEntry()
+		e.Type = accesslog.DownstreamStart
+		st.m.logs.Log(e)
+	}
 	for {
 		err = st.serve()
 		if err != filter.ErrRestart {
@@ -198,7 +204,7 @@ func (st *stream) RefreshRoute() {
 	if st.Route != nil {
 		st.Meta.RouteName = st.Route.Name()
 	}
-	st.off = st.gen.factory.off(st.Route)
+	st.off = st.factory().off(st.Route)
 	st.setLimits()
 }
 
@@ -243,6 +249,9 @@ func (st *stream) reset() {
 	st.piece.Release()
 	st.answer.Release()
 	st.Stream.Reset()
+	if st.own != nil {
+		st.chain, st.own = st.own, nil
+	}
 	st.Conn, st.Session, st.conn, st.down = nil, nil, nil, nil
 	st.operation = ""
 	st.off, st.upgrade, st.idle, st.tryIdle, st.end, st.err = 0, "", 0, 0, time.Time{}, nil
