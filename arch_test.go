@@ -42,6 +42,7 @@ var layers = []layer{
 	{"proxy/transport", leaves, "a transport socket sees a connection, not what uses it"},
 	{"proxy/cluster", append([]string{"proxy/match", "proxy/codec", "proxy/transport"}, leaves...), "upstream doesn't know who asks"},
 	{"proxy/filter", append([]string{"proxy/match", "proxy/accesslog", "proxy/codec", "proxy/cluster", "proxy/transport"}, leaves...), "the contract is below the engine that implements it and the filters that use it"},
+	{"proxy/filter/ratelimit", append([]string{"proxy/filter", "proxy/match", "proxy/accesslog"}, leaves...), "descriptors of a stream, for routes and for the filters that ask about them"},
 	{"proxy/filter/fromproto", append([]string{"proxy/filter", "proxy/match", "proxy/accesslog", "proxy/mutate", "proxy/route", "proxy/cluster", "proxy/l4", "proxy/l7"}, leaves...), "turns shared messages into plain values"},
 	{"proxy/filter/filtertest", []string{"proxy", "filters", "xds"}, "a test kit may drive everything; production code must not import it"},
 	{"proxy/route", append([]string{"proxy/filter", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/cluster"}, leaves...), "routes decide, they don't send"},
