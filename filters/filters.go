@@ -11,6 +11,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters/headermutation"
 	"github.com/mecha-mesh/mecha/filters/httpinspector"
 	"github.com/mecha-mesh/mecha/filters/originaldst"
+	"github.com/mecha-mesh/mecha/filters/originalsrc"
 	"github.com/mecha-mesh/mecha/filters/proxyprotocol"
 	"github.com/mecha-mesh/mecha/filters/router"
 	"github.com/mecha-mesh/mecha/filters/setfilterstate"
@@ -27,6 +28,7 @@ func All() []filter.Descriptor {
 		// listener filters
 		httpinspector.Spec,
 		originaldst.Spec,
+		originalsrc.Spec,
 		proxyprotocol.Spec,
 		tlsinspector.Spec,
 

@@ -179,6 +179,7 @@ func (f *inspector) apply(p filter.Peeker, h *header) {
 	}
 	if c.State.Get(meta.ProxyProtocolKey) == nil {
 		c.State.Set(meta.ProxyProtocolKey, said)
+		m.Proxied = said
 	}
 }
 

@@ -83,6 +83,7 @@ func (s *session) choose(c *filter.Conn) string {
 // prepare says what a pick and a connection depend on.
 func (s *session) prepare(c *filter.Conn) {
 	s.attempt.Conn, s.attempt.Stream, s.attempt.State, s.attempt.Metadata = c.Meta, &c.Log, c, &c.Metadata
+	s.attempt.Shared = c.State.Shared()
 	switch {
 	case s.c.HashSourceIP && c.Meta.Remote.Addr().IsValid():
 		s.attempt.Hash, s.attempt.HasHash = match.Hash64(c.Meta.Remote.Addr().AppendTo(nil), 0), true

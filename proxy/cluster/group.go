@@ -259,14 +259,15 @@ func givenUp(ctx context.Context) error {
 }
 
 func (g *group) open(ctx context.Context, s *Spec, h *Host, to *transport.Peer) (raw, error) {
-	sock, err := dialHost(ctx, g.m.dial, s, h)
+	socket := s.socketFor(h)
+	sock, err := g.dial(ctx, s, h, socket, to)
 	if err != nil {
 		if isBindError(err) {
 			g.core.stats.BindErrors.Inc()
 		}
 		return raw{}, err
 	}
-	conn, err := s.socketFor(h).Client(ctx, sock, to)
+	conn, err := socket.Client(ctx, sock, to)
 	return raw{sock, conn}, err
 }
 

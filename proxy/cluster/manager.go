@@ -16,6 +16,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/codec/h1"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
@@ -46,6 +47,8 @@ type Options struct {
 	// aware routing. "" is not known.
 	LocalCluster string
 	Locality     LocalityName
+	// Internal connects to an internal listener. Nil: there is none.
+	Internal func(ctx context.Context, to meta.Addr, with meta.Passed) (*netio.Conn, error)
 }
 
 // Manager holds the clusters. It is safe for concurrent use.

@@ -62,8 +62,12 @@ func (h *Host) peer(a *Attempt) transport.Peer {
 		return p
 	}
 	if a.Conn != nil {
-		p.Source, p.Dest = a.Conn.Remote, a.Conn.Local
+		p.Source, p.Dest, p.From = a.Conn.Remote, a.Conn.Local, a.Conn.UpstreamSource
+		if a.Conn.Proxied != nil {
+			p.TLVs = a.Conn.Proxied.TLVs
+		}
 	}
+	p.State = a.Shared
 	if a.Options != nil {
 		p.Options = *a.Options
 	}

@@ -18,7 +18,8 @@ import (
 // Spec is a cluster's configuration: plain, validated, immutable (envoy.config.cluster.v3.Cluster).
 type Spec struct {
 	Name        string
-	StatName    string // alt_stat_name, or Name
+	Metadata    map[string]map[string]any // filter_metadata, for internal listeners
+	StatName    string                    // alt_stat_name, or Name
 	Type        Discovery
 	ServiceName string // eds_cluster_config.service_name, or Name
 	EDS         string // the file that endpoints come from (eds_config.path_config_source); "" is ADS

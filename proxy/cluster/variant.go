@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
@@ -9,12 +10,13 @@ import (
 type variant struct {
 	owner  uint64 // ID of the downstream connection, with PerDownstream
 	socket string // what the transport socket says of the peer
+	from   meta.Source
 }
 
 // hostPool returns where the connections of an attempt to h are.
 func (h *Host) hostPool(a *Attempt) *hostPool {
 	hp := &h.ep.pools[a.priority()]
-	if !hp.pool.group.varies {
+	if !hp.pool.group.varies && (a == nil || a.Conn == nil || a.Conn.UpstreamSource == nil) {
 		return hp
 	}
 	return hp.pool.variant(hp, h, a)
@@ -28,6 +30,10 @@ func (p *pool) variant(base *hostPool, h *Host, a *Attempt) *hostPool {
 	if s.PerDownstream && a != nil && a.Conn != nil {
 		v.owner = a.Conn.ID
 	}
+	if peer.From != nil {
+		v.from = *peer.From
+	}
+	peer.State = nil // connections of a pool are shared
 	if len(s.Sockets) > 0 {
 		v.socket = socket.Key()
 	}

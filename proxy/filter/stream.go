@@ -193,8 +193,8 @@ func Override[C any](s *Stream, slot Slot) (C, bool) {
 type State struct{ entries []stateEntry }
 
 type stateEntry struct {
-	key   string
-	value any
+	meta.Object
+	shared bool
 }
 
 // Fields is a filter state object whose parts have names.
@@ -215,21 +215,38 @@ func StateText(object any) (text string, ok bool) {
 }
 
 // Set stores value under key.
-func (st *State) Set(key string, value any) {
+func (st *State) Set(key string, value any) { st.set(key, value, false) }
+
+// Share is Set of an object that is shared with upstream: an internal listener that the
+// stream goes on to has it, too.
+func (st *State) Share(key string, value any) { st.set(key, value, true) }
+
+func (st *State) set(key string, value any, shared bool) {
+	e := stateEntry{meta.Object{Key: key, Value: value}, shared}
 	for i := range st.entries {
-		if st.entries[i].key == key {
-			st.entries[i].value = value
+		if st.entries[i].Key == key {
+			st.entries[i] = e
 			return
 		}
 	}
-	st.entries = append(st.entries, stateEntry{key, value})
+	st.entries = append(st.entries, e)
+}
+
+// Shared returns the objects that are shared with upstream, nil if there are none.
+func (st *State) Shared() (out []meta.Object) {
+	for _, e := range st.entries {
+		if e.shared {
+			out = append(out, e.Object)
+		}
+	}
+	return out
 }
 
 // Get returns the value under key, nil if there is none.
 func (st *State) Get(key string) any {
 	for i := range st.entries {
-		if st.entries[i].key == key {
-			return st.entries[i].value
+		if st.entries[i].Key == key {
+			return st.entries[i].Value
 		}
 	}
 	return nil

@@ -29,7 +29,7 @@ type wantedSock struct {
 }
 
 func (s *Spec) sockKeys() []wantedSock {
-	if s.Unbound {
+	if s.Unbound || s.Internal {
 		return nil
 	}
 	fast := -1

@@ -33,9 +33,10 @@ func (m *Manager) closeSockets(l *Listener) {
 	for _, a := range l.socks {
 		_ = a.sock.Close() // what was accepted goes on
 	}
-	if len(l.socks) > 0 {
+	if internal := l.Spec().Internal; len(l.socks) > 0 || internal && !l.stopped.Load() {
 		m.stats.Stopped.Inc()
 	}
+	l.stopped.Store(true)
 	l.socks = nil
 }
 
@@ -236,7 +237,10 @@ func (m *Manager) discourage(which []*Listener) {
 // ended.
 func (m *Manager) Close() {
 	m.mu.Lock()
-	if m.closing.Swap(true) {
+	m.gate.Lock()
+	closed := m.closing.Swap(true)
+	m.gate.Unlock()
+	if closed {
 		m.mu.Unlock()
 		return
 	}

@@ -37,6 +37,7 @@ type Listener struct {
 
 	logging sync.RWMutex // held for writing while the logs of an old version are closed
 	socks   []*acceptor  // guarded by m.mu
+	stopped atomic.Bool  // takes no connections any more
 }
 
 // config is one version of a listener, compiled.
@@ -72,6 +73,9 @@ func (l *Listener) Bound() []meta.Addr {
 	var out []meta.Addr
 	for _, a := range l.socks {
 		out = append(out, a.sock.Addr())
+	}
+	if l.Spec().Internal {
+		out = append(out, l.Spec().Addresses[0].Addr)
 	}
 	return out
 }
@@ -109,7 +113,11 @@ func (a *acceptor) loop() {
 }
 
 // serve runs a connection from its acceptance to its end.
-func (l *Listener) serve(raw net.Conn) {
+func (l *Listener) serve(raw net.Conn) { l.serveConn(raw, nil) }
+
+// serveConn is serve; introduce, which may be nil, says more of the connection than its
+// socket does.
+func (l *Listener) serveConn(raw net.Conn, introduce func(*conn)) {
 	cfg := l.cfg.Load()
 	if !l.admit(cfg.spec) {
 		l.m.wg.Done()
@@ -118,6 +126,9 @@ func (l *Listener) serve(raw net.Conn) {
 	}
 	c := &conn{sock: netio.NewConn(raw), l: l}
 	c.begin()
+	if introduce != nil {
+		introduce(c)
+	}
 	l.young.add(&c.young)
 	if c = l.prepare(c, cfg); c != nil {
 		c.run()

@@ -36,16 +36,18 @@ type Options struct {
 
 // Manager owns the listeners of a process.
 type Manager struct {
-	o       Options
-	parker  *netio.Parker
-	stats   managerStats
-	scope   *stats.Scope
-	nextID  atomic.Uint64
-	active  atomic.Int64
-	routing atomic.Pointer[routing]
-	wg      sync.WaitGroup // accept loops and connections
-	closing atomic.Bool
-	done    chan struct{} // closed by Close
+	o        Options
+	parker   *netio.Parker
+	stats    managerStats
+	scope    *stats.Scope
+	nextID   atomic.Uint64
+	active   atomic.Int64
+	routing  atomic.Pointer[routing]
+	internal atomic.Pointer[map[string]*Listener] // internal listeners, by name
+	wg       sync.WaitGroup                       // accept loops and connections
+	closing  atomic.Bool
+	gate     sync.Mutex    // held while closing is set, and while a connection comes from inside
+	done     chan struct{} // closed by Close
 
 	mu        sync.Mutex
 	listeners map[string]*Listener
@@ -142,6 +144,13 @@ func (m *Manager) reroute() {
 		}
 	}
 	m.routing.Store(r)
+	internal := map[string]*Listener{}
+	for name, l := range m.listeners {
+		if l.Spec().Internal {
+			internal[name] = l
+		}
+	}
+	m.internal.Store(&internal)
 }
 
 func addressPath(i int) string {
@@ -152,6 +161,9 @@ func addressPath(i int) string {
 }
 
 func (s *Spec) statPrefix() string {
+	if s.Internal && s.StatPrefix == "" {
+		return "envoy_internal_" + s.Name
+	}
 	if s.StatPrefix != "" {
 		return strings.ReplaceAll(s.StatPrefix, ":", "_")
 	}

@@ -27,7 +27,7 @@ func (r *routing) find(dst netip.AddrPort) *Listener {
 // listener has the IPv4 wildcard.
 func (r *routing) add(l *Listener, compat bool) {
 	for _, a := range l.Spec().Addresses {
-		if a.Addr.IsUnix() {
+		if !a.Addr.AddrPort.IsValid() {
 			continue
 		}
 		ap := netip.AddrPortFrom(a.Addr.Addr().Unmap(), a.Addr.Port())

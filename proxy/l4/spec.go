@@ -29,8 +29,11 @@ type Spec struct {
 	// UseOriginalDst.
 	Unbound        bool
 	UseOriginalDst bool
-	Transparent    bool
-	Freebind       bool
+	// Internal is internal_listener: connections come only from clusters of this process,
+	// and its only address is its name (meta.InternalAddr).
+	Internal    bool
+	Transparent bool
+	Freebind    bool
 	// ReusePort is enable_reuse_port: other processes may bind the same addresses, and
 	// Sockets sockets are bound to each; otherwise there is one. More than one pays only
 	// where a single accept loop is the limit.

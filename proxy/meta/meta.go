@@ -6,6 +6,7 @@ package meta
 import (
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -17,7 +18,28 @@ type Addr struct {
 }
 
 // IsUnix reports whether a is a unix socket.
-func (a Addr) IsUnix() bool { return a.Path != "" }
+func (a Addr) IsUnix() bool { return a.Path != "" && !a.IsInternal() }
+
+// internal is what the paths of internal listeners begin with, as Envoy prints them.
+const internal = "envoy://"
+
+// InternalAddr is the address of an internal listener of this process, with the
+// endpoint_id by which hosts there are told apart, "" for none.
+func InternalAddr(listener, endpoint string) Addr {
+	return Addr{Path: internal + listener + "/" + endpoint}
+}
+
+// IsInternal reports whether a is an internal listener of this process.
+func (a Addr) IsInternal() bool { return strings.HasPrefix(a.Path, internal) }
+
+// Internal returns the name of an internal listener, "" for any other address.
+func (a Addr) Internal() (listener string) {
+	if !a.IsInternal() {
+		return ""
+	}
+	rest := a.Path[len(internal):]
+	return rest[:max(0, strings.LastIndexByte(rest, '/'))]
+}
 
 // Known reports whether a is an address at all.
 func (a Addr) Known() bool { return a.Path != "" || a.AddrPort.IsValid() }
@@ -79,8 +101,17 @@ type Conn struct {
 	Listener          string   // name of the listener
 	FilterChain       string   // name of the matched chain
 
+	Proxied        *ProxyProtocol // what a PROXY protocol header said, nil without one
+	UpstreamSource *Source        // where connections to upstream are to come from, nil for anywhere
+
 	TransportFailure string // downstream_transport_failure_reason
 	Termination      string // connection_termination_details
+}
+
+// Source is where connections to upstream come from (original_src).
+type Source struct {
+	Addr netip.Addr // also one that the machine does not have
+	Mark int        // SO_MARK, 0 is none
 }
 
 // FromSameHost reports whether the connection comes from a unix socket, from a loopback
@@ -88,7 +119,7 @@ type Conn struct {
 // Envoy.
 func (c *Conn) FromSameHost() bool {
 	from := c.Remote.Addr().Unmap()
-	return !from.IsValid() || from == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || from == netip.IPv6Loopback() || from == c.Local.Addr()
+	return !from.IsValid() && !c.Remote.IsInternal() || from == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || from == netip.IPv6Loopback() || from == c.Local.Addr()
 }
 
 // Stream is what is known about one HTTP stream or TCP session while and after it

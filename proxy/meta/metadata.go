@@ -1,5 +1,17 @@
 package meta
 
+// Object is a named object of filter state.
+type Object struct {
+	Key   string
+	Value any
+}
+
+// Passed is what a connection to an internal listener brings along.
+type Passed struct {
+	Metadata map[string]map[string]any // by namespace
+	State    []Object
+}
+
 // Metadata is dynamic metadata: values by namespace (the name of the filter that wrote
 // them) and key. A value is one of JSON: nil, bool, float64, string, []any,
 // map[string]any; whoever has put it in does not change it any more. The zero value is

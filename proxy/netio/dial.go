@@ -20,6 +20,8 @@ type DialOptions struct {
 		V4, V6 netip.AddrPort
 		// Freebind allows an address that the machine does not have.
 		Freebind bool
+		// Transparent does, too, and also lets answers to it reach the socket.
+		Transparent bool
 	}
 	Mark      int            // SO_MARK, 0 for none
 	Options   []SocketOption // set before bind and connect
@@ -94,6 +96,9 @@ func dialControl(o *DialOptions, v6 bool, bind netip.AddrPort) func(string, stri
 			}
 			if bind.IsValid() && o.Bind.Freebind {
 				err = s.freebind(v6)
+			}
+			if err == nil && bind.IsValid() && o.Bind.Transparent {
+				err = s.transparent(v6)
 			}
 			if err == nil && o.Mark != 0 {
 				err = s.mark(o.Mark)

@@ -15,6 +15,8 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/l4"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/route"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
@@ -83,6 +85,9 @@ func New(o Options) *Server {
 	upstream.Runtime, upstream.LocalCluster, upstream.Locality = o.Env.Runtime, o.LocalCluster, o.Locality
 	if o.Verify {
 		upstream.Resolver = noNames{}
+	}
+	upstream.Internal = func(ctx context.Context, to meta.Addr, with meta.Passed) (*netio.Conn, error) {
+		return s.Listeners.DialInternal(ctx, to, with)
 	}
 	s.Clusters = cluster.NewManager(upstream)
 	env := o.Env

@@ -4,6 +4,7 @@ package transport
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
@@ -37,6 +38,36 @@ type Peer struct {
 	Source, Dest meta.Addr
 	TLVs         []TLV // that came with it in PROXY protocol
 	Options      Options
+	// From is where the connection comes from, nil for anywhere; who dials obeys it.
+	From *meta.Source
+	// State is what of downstream's filter state an internal listener is given.
+	State []meta.Object
+}
+
+// Internal is the transport socket internal_upstream: connections to internal listeners
+// carry metadata of the host and of the cluster. Whoever dials passes it.
+type Internal struct {
+	Socket
+	Passthrough []Passthrough
+}
+
+// Key implements Socket.
+func (s *Internal) Key() string {
+	return "internal " + fmt.Sprint(s.Passthrough) + " " + s.Socket.Key()
+}
+
+// PoolKey implements Bound, for the socket inside.
+func (s *Internal) PoolKey(to *Peer) string {
+	if b, ok := s.Socket.(Bound); ok {
+		return b.PoolKey(to)
+	}
+	return ""
+}
+
+// Passthrough is one namespace of metadata that is passed on.
+type Passthrough struct {
+	Namespace string
+	Cluster   bool // of the cluster, otherwise of the host
 }
 
 // Options are what filters ask of the connection (filter state), in place of what
@@ -49,10 +80,7 @@ type Options struct {
 }
 
 // TLV is one extension of a PROXY protocol header of version 2.
-type TLV struct {
-	Type  byte
-	Value []byte
-}
+type TLV = meta.TLV
 
 // Raw returns its argument: plain text.
 type Raw struct{}

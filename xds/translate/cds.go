@@ -30,11 +30,11 @@ var clusterFields = fromproto.Fields{
 		"typed_dns_resolver_config", "dns_resolution_config", "dns_resolvers", "use_tcp_for_dns_lookups",
 		"transport_socket_matches", "upstream_connection_options", "close_connections_on_host_health_failure",
 		"preconnect_policy", "connection_pool_per_downstream_connection",
-		"least_request_lb_config", "original_dst_lb_config", "round_robin_lb_config",
+		"metadata", "least_request_lb_config", "original_dst_lb_config", "round_robin_lb_config",
 		"ring_hash_lb_config", "maglev_lb_config", "lb_subset_config", "load_balancing_policy",
 	},
 	Ignored: []string{
-		"metadata", "track_timeout_budgets", "track_cluster_stats", "wait_for_warm_on_init",
+		"track_timeout_budgets", "track_cluster_stats", "wait_for_warm_on_init",
 		"ignore_health_on_host_removal", "lrs_server", "per_connection_buffer_high_watermark_timeout",
 		"outlier_detection", "health_checks", "protocol_selection",
 		"upstream_http_protocol_options", // about TLS

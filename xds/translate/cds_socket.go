@@ -17,9 +17,10 @@ import (
 
 // The transport sockets of this build, and where a host's metadata has its own TLVs.
 const (
-	rawBuffer     = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
-	proxyProtocol = "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"
-	hostTLVs      = "envoy.transport_sockets.proxy_protocol"
+	rawBuffer        = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+	proxyProtocol    = "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"
+	internalUpstream = "envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport"
+	hostTLVs         = "envoy.transport_sockets.proxy_protocol"
 )
 
 func clusterSocket(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) (err error) {
@@ -38,6 +39,9 @@ func clusterSocket(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) 
 	}
 	if onlyRaw(spec) { // there is nothing to choose
 		spec.Sockets = nil
+	}
+	if passesCluster(spec) {
+		spec.Metadata = filterMetadata(pb.Metadata)
 	}
 	spec.PerDownstream = pb.ConnectionPoolPerDownstreamConnection
 	return filter.At("preconnect_policy", preconnect(pb.PreconnectPolicy, spec, p))
@@ -85,8 +89,11 @@ func PlainSocket(ts *corev3.TransportSocket) error {
 // upstreamSocket reads a transport socket of a cluster; nil is raw_buffer.
 func upstreamSocket(ts *corev3.TransportSocket, p *filter.Parser) (transport.Socket, error) {
 	return socket(ts, func(c filter.Any) (transport.Socket, error) {
-		if c.Type == proxyProtocol {
+		switch c.Type {
+		case proxyProtocol:
 			return proxyProtocolSocket(c.Value, p)
+		case internalUpstream:
+			return internalSocket(c.Value, p)
 		}
 		return nil, fmt.Errorf("this build does not support the transport socket %q", c.Type)
 	})

@@ -181,6 +181,12 @@ func address(a *corev3.Address) (meta.Addr, error) {
 		return meta.Addr{AddrPort: netip.AddrPortFrom(ip, uint16(s.GetPortValue()))}, nil
 	case *corev3.Address_Pipe:
 		return meta.Addr{Path: a.Pipe.Path}, nil
+	case *corev3.Address_EnvoyInternalAddress:
+		in := a.EnvoyInternalAddress
+		if in.GetServerListenerName() == "" {
+			return meta.Addr{}, filter.At("envoy_internal_address.server_listener_name", errors.New("must not be empty"))
+		}
+		return meta.InternalAddr(in.GetServerListenerName(), in.EndpointId), nil
 	case nil:
 		return meta.Addr{}, errors.New("socket_address or pipe is required")
 	default:

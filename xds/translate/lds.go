@@ -24,7 +24,7 @@ var listenerFields = fromproto.Fields{
 		"reuse_port", "access_log", "tcp_backlog_size", "bind_to_port", "ignore_global_conn_limit", "deprecated_v1",
 		"udp_listener_config",
 		"filter_chain_matcher", "drain_type", "bypass_overload_manager", "tcp_keepalive", "tcp_fast_open_queue_length",
-		"socket_options",
+		"socket_options", "internal_listener",
 		// Every connection is a goroutine that any processor may run, and is accepted by
 		// itself: what these ask for is so already.
 		"connection_balance_config", "max_connections_to_accept_per_socket_event",

@@ -12,10 +12,14 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/proxy/l4"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 )
 
 func listenerAddresses(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser) error {
+	if pb.GetInternalListener() != nil {
+		return internalListener(pb, spec)
+	}
 	first, err := bindAddress(pb.Address)
 	if err != nil {
 		return filter.At("address", err)
@@ -32,6 +36,32 @@ func listenerAddresses(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser)
 		}
 		spec.Addresses = append(spec.Addresses, more)
 	}
+	return nil
+}
+
+// internalListener: the address of an internal listener is its name.
+func internalListener(pb *listenerv3.Listener, spec *l4.Spec) error {
+	none := errors.New("an internal listener has none")
+	switch {
+	case pb.Address != nil:
+		return filter.At("address", none)
+	case len(pb.AdditionalAddresses) > 0:
+		return filter.At("additional_addresses", none)
+	case pb.ConnectionBalanceConfig != nil:
+		return filter.At("connection_balance_config", none)
+	case pb.EnableReusePort != nil:
+		return filter.At("enable_reuse_port", none)
+	case pb.Freebind != nil:
+		return filter.At("freebind", none)
+	case pb.TcpBacklogSize != nil:
+		return filter.At("tcp_backlog_size", none)
+	case pb.TcpFastOpenQueueLength != nil:
+		return filter.At("tcp_fast_open_queue_length", none)
+	case pb.Transparent != nil:
+		return filter.At("transparent", none)
+	}
+	spec.Internal = true
+	spec.Addresses = []l4.Address{{Addr: meta.InternalAddr(pb.Name, "")}}
 	return nil
 }
 
@@ -56,6 +86,9 @@ func additionalAddress(pb *listenerv3.AdditionalAddress, first l4.Address, p *fi
 
 func bindAddress(a *corev3.Address) (l4.Address, error) {
 	addr, err := address(a)
+	if err == nil && addr.IsInternal() {
+		err = errors.New("an internal listener has internal_listener and no address")
+	}
 	if ns := a.GetSocketAddress().GetNetworkNamespaceFilepath(); err == nil && ns != "" {
 		err = filter.At("socket_address.network_namespace_filepath", errors.New("this build binds in its own network namespace only"))
 	}

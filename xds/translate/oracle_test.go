@@ -19,7 +19,8 @@ func TestOracleVerdicts(t *testing.T) {
 	}
 	for file, around := range map[string]string{
 		"testdata/clusters.txt": `{"node": {"id": "n", "cluster": "c"}, "static_resources": {"clusters": [CASE]}}`,
-		"testdata/listeners.txt": `{"node": {"id": "n", "cluster": "c"}, "static_resources": {"listeners": [CASE], "clusters": [
+		"testdata/listeners.txt": `{"node": {"id": "n", "cluster": "c"},
+			"bootstrap_extensions": [{"name": "i", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"}}], "static_resources": {"listeners": [CASE], "clusters": [
 			{"name": "c", "connect_timeout": "1s", "type": "STATIC", "load_assignment": {"cluster_name": "c"}}]}}`,
 	} {
 		_, all := readVerdicts(t, file)
