@@ -64,7 +64,9 @@ func (h *Host) peer(a *Attempt) transport.Peer {
 	if a.Conn != nil {
 		p.Source, p.Dest, p.From = a.Conn.Remote, a.Conn.Local, a.Conn.UpstreamSource
 		if a.Conn.Proxied != nil {
-			p.TLVs = a.Conn.Proxied.TLVs
+			for _, t := range a.Conn.Proxied.TLVs {
+				p.TLVs = append(p.TLVs, transport.TLV(t))
+			}
 		}
 	}
 	p.State = a.Shared

@@ -80,7 +80,10 @@ type Options struct {
 }
 
 // TLV is one extension of a PROXY protocol header of version 2.
-type TLV = meta.TLV
+type TLV struct {
+	Type  byte
+	Value []byte
+}
 
 // Raw returns its argument: plain text.
 type Raw struct{}
