@@ -110,14 +110,15 @@ func hostView(h *cluster.Host) admin.HostView {
 	}
 	switch h.Health {
 	case cluster.Degraded:
-		v.EDSHealth, v.Health = "DEGRADED", admin.DegradedEDSHealth
+		v.EDSHealth = "DEGRADED"
 	case cluster.Unhealthy:
-		v.EDSHealth, v.Health = "UNHEALTHY", admin.FailedEDSHealth
+		v.EDSHealth = "UNHEALTHY"
 	case cluster.DrainingHost:
-		v.EDSHealth, v.Health = "DRAINING", admin.FailedEDSHealth|admin.EDSStatusDraining
+		v.EDSHealth = "DRAINING"
 	case cluster.TimedOutHost:
-		v.EDSHealth, v.Health = "TIMEOUT", admin.FailedEDSHealth
+		v.EDSHealth = "TIMEOUT"
 	}
+	v.Health = admin.HealthFlags(h.Flags()) // both in the order in which Envoy prints them
 	return v
 }
 
