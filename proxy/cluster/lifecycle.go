@@ -159,7 +159,9 @@ func (c *Cluster) use(g *group) {
 	defer c.making.Unlock()
 	r := &running{core: g.core, group: g}
 	c.env = newLBEnv(c.m, c.Spec(), g.core)
-	g.core.newest.Store(c)
+	if c.slot.active == c { // and not one that is used late
+		g.core.newest.Store(c)
+	}
 	switch s := c.Spec(); s.Type {
 	case OriginalDestination:
 		r.original = g.originals()

@@ -109,9 +109,9 @@ func TestPendingOverflow(t *testing.T) {
 	ch := acquireLater(c, h, soon())
 	eventually(t, "the request queues", waiting(c, 1))
 	gauges := &c.running().core.breakers[Default].stats
-	if gauges.CxOpen.Value() != 1 || gauges.RqPendingOpen.Value() != 1 {
-		t.Error("the gauges do not say that the limits are reached")
-	}
+	eventually(t, "the gauges say that the limits are reached", func() bool {
+		return gauges.CxOpen.Value() == 1 && gauges.RqPendingOpen.Value() == 1
+	})
 	if _, err := c.Acquire(context.Background(), h, &Attempt{}, soon()); !errors.Is(err, ErrPendingOverflow) {
 		t.Errorf("the error is %v, want ErrPendingOverflow", err)
 	}
