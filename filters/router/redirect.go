@@ -40,7 +40,7 @@ func (f *Filter) complete(s *filter.Stream) bool {
 }
 
 func (f *Filter) redirect(s *filter.Stream, p *route.InternalRedirect, code int) bool {
-	k := &f.sh.counters
+	k := f.sh.counters
 	to, ok := route.ParseLocation(s.Response.Value(header.Location))
 	if !ok {
 		k.RedirectLocation.Inc()

@@ -65,12 +65,14 @@ type shared struct {
 	runtime  *runtime.Runtime
 	shadows  atomic.Int64 // copies of requests under way
 	address  func() netip.Addr
-	counters counters
+	counters *counters
 }
 
 func newFactory(c *Config, env filter.Env) (func() filter.HTTP, error) {
 	sh := &shared{config: c, clusters: env.Clusters, zone: env.Node.Zone, runtime: env.Runtime, address: sync.OnceValue(ownAddress)}
-	env.Parent.Bind(&sh.counters)
+	s, release := stats.SharedUnder[counters](env.Parent)
+	env.OnRetire(release)
+	sh.counters = s
 	return func() filter.HTTP { return &Filter{sh: sh} }, nil
 }
 

@@ -46,6 +46,7 @@ func (m *Manager) leave(l *Listener) {
 	m.stats.Draining.Inc()
 	cfg := l.cfg.Load()
 	left := len(cfg.chains) + 1
+	cut := m.after(m.o.DrainTime, func() { l.each((*conn).cut) })
 	gone := func() { // of one chain, or of the connections without one
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -53,6 +54,7 @@ func (m *Manager) leave(l *Listener) {
 			return
 		}
 		delete(m.leaving, l)
+		cut.Stop()
 		m.stats.Draining.Dec()
 		cfg.end()
 		l.closeScope()
@@ -61,7 +63,6 @@ func (m *Manager) leave(l *Listener) {
 	for _, c := range cfg.chains {
 		m.drain(&c.conns)
 	}
-	m.after(m.o.DrainTime, func() { l.each((*conn).cut) })
 	l.young.whenEmpty(func() { go gone() })
 	for _, c := range cfg.chains {
 		c.conns.whenEmpty(func() { go gone() })
@@ -83,8 +84,9 @@ func (l *Listener) retire(before, now *config) {
 		m.stats.ChainDraining.Inc()
 		m.retired[c] = struct{}{}
 		m.drain(&c.conns)
-		m.after(m.o.DrainTime, func() { l.cutUnwanted(c) })
+		cut := m.after(m.o.DrainTime, func() { l.cutUnwanted(c) })
 		c.conns.whenEmpty(func() {
+			cut.Stop() // or the chain would be in memory for the whole drain time
 			go func() {
 				m.mu.Lock()
 				delete(m.retired, c)
@@ -143,8 +145,8 @@ func (m *Manager) step(l *conns, n int) {
 
 // after calls f when d has passed, unless the manager is closed before. It is called
 // with or without the lock.
-func (m *Manager) after(d time.Duration, f func()) {
-	time.AfterFunc(d, func() {
+func (m *Manager) after(d time.Duration, f func()) *time.Timer {
+	return time.AfterFunc(d, func() {
 		select {
 		case <-m.done:
 		default:

@@ -34,8 +34,8 @@ type Manager struct {
 	live       atomic.Pointer[generation]
 	upgrades   map[string]*factory // of upgrades that have filters of their own
 	h1         h1.ServerOptions
-	counters   counters
-	atListener byListener
+	counters   *counters   // both are shared with the other managers of the same stat_prefix
+	atListener *byListener // nil: there is no listener
 	scope      *stats.Scope
 	logs       *accesslog.Set // nil: none
 }
@@ -44,10 +44,8 @@ type Manager struct {
 func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manager, error) {
 	m := &Manager{spec: spec, log: env.Log, node: env.Node, outbound: env.Outbound}
 	m.scope = env.Stats.Scope("http").Tag("envoy_http_conn_manager_prefix", spec.StatPrefix)
-	m.scope.Bind(&m.counters)
-	if env.Parent != nil {
-		env.Parent.Child("http").Tag("envoy_http_conn_manager_prefix", spec.StatPrefix).Bind(&m.atListener)
-	}
+	env.OnRetire(m.scope.Close)
+	m.count(env)
 	switch {
 	case spec.Routes != nil:
 		m.routes = fixed{spec.Routes}
@@ -91,9 +89,6 @@ func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manag
 	}
 	return m, nil
 }
-
-// Close takes the statistics out of the store. Connections that are still served go on.
-func (m *Manager) Close() { m.scope.Close() }
 
 // fixed is the route source of an inline table.
 type fixed struct{ table filter.RouteTable }
@@ -236,7 +231,7 @@ var errIdle = errors.New("idle timeout")
 
 // close ends the connection and counts why.
 func (c *conn) close(err error) error {
-	k := &c.m.counters
+	k := c.m.counters
 	c.stopDrain()
 	var bad *codec.ProtocolError
 	switch {

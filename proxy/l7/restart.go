@@ -26,7 +26,7 @@ func (st *stream) Restart(body *buffer.Buf) error {
 // again begins the stream anew with the request as it is now: what was so far is an
 // exchange of its own for filters, counters and the access log.
 func (st *stream) again() error {
-	k := &st.m.counters
+	k := st.m.counters
 	st.Meta.Code = st.Response.StatusCode()
 	st.Meta.Details = "internal_redirect"
 	st.Meta.End = st.Tick()

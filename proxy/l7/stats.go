@@ -1,6 +1,9 @@
 package l7
 
-import "github.com/mecha-mesh/mecha/proxy/stats"
+import (
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/stats"
+)
 
 // counters are the statistics of a connection manager, http.<stat_prefix>.
 type counters struct {
@@ -53,7 +56,24 @@ type byListener struct {
 	Responses stats.ClassCounters `stat:"downstream_rq" help:"The same in listener.<address>.http.<stat_prefix>"`
 }
 
+// count finds what the manager counts in. A new version of a filter chain counts on where
+// the version before counts still; what nobody counts in any more is gone.
+func (m *Manager) count(env filter.Env) {
+	c, release := stats.SharedUnder[counters](m.scope)
+	m.counters = c
+	env.OnRetire(release)
+	if env.Parent == nil {
+		return
+	}
+	l, release := stats.SharedUnder[byListener](env.Parent, stats.Label{Value: "http"},
+		stats.Label{Name: "envoy_http_conn_manager_prefix", Value: m.spec.StatPrefix})
+	m.atListener = l
+	env.OnRetire(release)
+}
+
 func (m *Manager) countResponse(code int) {
 	m.counters.Responses.Count(code)
-	m.atListener.Responses.Count(code)
+	if m.atListener != nil {
+		m.atListener.Responses.Count(code)
+	}
 }

@@ -75,7 +75,7 @@ func (st *stream) begin(c *conn, down codec.ServerStream) {
 	st.conn, st.down = c, down
 	st.Conn, st.Session = c.down.Meta, c.down
 	st.Meta.Start = time.Now()
-	k := &st.m.counters
+	k := st.m.counters
 	k.RqTotal.Inc()
 	k.RqHTTP1.Inc()
 	k.RqActive.Inc()
@@ -211,7 +211,7 @@ func (st *stream) RefreshRoute() {
 // finish counts, logs and gives back what the exchange held.
 func (st *stream) finish() (took time.Duration, reusable bool) {
 	st.Meta.End = st.Tick()
-	k := &st.m.counters
+	k := st.m.counters
 	k.RqActive.Dec()
 	k.RqTime.Record(uint64(st.Meta.End.Milliseconds()))
 	st.countWire()
@@ -348,7 +348,7 @@ func (st *stream) fail(err error) {
 		return
 	}
 	st.broken = true
-	k := &st.m.counters
+	k := st.m.counters
 	if fe.Source == filter.Downstream {
 		k.RqRxReset.Inc()
 		k.CxActiveRq.Inc()

@@ -71,6 +71,20 @@ func SharedAt[T any](st *Store, path ...Label) (p *T, release func()) {
 	return b.p.(*T), sync.OnceFunc(func() { s.release(key, b) })
 }
 
+// SharedUnder is SharedAt for a path that begins at sc. It looks at the names alone: what
+// is shared neither lives in sc nor goes with it.
+func SharedUnder[T any](sc *Scope, path ...Label) (p *T, release func()) {
+	return SharedAt[T](sc.store, append(sc.path(), path...)...)
+}
+
+// path returns the steps that lead to sc.
+func (sc *Scope) path() []Label {
+	if sc.parent == nil {
+		return nil
+	}
+	return append(sc.parent.path(), Label{sc.labelNamed, sc.segment})
+}
+
 func (s *sharedBlocks) release(key sharedKey, b *sharedBlock) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
