@@ -1,4 +1,4 @@
-// Package iptables puts a pod's TCP traffic into the hands of its sidecar and
+// Package iptables puts a pod's TCP traffic, and its DNS queries, into the hands of its sidecar and
 // takes it out again.
 //
 // [Plan] turns a [Config] into a [Ruleset], a pure function that needs no
@@ -24,6 +24,7 @@ const (
 	DefaultOutboundPort = 15001
 	DefaultInboundPort  = 15006
 	DefaultTunnelPort   = 15008
+	DefaultDNSPort      = 15053
 	DefaultProxyID      = 1337
 	DefaultTProxyMark   = 1337
 	DefaultRouteTable   = 133
@@ -77,6 +78,13 @@ type Config struct {
 	// TunnelPort carries traffic already inside a mesh tunnel and is never
 	// captured; 0: there is none [INBOUND_TUNNEL_PORT, -e].
 	TunnelPort uint16
+
+	// DNSPort is where the sidecar answers the program's DNS queries, over UDP
+	// and TCP; 0: they are not captured [ISTIO_META_DNS_CAPTURE, --redirect-dns].
+	DNSPort uint16
+	// DNSServers limits that to queries to these servers; nil means queries to
+	// any [not nil without --capture-all-dns].
+	DNSServers []netip.Addr
 
 	// ProxyUIDs, ProxyGIDs and ProxyMarks say who the sidecar is; a socket that
 	// matches any one of them is its own. Marks (SO_MARK) can be set only with
@@ -144,6 +152,7 @@ func (c Config) Validate() error {
 	c.validatePorts(&v)
 	c.validateIdentity(&v)
 	c.validateNames(&v)
+	c.validateDNS(&v)
 	for _, l := range []struct {
 		field string
 		cidrs []netip.Prefix

@@ -41,8 +41,16 @@ func (m Match) exprs() []expr.Any {
 	if m.Dst.IsValid() {
 		e = append(e, address(m.Dst, 16, 24, cmpOp(m.NotDst))...)
 	}
-	if m.TCP || m.Ports.First != 0 {
-		e = append(e, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, equal([]byte{unix.IPPROTO_TCP}))
+	if p := m.protocol(); p != "" {
+		number := byte(unix.IPPROTO_TCP)
+		if p == "udp" {
+			number = unix.IPPROTO_UDP
+		}
+		e = append(e, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, equal([]byte{number}))
+	}
+	if m.SrcPort != 0 {
+		e = append(e, &expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2, DestRegister: reg},
+			equal(binary.BigEndian.AppendUint16(nil, m.SrcPort)))
 	}
 	if m.Ports.First != 0 {
 		e = append(e, &expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2, DestRegister: reg},
@@ -97,6 +105,9 @@ func (a Action) exprs() []expr.Any {
 		}
 	case SetMark:
 		return []expr.Any{mark, setMark}
+	case SetZone:
+		zone := &expr.Immediate{Register: reg, Data: binaryutil.NativeEndian.PutUint16(a.Zone)}
+		return []expr.Any{zone, &expr.Ct{Key: expr.CtKeyZONE, SourceRegister: true, Register: reg}}
 	case KeepMark:
 		return []expr.Any{mark, &expr.Ct{Key: expr.CtKeyMARK, SourceRegister: true, Register: reg}}
 	default:

@@ -52,6 +52,8 @@ func (ch Chain) nftType() (typ string, priority int) {
 	switch {
 	case ch.Table == "nat":
 		return "nat", -100
+	case ch.Table == "raw":
+		return "filter", -300 // before connection tracking, at -200
 	case ch.Hook == "output":
 		return "route", -150
 	default:
@@ -85,10 +87,13 @@ func (m Match) nft() []string {
 	if m.Dst.IsValid() {
 		add("%s daddr %s%s", nftFamily(m.Dst), not(m.NotDst), nftPrefix(m.Dst))
 	}
-	if m.Ports.First != 0 {
-		add("tcp dport %s%s", not(m.NotPorts), m.Ports)
-	} else if m.TCP {
-		add("meta l4proto tcp")
+	switch p := m.protocol(); {
+	case m.Ports.First != 0:
+		add("%s dport %s%s", p, not(m.NotPorts), m.Ports)
+	case m.SrcPort != 0:
+		add("%s sport %d", p, m.SrcPort)
+	case p != "":
+		add("meta l4proto %s", p)
 	}
 	if m.UID != nil {
 		add("meta skuid %s", m.UID)
@@ -146,6 +151,8 @@ func (a Action) nft() string {
 		return fmt.Sprintf("tproxy to :%d meta mark set 0x%08x accept", a.Port, a.Mark)
 	case SetMark:
 		return fmt.Sprintf("meta mark set 0x%08x", a.Mark)
+	case SetZone:
+		return fmt.Sprintf("ct zone set %d", a.Zone)
 	case KeepMark:
 		return fmt.Sprintf("ct mark set 0x%08x", a.Mark)
 	default:

@@ -20,6 +20,9 @@ func Plan(c Config) (*Ruleset, error) {
 	if c.Inbound == TProxy {
 		rs.Routing = &Routing{Mark: c.TProxyMark, Table: c.RouteTable}
 	}
+	if c.DNSPort != 0 {
+		rs.Chains = append(rs.Chains, p.rawDNS()...)
+	}
 	if c.Inbound == TProxy || c.DropInvalid {
 		rs.Chains = append(rs.Chains, p.mangle()...)
 	}
@@ -36,6 +39,9 @@ func Plan(c Config) (*Ruleset, error) {
 		rs.Chains = append(rs.Chains, Chain{
 			Name: "inbound", Table: "nat", Rules: p.inboundRules(Action{Verb: Goto, Chain: "in_redirect"}),
 		})
+	}
+	if c.DNSPort != 0 {
+		rs.Chains = append(rs.Chains, p.natDNS())
 	}
 	rs.Chains = append(rs.Chains, p.natPrerouting(), Chain{Name: "outbound", Table: "nat", Rules: p.outputRules()}, p.natOutput())
 	n := 0
@@ -105,6 +111,10 @@ func (p planner) natOutput() Chain {
 	for _, n := range p.c.ExcludeInterfaces {
 		rules = append(rules, Rule{Match{Out: n}, Action{Verb: Return}, "interface excluded from capture"})
 	}
+	if p.c.DNSPort != 0 {
+		jump := Action{Verb: Jump, Chain: "dns"}
+		rules = append(rules, Rule{Match{UDP: true, Ports: dnsPort}, jump, "DNS queries"}, Rule{Match{TCP: true, Ports: dnsPort}, jump, "DNS over TCP"})
+	}
 	rules = append(rules, Rule{Match{TCP: true}, Action{Verb: Jump, Chain: "outbound"}, "connections opened in this pod"})
 	return Chain{Name: "nat_output", Table: "nat", Hook: "output", Rules: rules}
 }
@@ -156,6 +166,13 @@ func (p planner) outputRules() []Rule {
 	}
 	for _, s := range p.passthroughSource() {
 		rules = append(rules, Rule{Match{Out: "lo", Src: s}, ret, "the sidecar calls the program: inbound connection, already handled"})
+	}
+	if p.c.DNSPort != 0 {
+		// A server may be on lo: 127.0.0.53 and the like.
+		for _, m := range p.sidecar() {
+			m.TCP, m.Ports = true, dnsPort
+			rules = append(rules, Rule{m, ret, "the sidecar asks a DNS server itself"})
+		}
 	}
 	if p.c.Inbound == Redirect {
 		rules = append(rules, p.hairpin()...)

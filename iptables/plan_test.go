@@ -37,7 +37,12 @@ func plans(t testing.TB) map[string]Config {
 	nothing.OutboundCIDRs, nothing.InboundPorts = []netip.Prefix{}, []PortRange{}
 	v6 := DefaultConfig()
 	v6.Families, v6.DropInvalid, v6.TunnelPort = IPv6Only, true, 0
+	dns := DefaultConfig()
+	dns.DNSPort = DefaultDNSPort
+	fullDNS := full
+	fullDNS.DNSPort, fullDNS.DNSServers = DefaultDNSPort, []netip.Addr{netip.MustParseAddr("10.0.0.10"), netip.MustParseAddr("fd00::a")}
 	return map[string]Config{
+		"dns": dns, "full_dns": fullDNS,
 		"default": DefaultConfig(), "tproxy": tproxy, "full": full, "full_tproxy": fullTProxy,
 		"outbound_only_ipv4": outboundOnly, "nothing": nothing, "ipv6": v6,
 	}

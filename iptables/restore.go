@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -96,6 +97,17 @@ func (m Match) family() int {
 	return int(m.Family)
 }
 
+// protocol is "tcp", "udp" or "" for any.
+func (m Match) protocol() string {
+	switch {
+	case m.UDP:
+		return "udp"
+	case m.TCP, m.Ports.First != 0:
+		return "tcp"
+	}
+	return ""
+}
+
 func (m Match) restore() []string {
 	var w []string
 	add := func(negate bool, words ...string) {
@@ -116,11 +128,16 @@ func (m Match) restore() []string {
 	if m.Out != "" {
 		add(false, "-o", strings.Replace(m.Out, "*", "+", 1))
 	}
-	if m.TCP || m.Ports.First != 0 {
-		add(false, "-p", "tcp")
+	if p := m.protocol(); p != "" {
+		add(false, "-p", p)
+		if m.Ports.First != 0 || m.SrcPort != 0 {
+			add(false, "-m", p)
+		}
+	}
+	if m.SrcPort != 0 {
+		add(false, "--sport", strconv.Itoa(int(m.SrcPort)))
 	}
 	if m.Ports.First != 0 {
-		add(false, "-m", "tcp")
 		add(m.NotPorts, "--dport", rangeText(uint64(m.Ports.First), uint64(m.Ports.Last), ":"))
 	}
 	if m.UID != nil {
@@ -168,6 +185,8 @@ func (a Action) restore(family int) string {
 		return fmt.Sprintf("-j MARK --set-xmark 0x%x/0xffffffff", a.Mark)
 	case KeepMark:
 		return fmt.Sprintf("-j CONNMARK --set-xmark 0x%x/0xffffffff", a.Mark)
+	case SetZone:
+		return fmt.Sprintf("-j CT --zone %d", a.Zone)
 	case Drop:
 		return "-j DROP"
 	default:

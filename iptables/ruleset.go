@@ -18,7 +18,7 @@ type Ruleset struct {
 type Chain struct {
 	// Name in nftables; iptables uses MECHA_ and the name in capitals.
 	Name string
-	// Table is the iptables table the chain lives in: "nat" or "mangle".
+	// Table is the iptables table the chain lives in: "nat", "mangle" or "raw".
 	Table string
 	// Hook is "prerouting", "output" or "" for a chain that is jumped to.
 	Hook  string
@@ -36,12 +36,14 @@ type Rule struct {
 // Match is a conjunction; a zero field matches everything.
 type Match struct {
 	Family    uint8  // 4 or 6
-	TCP       bool   // implied by Ports
+	TCP       bool   // implied by Ports without UDP
+	UDP       bool   // Ports are of UDP
 	In, Out   string // interface; a trailing * matches any ending
 	Src, Dst  netip.Prefix
 	NotDst    bool // Dst must not match
 	Ports     PortRange
-	NotPorts  bool // Ports must not match
+	NotPorts  bool   // Ports must not match
+	SrcPort   uint16 // port of the sender; with UDP only
 	UID, GID  *IDRange
 	NotGIDs   []IDRange
 	Mark      uint32 // SO_MARK of the sending socket, or the mark set by a rule
@@ -61,6 +63,7 @@ const (
 	ToPort   Verb = "redirect" // NAT to Action.Port on this host
 	ToSocket Verb = "tproxy"   // hand to the listener on Action.Port, mark with Action.Mark, accept
 	SetMark  Verb = "mark"     // mark the packet with Action.Mark and continue
+	SetZone  Verb = "zone"     // track the packet in conntrack zone Action.Zone and continue; raw only
 	KeepMark Verb = "ctmark"   // remember Action.Mark with the connection and continue
 )
 
@@ -70,6 +73,7 @@ type Action struct {
 	Chain string
 	Port  uint16
 	Mark  uint32
+	Zone  uint16
 }
 
 // Routing is policy routing: packets marked Mark use Table, whose only entry

@@ -27,6 +27,10 @@ func (ch Chain) title() string {
 		return ch.Name + ": a connection arrives from outside the pod"
 	case "nat output":
 		return ch.Name + ": something in the pod opens a connection"
+	case "raw prerouting":
+		return ch.Name + ": a packet arrives, before its connection is looked up"
+	case "raw output":
+		return ch.Name + ": a packet leaves a socket in the pod, before its connection is looked up"
 	case "mangle prerouting":
 		return ch.Name + ": a packet arrives, before anything else looks at it"
 	case "mangle output":
@@ -59,8 +63,15 @@ func (m Match) words() string {
 	if m.Dst.IsValid() {
 		add("to %s%s", neg(m.NotDst), nftPrefix(m.Dst))
 	}
+	udp := ""
+	if m.UDP {
+		udp = "UDP "
+	}
+	if m.SrcPort != 0 {
+		add("from %sport %d", udp, m.SrcPort)
+	}
 	if m.Ports.First != 0 {
-		add("to %sport %s", neg(m.NotPorts), m.Ports)
+		add("to %s%sport %s", neg(m.NotPorts), udp, m.Ports)
 	}
 	if m.UID != nil {
 		add("opened by user %s", m.UID)
@@ -108,6 +119,8 @@ func (a Action) words() string {
 		return fmt.Sprintf("send it to port %d of this pod", a.Port)
 	case ToSocket:
 		return fmt.Sprintf("give it unchanged to the listener on port %d", a.Port)
+	case SetZone:
+		return fmt.Sprintf("track it in zone %d", a.Zone)
 	case SetMark:
 		return fmt.Sprintf("mark it %d", a.Mark)
 	default:
