@@ -23,6 +23,7 @@ type core struct {
 	hash     hashStats
 	hashOnce sync.Once
 	newest   atomic.Pointer[Cluster] // in use
+	watches  hostWatches
 	scope    *stats.Scope
 	parts    parts
 

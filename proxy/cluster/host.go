@@ -53,6 +53,7 @@ type endpoint struct {
 	// healthySince is when the host came, or was last found healthy again, in
 	// nanoseconds since the manager's start, and one more; 0 is unknown.
 	healthySince atomic.Int64
+	begun        bool             // it has its first flags; guarded by the manager's lock
 	pools        [2]hostPool      // by Priority
 	open         [2]int           // connections, of all variants; guarded by the lock of the pool of that priority
 	raw          [2]list[TCPConn] // open raw connections; guarded as open

@@ -62,6 +62,7 @@ func newHostSet(g *group, env *lbEnv, a *Assignment, before *hostSet) *hostSet {
 			if h == nil || twice {
 				h = newHost(l, hs)
 				h.ep = g.endpoint(key)
+				g.core.first(h)
 			}
 			set.sources[key] = h
 			set.top[l.Priority].add(h, at)

@@ -161,6 +161,7 @@ func (c *Cluster) use(g *group) {
 	c.env = newLBEnv(c.m, c.Spec(), g.core)
 	if c.slot.active == c { // and not one that is used late
 		g.core.newest.Store(c)
+		c.m.changed = append(c.m.changed, g.core)
 	}
 	switch s := c.Spec(); s.Type {
 	case OriginalDestination:
@@ -190,6 +191,7 @@ func (m *Manager) rebuild(c *Cluster) {
 	r.hosts = newHostSet(r.group, c.env, c.assigned, old.hosts)
 	r.showMembers(old.hosts)
 	c.run.Store(r)
+	m.changed = append(m.changed, r.core)
 	c.neighboursChanged()
 	if r.hosts.env.spec.CloseOnChange && !sameMembers(old.hosts, r.hosts) {
 		for i := range r.group.pools {

@@ -80,6 +80,7 @@ type Manager struct {
 	slots    map[string]*slot
 	services map[string]*service
 	called   []string // for Options.Ready, when the lock is released
+	changed  []*core  // whose watchers are then to be told
 	active   int      // slots with an active version
 	warming  int      // slots with a warming one
 }
@@ -320,8 +321,14 @@ func (m *Manager) Remove(name string) {
 	if s.group != nil {
 		s.group.drain()
 	}
-	if s.core != nil && s.core.scope != nil {
-		s.core.scope.Close()
+	if s.core != nil {
+		s.core.watches.mu.Lock()
+		s.core.watches.gone = true
+		s.core.watches.mu.Unlock()
+		m.changed = append(m.changed, s.core)
+		if s.core.scope != nil {
+			s.core.scope.Close()
+		}
 	}
 	m.stats.Removed.Inc()
 	m.count()
@@ -408,9 +415,12 @@ func (m *Manager) Close() {
 
 // unlock releases the lock and makes the calls that had to wait for that.
 func (m *Manager) unlock() {
-	names := m.called
-	m.called = nil
+	names, changed := m.called, m.changed
+	m.called, m.changed = nil, nil
 	m.mu.Unlock()
+	for _, co := range changed {
+		co.tell()
+	}
 	if m.options.Ready == nil {
 		return
 	}
