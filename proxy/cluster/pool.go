@@ -83,8 +83,8 @@ func (c *Conn) unlist() {
 
 // trusted is how long an idle connection is used again without a look at its socket.
 // Bytes that come while it is idle answer no request of ours: taken for the answer to
-// the next one, they would go to the wrong client.
-const trusted = time.Millisecond
+// the next one, they would go to the wrong client. See RATIONALE.md.
+const trusted = 100 * time.Microsecond
 
 // usable reports whether a connection that was just taken still works. It makes a
 // system call only if the connection was idle for a while.
