@@ -82,6 +82,7 @@ type Manager struct {
 	runtimeMissing map[string]bool // RTDS layers that have not come
 	afterRuntime   func()          // called when there are none any more
 
+	unknown  unknownFields
 	lastGood lastGood
 	heard    atomic.Bool // the control plane has answered
 
@@ -112,6 +113,8 @@ type Options struct {
 	// Applied, if not nil, is called after an update with how many bytes were read for
 	// it: most of that is garbage now.
 	Applied func(bytes int)
+	// Unknown is for fields that no schema here knows.
+	Unknown UnknownFields
 	// LastGood keeps the last accepted configuration on disk.
 	LastGood LastGood
 	// Started is called once, when the first configuration is complete: now listeners may
@@ -132,6 +135,9 @@ func NewManager(o Options) *Manager {
 	}
 	m.streams.handler, m.streams.log = m, o.Log
 	m.lastGood.LastGood = o.LastGood
+	if m.unknown.policy = o.Unknown; o.Stats != nil {
+		o.Stats.Scope("server").Bind(&m.unknown.counter)
+	}
 	if o.LastGood.Dir != "" && o.Stats != nil {
 		o.Stats.Scope("last_known_good").Bind(&m.lastGood.counters)
 	}
@@ -245,7 +251,10 @@ func (m *Manager) apply(u ads.Update) (refused []ads.Refusal) {
 	}()
 	for i := range u.Changed {
 		r := &u.Changed[i]
-		err := set(r.Name, r.Body.GetValue())
+		err := m.unknown.check(r.Body, func(kind string) { m.log.Warn("Unknown field: "+kind, "name", r.Name) })
+		if err == nil {
+			err = set(r.Name, r.Body.GetValue())
+		}
 		m.inUse.note(u.TypeURL, r, err)
 		if err != nil {
 			refused = append(refused, ads.Refusal{Name: r.Name, Err: err})

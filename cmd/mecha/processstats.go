@@ -40,12 +40,21 @@ type neverStats struct {
 	Bugs          stats.Never      `stat:"envoy_bug_failures" help:"0: of Envoy's own code."`
 	Notifications stats.Never      `stat:"envoy_notifications" help:"0: of Envoy's own code."`
 	Dropped       stats.Never      `stat:"dropped_stat_flushes" help:"0: statistics are not merged from threads."`
-	Miss          stats.Never      `stat:"main_thread.watchdog_miss" help:"0: there is no main thread to watch."`
-	MegaMiss      stats.Never      `stat:"main_thread.watchdog_mega_miss" help:"0: there is no main thread to watch."`
+}
+
+// watchdog has the names of Envoy's guard of a thread.
+type watchdog struct {
+	Miss     stats.Never `stat:"watchdog_miss" help:"0: there are no threads of ours to watch."`
+	MegaMiss stats.Never `stat:"watchdog_mega_miss" help:"0: there are no threads of ours to watch."`
+	_        [0]func()   // not of the last field's size
 }
 
 func (s *processStats) export(st *stats.Store, c *console) {
-	st.Scope("server").Bind(s)
+	server := st.Scope("server")
+	server.Bind(s)
+	for _, sc := range []*stats.Scope{st.Scope("main_thread"), st.Scope("workers"), server.Child("main_thread")} {
+		sc.Bind(new(watchdog))
+	}
 	st.BeforeRead(func() {
 		state := map[admin.State]int64{admin.Live: 0, admin.Draining: 1, admin.PreInitializing: 2, admin.Initializing: 3}[c.State()]
 		s.State.Set(state)

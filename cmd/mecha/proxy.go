@@ -163,6 +163,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	})
 	p.manager = xds.NewManager(xds.Options{
 		Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime, Stats: st, Applied: trim.applied,
+		Unknown: unknownFields(o),
 		Started: func() { p.start(log("main")) },
 	})
 	if p.dynamic, err = p.manager.Load(b); err != nil {
@@ -170,6 +171,18 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 		return nil, err
 	}
 	return p, nil
+}
+
+// unknownFields is what the flags say about fields of resources that nobody knows. To
+// refuse them wins, as in Envoy.
+func unknownFields(o Options) xds.UnknownFields {
+	switch {
+	case o.RejectUnknownDynamic:
+		return xds.RefuseUnknown
+	case o.IgnoreUnknownDynamic:
+		return xds.IgnoreUnknown
+	}
+	return xds.CountUnknown
 }
 
 // newStats returns a store as stats_config and --stats-tag want it.

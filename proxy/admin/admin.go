@@ -56,6 +56,7 @@ type Server struct {
 	cfg       Config
 	endpoints []Endpoint // by path
 	http      http.Server
+	counters  counters
 	profile   profiler
 	lookups   atomic.Bool // /stats/recentlookups was enabled
 }
@@ -66,6 +67,9 @@ func New(cfg Config) *Server {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg}
+	if cfg.Stats != nil {
+		s.counters.bind(cfg.Stats)
+	}
 	s.profile.path = cfg.ProfilePath
 	builtin := slices.DeleteFunc(s.builtin(), func(e Endpoint) bool {
 		return slices.ContainsFunc(cfg.Extra, func(x Endpoint) bool { return x.Path == e.Path })
@@ -77,6 +81,7 @@ func New(cfg Config) *Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       5 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		ConnState:         s.counters.connState,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)

@@ -223,14 +223,17 @@ func TestStatsForAgents(t *testing.T) {
 		"listener_manager.workers_started: 1\nserver.state: 0\n")
 	r.want("GET", `/stats?usedonly&filter=^(cluster_manager\.cds|listener_manager\.lds)\.(update_success|update_rejected)$`, 200,
 		"cluster_manager.cds.update_success: 1\nlistener_manager.lds.update_success: 2\n")
-	r.want("GET", "/stats?usedonly&filter=downstream_cx_active$", 200, "listener.0.0.0.0_15006.downstream_cx_active: 3\n")
+	r.want("GET", "/stats?usedonly&filter=downstream_cx_active$", 200, // this connection is one, too
+		"http.admin.downstream_cx_active: 1\nlistener.0.0.0.0_15006.downstream_cx_active: 3\nlistener.admin.downstream_cx_active: 1\n")
 	r.want("GET", "/stats?filter=server%2elive", 200, "server.live: 0\n")
 	r.want("GET", "/stats?format=json&filter=server", 200, `{"stats":[{"name":"server.live","value":0},{"name":"server.state","value":0}]}`)
 	r.want("GET", "/stats?type=Counters&filter=lds", 200, "listener_manager.lds.update_rejected: 0\nlistener_manager.lds.update_success: 2\n")
 	r.want("GET", "/stats/prometheus?usedonly&filter=downstream_cx_active", 200,
-		"# TYPE envoy_listener_downstream_cx_active gauge\nenvoy_listener_downstream_cx_active{envoy_listener_address=\"0.0.0.0_15006\"} 3\n")
+		"# TYPE envoy_http_downstream_cx_active gauge\nenvoy_http_downstream_cx_active{envoy_http_conn_manager_prefix=\"admin\"} 1\n"+
+			"# TYPE envoy_listener_admin_downstream_cx_active gauge\nenvoy_listener_admin_downstream_cx_active{} 1\n"+
+			"# TYPE envoy_listener_downstream_cx_active gauge\nenvoy_listener_downstream_cx_active{envoy_listener_address=\"0.0.0.0_15006\"} 3\n")
 	r.want("GET", "/stats?format=prometheus&filter=state", 200, "# TYPE envoy_server_state gauge\nenvoy_server_state{} 0\n")
-	r.want("GET", "/stats?histogram_buckets=detailed&filter=length_ms", 200,
+	r.want("GET", "/stats?histogram_buckets=detailed&filter=15006.*length_ms", 200,
 		"listener.0.0.0.0_15006.downstream_cx_length_ms:\n  totals=5,0.1:1\n  intervals=\n  summary=P0(nan,5.05) P25(nan,5.05) P50(nan,5.05) P75(nan,5.05) P90(nan,5.05) P95(nan,5.05) P99(nan,5.05) P99.5(nan,5.05) P99.9(nan,5.05) P100(nan,5.05)\n")
 	for path, want := range map[string]string{
 		"/stats?filter=(":                              "Invalid re2 regex: ",

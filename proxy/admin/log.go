@@ -11,15 +11,18 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
-// logged writes the access log of the admin server.
+// logged counts requests and writes the access log of the admin server.
 func (s *Server) logged(next http.Handler) http.Handler {
-	if len(s.cfg.Access) == 0 {
-		return next
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &recorder{ResponseWriter: w, code: http.StatusOK}
 		start := time.Now()
-		defer func() { s.log(r, rec, start) }()
+		s.counters.begin()
+		defer func() {
+			s.counters.end(rec.code, time.Since(start))
+			if len(s.cfg.Access) > 0 {
+				s.log(r, rec, start)
+			}
+		}()
 		next.ServeHTTP(rec, r)
 	})
 }
