@@ -77,8 +77,8 @@ func (d *dump) sections(b *bootstrapv3.Bootstrap) []proto.Message {
 	if d.o.IncludeEDS {
 		out = append(out, d.endpoints())
 	}
-	listeners, inline := d.listeners()
-	return append(out, listeners, &adminv3.ScopedRoutesConfigDump{}, d.routes(inline), &adminv3.SecretsConfigDump{}, &adminv3.EcdsConfigDump{})
+	listeners, inline, scoped := d.listeners()
+	return append(out, listeners, d.scopes(scoped), d.routes(inline), &adminv3.SecretsConfigDump{}, &adminv3.EcdsConfigDump{})
 }
 
 func (d *dump) all(b *bootstrapv3.Bootstrap, mask fieldMask) (out []*anypb.Any, err error) {

@@ -118,15 +118,19 @@ type inlineRoutes struct {
 	updated time.Time
 }
 
-func (d *dump) listeners() (*adminv3.ListenersConfigDump, []inlineRoutes) {
+func (d *dump) listeners() (*adminv3.ListenersConfigDump, []inlineRoutes, []inlineScopes) {
 	out := &adminv3.ListenersConfigDump{VersionInfo: d.m.Version(ads.ListenerType)}
 	var inline []inlineRoutes
+	var scoped []inlineScopes
 	for _, r := range d.m.Records(ads.ListenerType) {
 		s := shown{each: func(msg proto.Message) {
 			if rc := hcmRoutes(msg); rc != nil {
 				if a, err := anypb.New(rc); err == nil {
 					inline = append(inline, inlineRoutes{a, rc.GetName(), r.Updated})
 				}
+			}
+			if h, ok := msg.(*hcmv3.HttpConnectionManager); ok && h.GetScopedRoutes().GetScopedRouteConfigurationsList() != nil {
+				scoped = append(scoped, inlineScopes{h.GetScopedRoutes(), r.Updated})
 			}
 		}}
 		body := s.any(r.Body, false)
@@ -147,7 +151,7 @@ func (d *dump) listeners() (*adminv3.ListenersConfigDump, []inlineRoutes) {
 			out.DynamicListeners = append(out.DynamicListeners, l)
 		}
 	}
-	return out, inline
+	return out, inline, scoped
 }
 
 func hcmRoutes(msg proto.Message) *routev3.RouteConfiguration {

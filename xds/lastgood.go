@@ -108,7 +108,7 @@ func (m *Manager) keep() {
 
 // lastGoodTypes are what is kept, in the order in which it is put in effect again.
 func lastGoodTypes() []string {
-	return []string{ads.RuntimeType, ads.ClusterType, ads.EndpointType, ads.ListenerType, ads.ExtensionConfigType, ads.RouteType}
+	return []string{ads.RuntimeType, ads.ClusterType, ads.EndpointType, ads.ListenerType, ads.ScopedRouteType, ads.ExtensionConfigType, ads.RouteType}
 }
 
 // secret reports whether a resource may hold a private key: PEM is recognised where it
@@ -273,7 +273,8 @@ func (m *Manager) answer(u ads.Update) {
 		return
 	}
 	m.staleDone()
-	if u.TypeURL != ads.ClusterType && u.TypeURL != ads.ListenerType || g.sweeps[u.TypeURL] {
+	whole := u.TypeURL == ads.ClusterType || u.TypeURL == ads.ListenerType || u.TypeURL == ads.ScopedRouteType
+	if !whole || g.sweeps[u.TypeURL] {
 		return
 	}
 	if g.sweeps == nil {

@@ -14,6 +14,7 @@ import (
 // uses is what a listener refers to.
 type uses struct {
 	routes, configs []ref
+	scopes          []string // keys
 	extensions      []filter.ExtensionKey
 }
 
@@ -23,15 +24,22 @@ func (m *Manager) setListener(name string, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	for scopes := range p.SRDS {
-		return fmt.Errorf("the scoped routes %q: this build does not subscribe to ScopedRouteConfiguration", scopes)
-	}
 	m.warn("listener", name, p.Warnings)
 	slices.Sort(p.RDS)
 	needs := server.Needs{Routes: slices.Compact(p.RDS)}
 	for _, n := range needs.Routes {
 		if err := m.streams.check(ads.RouteType, p.RDSFrom[n].API); err != nil {
 			return fmt.Errorf("route configuration %q: %w", n, err)
+		}
+	}
+	for key, from := range p.SRDS {
+		needs.Scopes = append(needs.Scopes, key)
+		err := m.streams.check(ads.ScopedRouteType, from.Scopes.API)
+		if err == nil {
+			err = m.streams.check(ads.RouteType, from.Routes.API)
+		}
+		if err != nil {
+			return fmt.Errorf("scoped routes %q: %w", from.Name, err)
 		}
 	}
 	for _, x := range p.Extensions {
@@ -79,7 +87,18 @@ func (m *Manager) refer(listener string, routes []string, p *filter.Parser) {
 			m.use(m.routes, r, listener, p.RDSFrom[n].Timeout, p.RDSFrom[n].StatPrefix)
 		}
 	}
+	for key, from := range p.SRDS {
+		now.scopes = append(now.scopes, key)
+		if !slices.Contains(old.scopes, key) {
+			m.useScopes(key, from, listener)
+		}
+	}
 	m.listeners[listener] = now
+	for _, key := range old.scopes {
+		if !slices.Contains(now.scopes, key) {
+			m.dropScopes(key, listener)
+		}
+	}
 	for _, r := range old.routes {
 		if !slices.Contains(now.routes, r) {
 			m.drop(m.routes, r, listener)

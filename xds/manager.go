@@ -15,6 +15,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/proxy/l4"
+	"github.com/mecha-mesh/mecha/proxy/route"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/server"
 	"github.com/mecha-mesh/mecha/proxy/stats"
@@ -38,6 +39,9 @@ type Engine interface {
 	OnListenerError(f func(name string, err error))
 	// SetRoutes gives the route table of an RDS name; nil tells that none will come.
 	SetRoutes(name string, table filter.RouteTable)
+	// SetScopes gives all routing scopes of a key of filter.Parser.SRDS; nil tells that
+	// none will come.
+	SetScopes(key string, list []route.Scope) error
 	// SetExtension gives a configuration that came over ECDS; nil tells that there is none,
 	// and wait that one is to be waited for.
 	SetExtension(key filter.ExtensionKey, factory any, wait bool) error
@@ -73,6 +77,9 @@ type Manager struct {
 	routes    *references     // RDS names, used by listeners
 	values    *references     // RTDS layers, used by the runtime
 	configs   *references     // ECDS names, used by listeners
+	scopes    *references     // sources of scopes, used by keys of scoped
+	scoped    map[string]*scopedRoutes
+	scopeSets map[ref]*scopeSet
 	discovers map[filter.ExtensionKey]filter.Extension
 	begun     bool     // listeners were asked for
 	running   bool     // Run was called
@@ -130,10 +137,14 @@ func NewManager(o Options) *Manager {
 		clusters: map[string]ref{}, services: newReferences(ads.EndpointType),
 		listeners: map[string]uses{}, routes: newReferences(ads.RouteType),
 		values: newReferences(ads.RuntimeType), configs: newReferences(ads.ExtensionConfigType),
+		scopes: newReferences(ads.ScopedRouteType), scoped: map[string]*scopedRoutes{}, scopeSets: map[ref]*scopeSet{},
 		discovers: map[filter.ExtensionKey]filter.Extension{}, runtimeMissing: map[string]bool{},
 		inUse: Inventory{types: map[string]map[string]*Record{}},
 	}
-	m.streams.handler, m.streams.log = m, o.Log
+	m.streams.log = o.Log
+	m.streams.handler = func(typeURL, api string) ads.Handler {
+		return m.handlerFor(typeURL, ref{name: ads.Wildcard, api: api})
+	}
 	m.lastGood.LastGood = o.LastGood
 	if m.unknown.policy = o.Unknown; o.Stats != nil {
 		o.Stats.Scope("server").Bind(&m.unknown.counter)
@@ -155,7 +166,7 @@ func NewManager(o Options) *Manager {
 
 // references are those of all types. The lock is held.
 func (m *Manager) references() []*references {
-	return []*references{m.services, m.routes, m.values, m.configs}
+	return []*references{m.services, m.routes, m.values, m.configs, m.scopes}
 }
 
 // Start asks for clusters, and for listeners once the clusters are there; without a
@@ -191,8 +202,11 @@ func (m *Manager) begin() {
 }
 
 // Apply implements ads.Handler.
-func (m *Manager) Apply(u ads.Update) []ads.Refusal {
-	refused := m.apply(u)
+func (m *Manager) Apply(u ads.Update) []ads.Refusal { return m.applyFrom(u, scopesOverADS()) }
+
+// applyFrom is Apply; of scopes it matters where they come from.
+func (m *Manager) applyFrom(u ads.Update, source ref) []ads.Refusal {
+	refused := m.apply(u, source)
 	m.heard.Store(true)
 	if m.applied != nil {
 		m.applied(u.Bytes)
@@ -229,11 +243,11 @@ func (m *Manager) finish() {
 // come and take connections, or will not come.
 func (m *Manager) Initialized() bool { return m.answered.Load() }
 
-func (m *Manager) apply(u ads.Update) (refused []ads.Refusal) {
+func (m *Manager) apply(u ads.Update, source ref) (refused []ads.Refusal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	set, remove := m.verbs(u.TypeURL)
-	if set == nil {
+	if remove == nil {
 		return nil
 	}
 	start := time.Now()
@@ -243,12 +257,17 @@ func (m *Manager) apply(u ads.Update) (refused []ads.Refusal) {
 		m.keepLater()
 		m.countUpdate(u, refused, took)
 		switch u.TypeURL {
+		case ads.ScopedRouteType:
+			m.countScopes(&u, source, len(refused) > 0, took)
 		case ads.ClusterType:
 			m.took.clusters.Record(uint64(took.Milliseconds()))
 		case ads.ListenerType:
 			m.took.listeners.Record(uint64(took.Milliseconds()))
 		}
 	}()
+	if u.TypeURL == ads.ScopedRouteType {
+		return m.applyScopes(&u, source)
+	}
 	for i := range u.Changed {
 		r := &u.Changed[i]
 		err := m.unknown.check(r.Body, func(kind string) { m.log.Warn("Unknown field: "+kind, "name", r.Name) })
@@ -280,6 +299,10 @@ func (m *Manager) verbs(typeURL string) (set func(name string, raw []byte) error
 		return m.setExtension, m.removeExtension
 	case ads.RuntimeType:
 		return m.setRuntime, m.removeRuntime
+	case ads.ScopedRouteType: // they are set all at once
+		return nil, func(name string) {
+			m.applyScopes(&ads.Update{TypeURL: typeURL, Removed: []string{name}}, scopesOverADS())
+		}
 	case ads.RouteType:
 		return m.setRoutes, func(string) {} // route tables go with their listener
 	}
@@ -299,6 +322,8 @@ func (m *Manager) FetchTimedOut(typeURL, name string) {
 		m.finish()
 	case ads.RuntimeType:
 		m.runtimeReady(name)
+	case ads.ScopedRouteType:
+		m.scopesTimedOut(scopesOverADS())
 	case ads.ExtensionConfigType:
 		m.extensionTimedOut(name)
 	case ads.RouteType:

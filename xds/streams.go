@@ -21,7 +21,7 @@ import (
 // safe for concurrent use, and calls nobody back while it holds its lock.
 type streams struct {
 	bootstrap *bootstrapv3.Bootstrap
-	handler   ads.Handler
+	handler   func(typeURL, api string) ads.Handler
 	log       *slog.Logger
 
 	mu      sync.Mutex
@@ -50,7 +50,7 @@ func (s *streams) config(typeURL, api string) (ads.Config, error) {
 	if cfg.Method = ads.Method(typeURL, cfg.Variant); cfg.Method == "" {
 		return cfg, filter.At("api_type", fmt.Errorf("%s cannot be had over %s", ads.ShortType(typeURL), a.ApiType))
 	}
-	cfg.Handler, cfg.Logger = s.handler, s.log
+	cfg.Handler, cfg.Logger = s.handler(typeURL, api), s.log
 	return cfg, nil
 }
 

@@ -42,8 +42,10 @@ func (m *Manager) use(l *references, r ref, user string, timeout time.Duration, 
 	if len(l.users[r]) > 1 {
 		return
 	}
-	if w := newWatch(m.stats, l.typeURL, r, statPrefix); w != nil {
-		l.watches[r] = w
+	if l.typeURL != ads.ScopedRouteType { // whose statistics are those of who uses them
+		if w := newWatch(m.stats, l.typeURL, r, statPrefix); w != nil {
+			l.watches[r] = w
+		}
 	}
 	if r.path == "" {
 		if s := m.subscriber(l.typeURL, r.api); s != nil {
@@ -56,7 +58,7 @@ func (m *Manager) use(l *references, r ref, user string, timeout time.Duration, 
 	begin := func() {
 		if err := m.follow(ctx, l.typeURL, r); err != nil {
 			m.log.Error("a file cannot be followed", "path", r.path, "error", err)
-			m.FetchTimedOut(l.typeURL, r.name)
+			m.handlerFor(l.typeURL, r).FetchTimedOut(l.typeURL, r.name)
 		}
 	}
 	if !m.running {
@@ -89,9 +91,13 @@ func (m *Manager) drop(l *references, r ref, user string) {
 
 // follow applies one resource of a file, whenever it changes, until ctx ends.
 func (m *Manager) follow(ctx context.Context, typeURL string, r ref) error {
+	names := []string{r.name}
+	if r.name == ads.Wildcard {
+		names = nil
+	}
 	f, err := source.Open(source.Config{
-		Path: r.path, WatchedDirectory: r.watched, TypeURL: typeURL, Names: []string{r.name},
-		Handler: m, Logger: m.log,
+		Path: r.path, WatchedDirectory: r.watched, TypeURL: typeURL, Names: names,
+		Handler: m.handlerFor(typeURL, r), Logger: m.log,
 	})
 	if err != nil {
 		return fmt.Errorf("%s %q: %w", ads.ShortType(typeURL), r.name, err)

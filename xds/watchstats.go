@@ -30,8 +30,8 @@ type watch struct {
 	release func()
 }
 
-// newWatch shows the counters of a subscription; nil without a store.
-func newWatch(st *stats.Store, typeURL string, r ref, prefix string) *watch {
+// newWatch shows the counters of a subscription, and more beside them; nil without a store.
+func newWatch(st *stats.Store, typeURL string, r ref, prefix string, more ...any) *watch {
 	if st == nil {
 		return nil
 	}
@@ -60,6 +60,9 @@ func newWatch(st *stats.Store, typeURL string, r ref, prefix string) *watch {
 	sc.Bind(&w.watchCounters)
 	if reloads {
 		sc.Bind(&w.reload)
+	}
+	for _, c := range more {
+		sc.Bind(c)
 	}
 	w.release = top.Close
 	w.Attempt.Inc()
@@ -120,7 +123,7 @@ func (m *Manager) watches(typeURL, name string, f func(*watch)) {
 
 // countUpdate counts an update in the statistics of each name in it. The lock is held.
 func (m *Manager) countUpdate(u ads.Update, refused []ads.Refusal, took time.Duration) {
-	if u.TypeURL == ads.ClusterType || u.TypeURL == ads.ListenerType || u.TypeURL == ads.EndpointType {
+	if u.TypeURL == ads.ClusterType || u.TypeURL == ads.ListenerType || u.TypeURL == ads.EndpointType || u.TypeURL == ads.ScopedRouteType {
 		return
 	}
 	bad := map[string]bool{}

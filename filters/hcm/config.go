@@ -283,7 +283,7 @@ func parseRoutes(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parse
 		return filter.At("route_config", err)
 	case *hcmv3.HttpConnectionManager_ScopedRoutes:
 		var err error
-		spec.Scopes, err = fromproto.ScopedRoutes(r.ScopedRoutes, p)
+		spec.Scopes, err = fromproto.ScopedRoutes(r.ScopedRoutes, spec.StatPrefix, p)
 		return filter.At("scoped_routes", err)
 	case *hcmv3.HttpConnectionManager_Rds:
 		if r.Rds.RouteConfigName == "" {

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -99,7 +100,8 @@ type Parser struct {
 	RDSFrom map[string]ConfigSource
 	// Extensions collects the references to configurations that come over ECDS.
 	Extensions []Extension
-	// SRDS says where the scopes come from that the resource refers to by name.
+	// SRDS says where the routing scopes come from that the resource refers to, by the key
+	// under which Env.Scopes has them.
 	SRDS map[string]ScopesFrom
 	// Runtime is where the keys of settings are looked up by what is built without an
 	// Env, such as route tables; nil has none of them.
@@ -126,7 +128,15 @@ type ConfigSource struct {
 }
 
 // ScopesFrom is where routing scopes come from, and the route tables that they name.
-type ScopesFrom struct{ Scopes, Routes ConfigSource }
+type ScopesFrom struct {
+	Name           string // scoped_routes.name
+	Scopes, Routes ConfigSource
+}
+
+// Key tells scopes of the same name but from other sources apart.
+func (f ScopesFrom) Key() string {
+	return strings.Join([]string{f.Name, f.Scopes.Path, f.Scopes.API, f.Routes.Path, f.Routes.API}, "\x00")
+}
 
 // ErrUnknownType is a configuration type for which there is no filter of that kind.
 type ErrUnknownType struct{ Kind, Type string }

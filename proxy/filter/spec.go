@@ -41,8 +41,9 @@ type Env struct {
 	// Outbound tells that traffic_direction of the listener is OUTBOUND: this proxy is the
 	// client's.
 	Outbound bool
-	// Scopes returns the routing scopes of an SRDS name; the subscription is the caller's.
-	Scopes func(name string) ScopeSource
+	// Scopes returns the routing scopes with a key of Parser.SRDS; the subscription is the
+	// caller's.
+	Scopes func(key string) ScopeSource
 	// Failing reports whether health checks of this process are to fail (admin's
 	// /healthcheck/fail); nil never does.
 	Failing func() bool

@@ -11,6 +11,7 @@ import (
 // Needs is what has to come before a listener can be used.
 type Needs struct {
 	Routes     []string              // RDS names
+	Scopes     []string              // keys of filter.Parser.SRDS
 	Extensions []filter.ExtensionKey // ECDS; those in Later have a default to begin with
 	Later      []filter.ExtensionKey
 }
@@ -21,7 +22,7 @@ type waiting struct {
 	spec     *l4.Spec
 	prepared *l4.Prepared
 	needs    Needs
-	missing  []any // an RDS name or an ExtensionKey each
+	missing  []any // an RDS name, an ExtensionKey or a scopesKey each
 }
 
 // came notes that something has arrived, or will not, and returns the listeners that
@@ -72,6 +73,9 @@ func (s *Server) SetListener(spec *l4.Spec, needs Needs) error {
 			w.missing = append(w.missing, name)
 		}
 	}
+	for _, key := range needs.Scopes {
+		w.missing = append(w.missing, s.missingScopes(key)...)
+	}
 	if before := s.waiting[spec.Name]; before != nil {
 		delete(s.waiting, spec.Name)
 		defer func() {
@@ -97,10 +101,14 @@ func (s *Server) Waiting() map[string][]string {
 	out := make(map[string][]string, len(s.waiting))
 	for name, w := range s.waiting {
 		for _, m := range w.missing {
-			if key, ok := m.(filter.ExtensionKey); ok {
-				m = key.Name
+			switch m := m.(type) {
+			case filter.ExtensionKey:
+				out[name] = append(out[name], m.Name)
+			case scopesKey:
+				out[name] = append(out[name], m.name())
+			case string:
+				out[name] = append(out[name], m)
 			}
-			out[name] = append(out[name], m.(string))
 		}
 	}
 	return out
@@ -140,7 +148,12 @@ func (s *Server) RemoveListener(name string) {
 // for its routes, when the first connection needs it. The lock is held.
 func (s *Server) letGo(needs Needs) {
 	s.letGoExtensions(needs)
-	for _, name := range needs.Routes {
+	s.letGoScopes(needs)
+	s.letGoRoutes(needs.Routes)
+}
+
+func (s *Server) letGoRoutes(names []string) {
+	for _, name := range names {
 		src := s.routes[name]
 		if src == nil || s.inUse(name) {
 			continue
@@ -157,7 +170,10 @@ func (s *Server) letGo(needs Needs) {
 }
 
 func (s *Server) inUse(routes string) bool {
-	return s.needed(func(n Needs) bool { return slices.Contains(n.Routes, routes) })
+	return s.needed(func(n Needs) bool {
+		return slices.Contains(n.Routes, routes) ||
+			slices.ContainsFunc(n.Scopes, func(key string) bool { return s.scopesLocked(key).names(routes) })
+	})
 }
 
 // needed reports whether the needs of a listener are such. The lock is held.

@@ -17,7 +17,6 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/l4"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
-	"github.com/mecha-mesh/mecha/proxy/route"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
@@ -64,8 +63,8 @@ type Server struct {
 
 	mu     sync.Mutex
 	routes map[string]*routeSource
-	scopes map[string]*route.ScopeSource
-	uses   map[string]Needs // of the listeners in use, by listener
+	scopes map[string]*scopes // by the key of filter.Parser.SRDS
+	uses   map[string]Needs   // of the listeners in use, by listener
 
 	extensions map[filter.ExtensionKey]*extension
 
@@ -78,7 +77,7 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{
 		log: o.Log("main"), start: time.Now(),
-		routes: map[string]*routeSource{}, scopes: map[string]*route.ScopeSource{}, uses: map[string]Needs{}, extensions: map[filter.ExtensionKey]*extension{}, waiting: map[string]*waiting{},
+		routes: map[string]*routeSource{}, scopes: map[string]*scopes{}, uses: map[string]Needs{}, extensions: map[filter.ExtensionKey]*extension{}, waiting: map[string]*waiting{},
 		drainTime: o.DrainTime,
 	}
 	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Bind: o.UpstreamBind, DNS: o.Resolver}

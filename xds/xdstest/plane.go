@@ -187,7 +187,10 @@ func (st *Session) Repeat() {
 
 // order of responses: what others depend on first.
 func order(types map[string]*subscription) []string {
-	rank := []string{ads.RuntimeType, ads.ExtensionConfigType, ads.ClusterType, ads.EndpointType, ads.ListenerType, ads.RouteType}
+	rank := []string{
+		ads.RuntimeType, ads.ExtensionConfigType, ads.ClusterType, ads.EndpointType, ads.ListenerType, ads.ScopedRouteType,
+		ads.RouteType, ads.VirtualHostType,
+	}
 	urls := slices.Collect(maps.Keys(types))
 	sort.Slice(urls, func(i, j int) bool {
 		a, b := slices.Index(rank, urls[i]), slices.Index(rank, urls[j])
@@ -200,7 +203,7 @@ func order(types map[string]*subscription) []string {
 func (p *Plane) Due(st *Session) (Reply, bool) {
 	for _, url := range order(st.types) {
 		sub := st.types[url]
-		full := !st.delta && (url == ads.ClusterType || url == ads.ListenerType)
+		full := !st.delta && (url == ads.ClusterType || url == ads.ListenerType || url == ads.ScopedRouteType)
 		r := Reply{TypeURL: url, Version: fmt.Sprintf("e%d.%d", p.epoch, p.seq), bodies: map[string]entry{}}
 		var fresh, all []string
 		for name, e := range p.resources[url] {

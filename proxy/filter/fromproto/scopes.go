@@ -12,13 +12,13 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/route"
 )
 
-// ScopedRoutes converts scoped_routes. Route tables and scopes that are delivered by
+// ScopedRoutes converts scoped_routes; prefix is the stat_prefix of its connection manager. Route tables and scopes that are delivered by
 // themselves are noted in p; what is returned makes the source of tables from them.
-func ScopedRoutes(pb *hcmv3.ScopedRoutes, p *filter.Parser) (func(filter.Env) (filter.RouteSource, error), error) {
+func ScopedRoutes(pb *hcmv3.ScopedRoutes, prefix string, p *filter.Parser) (func(filter.Env) (filter.RouteSource, error), error) {
 	if err := Validate(pb); err != nil {
 		return nil, err
 	}
-	key, err := scopeKey(pb.ScopeKeyBuilder)
+	builder, err := scopeKey(pb.ScopeKeyBuilder)
 	if err != nil {
 		return nil, filter.At("scope_key_builder", err)
 	}
@@ -28,6 +28,7 @@ func ScopedRoutes(pb *hcmv3.ScopedRoutes, p *filter.Parser) (func(filter.Env) (f
 			return nil, filter.At("rds_config_source", err)
 		}
 	}
+	from.StatPrefix = prefix
 	switch c := pb.ConfigSpecifier.(type) {
 	case *hcmv3.ScopedRoutes_ScopedRouteConfigurationsList:
 		list, err := scopeList(c.ScopedRouteConfigurationsList.GetScopedRouteConfigurations(), from, pb.RdsConfigSource != nil, p)
@@ -39,9 +40,12 @@ func ScopedRoutes(pb *hcmv3.ScopedRoutes, p *filter.Parser) (func(filter.Env) (f
 			if err != nil {
 				return nil, err
 			}
-			return route.NewScoped(key, set), nil
+			return route.NewScoped(builder, set), nil
 		}, nil
 	case *hcmv3.ScopedRoutes_ScopedRds:
+		if c.ScopedRds.GetSrdsResourcesLocator() != "" {
+			return nil, filter.At("scoped_rds.srds_resources_locator", errors.New("this build does not support xdstp"))
+		}
 		own, err := ConfigSource(c.ScopedRds.GetScopedRdsConfigSource())
 		if err != nil {
 			return nil, filter.At("scoped_rds.scoped_rds_config_source", err)
@@ -49,13 +53,15 @@ func ScopedRoutes(pb *hcmv3.ScopedRoutes, p *filter.Parser) (func(filter.Env) (f
 		if p.SRDS == nil {
 			p.SRDS = map[string]filter.ScopesFrom{}
 		}
-		name := pb.Name
-		p.SRDS[name] = filter.ScopesFrom{Scopes: own, Routes: from}
+		own.StatPrefix = prefix
+		all := filter.ScopesFrom{Name: pb.Name, Scopes: own, Routes: from}
+		key := all.Key()
+		p.SRDS[key] = all
 		return func(env filter.Env) (filter.RouteSource, error) {
 			if env.Scopes == nil {
 				return nil, errors.New("nothing delivers scoped routes here")
 			}
-			return route.NewScoped(key, env.Scopes(name)), nil
+			return route.NewScoped(builder, env.Scopes(key)), nil
 		}, nil
 	}
 	return nil, errors.New("one of scoped_route_configurations_list, scoped_rds must be set")
