@@ -39,8 +39,15 @@ func (c *Config) parseConnect(pb *tcpproxyv3.TcpProxy, p *filter.Parser) error {
 		}
 		c.TLVs = append(c.TLVs, tlv)
 	}
-	if m := pb.ProxyProtocolTlvMergePolicy; m == tcpproxyv3.ProxyProtocolTlvMergePolicy_APPEND_IF_EXISTS_OR_ADD {
-		return filter.At("proxy_protocol_tlv_merge_policy", fmt.Errorf("this build sends one TLV of each type: it does not support %s", m))
+	switch m := pb.ProxyProtocolTlvMergePolicy; m {
+	case tcpproxyv3.ProxyProtocolTlvMergePolicy_ADD_IF_ABSENT:
+		c.TLVMerge = AddIfAbsent
+	case tcpproxyv3.ProxyProtocolTlvMergePolicy_OVERWRITE_BY_TYPE_IF_EXISTS_OR_ADD:
+		c.TLVMerge = OverwriteByType
+	case tcpproxyv3.ProxyProtocolTlvMergePolicy_APPEND_IF_EXISTS_OR_ADD:
+		c.TLVMerge = AppendAll
+	default:
+		return filter.At("proxy_protocol_tlv_merge_policy", fmt.Errorf("this build does not support %s", m))
 	}
 	return nil
 }

@@ -79,7 +79,6 @@ func TestParseRefuses(t *testing.T) {
 		`{"stat_prefix": "p", "cluster": "c", "access_log_options": {}, "flush_access_log_on_connected": true}`:                      "access_log_options",
 		`{"stat_prefix": "p", "cluster": "c", "proxy_protocol_tlvs": [{"type": 256, "value": "aGk="}]}`:                              "proxy_protocol_tlvs[0].type",
 		`{"stat_prefix": "p", "cluster": "c", "proxy_protocol_tlvs": [{"type": 25}]}`:                                                "proxy_protocol_tlvs[0]",
-		`{"stat_prefix": "p", "cluster": "c", "proxy_protocol_tlv_merge_policy": "APPEND_IF_EXISTS_OR_ADD"}`:                         "proxy_protocol_tlv_merge_policy",
 		`{"stat_prefix": "p", "cluster": "c", "upstream_connect_mode": "ON_DOWNSTREAM_DATA"}`:                                        "upstream_connect_mode",
 		`{"stat_prefix": "p", "cluster": "c", "max_connect_attempts": 0}`:                                                            "max_connect_attempts",
 		`{"stat_prefix": "p", "cluster": "c", "idle_timeout": "-1s"}`:                                                                "idle_timeout",

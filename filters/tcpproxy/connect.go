@@ -7,23 +7,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/match"
 	"github.com/mecha-mesh/mecha/proxy/meta"
-	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 // ClusterKey is the filter state that names a cluster in place of the configured one.
 const ClusterKey = "envoy.tcp_proxy.cluster"
-
-// TLV is a TLV for PROXY protocol, whose value may depend on the connection.
-type TLV struct {
-	Type   byte
-	Value  []byte
-	Format *accesslog.Format // in place of Value; nil is none
-}
 
 // connection is an upstream connection with its cluster.
 type connection struct {
@@ -92,12 +83,8 @@ func (s *session) prepare(c *filter.Conn) {
 			s.attempt.Hash, s.attempt.HasHash = match.Hash64(text, 0), true
 		}
 	}
-	for _, t := range s.c.TLVs {
-		v := t.Value
-		if t.Format != nil {
-			v = t.Format.Append(nil, c.LogEntry())
-		}
-		s.options.TLVs = append(s.options.TLVs, transport.TLV{Type: t.Type, Value: v})
+	if len(s.c.TLVs) > 0 {
+		s.options.TLVs = s.tlvs(c)
 	}
 	s.attempt.Options = &s.options
 }

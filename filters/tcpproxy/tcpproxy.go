@@ -51,6 +51,7 @@ type Config struct {
 	AwaitData bool
 	Tunnel    *Tunnel // nil connects directly
 	TLVs      []TLV   // proxy_protocol_tlvs
+	TLVMerge  TLVMerge
 }
 
 // Weighted is a cluster and its share of the connections.

@@ -81,8 +81,8 @@ func (p *ProxyProtocol) header(raw *netio.Conn, to *Peer) []byte {
 	return appendV1(nil, to.Source, to.Dest)
 }
 
-// tlvs returns what is sent, one of each type: the host's own, the configured ones, what
-// filters ask for, and last what is passed on.
+// tlvs returns what is sent: the host's own, the configured ones, and last those that are
+// passed on, of types that were not there before.
 func (p *ProxyProtocol) tlvs(to *Peer) []TLV {
 	var all []TLV
 	add := func(list []TLV, wanted func(byte) bool) {
@@ -96,8 +96,11 @@ func (p *ProxyProtocol) tlvs(to *Peer) []TLV {
 	add(to.HostTLVs, nil)
 	add(p.Added, nil)
 	pass := func(t byte) bool { return p.PassAll || slices.Contains(p.Pass, t) }
-	add(to.Options.TLVs, pass)
-	add(to.TLVs, pass)
+	if to.Options.TLVs != nil {
+		add(to.Options.TLVs, pass)
+	} else {
+		add(to.TLVs, pass)
+	}
 	return all
 }
 

@@ -63,14 +63,21 @@ func TestHostTLVsWin(t *testing.T) {
 	p := ProxyProtocol{V2: true, PassAll: true, Added: []TLV{{1, []byte("socket")}, {2, []byte("socket")}}}
 	to := &Peer{
 		HostTLVs: []TLV{{1, []byte("host")}}, TLVs: []TLV{{2, []byte("client")}, {3, []byte("client")}, {4, []byte("client")}},
-		Options: Options{TLVs: []TLV{{3, []byte("filter")}}},
 	}
 	got := ""
 	for _, t := range p.tlvs(to) {
 		got += string(t.Value) + " "
 	}
-	if got != "host socket filter client " {
+	if got != "host socket client client " {
 		t.Errorf("%q", got)
+	}
+	to.Options.TLVs = []TLV{{2, []byte("filter")}, {5, []byte("filter")}, {5, []byte("again")}}
+	got = ""
+	for _, t := range p.tlvs(to) {
+		got += string(t.Value) + " "
+	}
+	if got != "host socket filter again " {
+		t.Errorf("a filter has the say over what the client sent: %q", got)
 	}
 }
 

@@ -76,7 +76,7 @@ type Options struct {
 	ServerName string   // envoy.network.upstream_server_name
 	ALPN       []string // envoy.network.application_protocols
 	SANs       []string // envoy.network.upstream_subject_alt_names
-	TLVs       []TLV    // tcp_proxy's proxy_protocol_tlvs
+	TLVs       []TLV    // in place of the client's; nil leaves those (tcp_proxy's proxy_protocol_tlvs)
 }
 
 // TLV is one extension of a PROXY protocol header of version 2.
