@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -40,12 +42,34 @@ func (m *Manager) Load(b *bootstrapv3.Bootstrap) (*Dynamic, error) {
 			return nil, filter.At("static_resources", filter.AtIndex("clusters", i, err))
 		}
 	}
-	for i, l := range b.GetStaticResources().GetListeners() {
+	for i, l := range nameListeners(b.GetStaticResources().GetListeners()) {
 		if err := m.static(l.Name, ads.ListenerType, l); err != nil {
 			return nil, filter.At("static_resources", filter.AtIndex("listeners", i, err))
 		}
 	}
 	return d, nil
+}
+
+// nameListeners gives the listeners of a bootstrap that have no name one, by their
+// place: nothing refers to it, but people and config_dump need one.
+func nameListeners(list []*listenerv3.Listener) []*listenerv3.Listener {
+	taken := map[string]bool{}
+	for _, l := range list {
+		taken[l.Name] = true
+	}
+	named := slices.Clone(list)
+	for i, l := range named {
+		if l.Name != "" {
+			continue
+		}
+		name := fmt.Sprintf("static_listener_%d", i)
+		for taken[name] {
+			name += "_"
+		}
+		named[i] = proto.CloneOf(l)
+		named[i].Name = name
+	}
+	return named
 }
 
 func (m *Manager) static(name, typeURL string, msg proto.Message) error {
