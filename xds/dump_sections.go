@@ -36,6 +36,11 @@ func (d *dump) clusters() proto.Message {
 		}
 		if warming[r.Name] {
 			out.DynamicWarmingClusters = append(out.DynamicWarmingClusters, c)
+			if b, ok := d.m.Before(ads.ClusterType, r.Name); ok {
+				out.DynamicActiveClusters = append(out.DynamicActiveClusters, &adminv3.ClustersConfigDump_DynamicCluster{
+					VersionInfo: b.Version, Cluster: d.shown.any(b.Body, false), LastUpdated: stamp(b.Updated),
+				})
+			}
 		} else {
 			out.DynamicActiveClusters = append(out.DynamicActiveClusters, c)
 		}
@@ -144,6 +149,11 @@ func (d *dump) listeners() (*adminv3.ListenersConfigDump, []inlineRoutes, []inli
 				state := &adminv3.ListenersConfigDump_DynamicListenerState{VersionInfo: r.Version, Listener: body, LastUpdated: stamp(r.Updated)}
 				if slices.Contains(d.o.WarmingListeners, r.Name) {
 					l.WarmingState = state
+					if b, ok := d.m.Before(ads.ListenerType, r.Name); ok {
+						l.ActiveState = &adminv3.ListenersConfigDump_DynamicListenerState{
+							VersionInfo: b.Version, Listener: d.shown.any(b.Body, false), LastUpdated: stamp(b.Updated),
+						}
+					}
 				} else {
 					l.ActiveState = state
 				}

@@ -30,6 +30,34 @@ type Record struct {
 type Inventory struct {
 	types    map[string]map[string]*Record
 	versions map[string]string // by type, of the newest resource that was accepted
+	before   map[resourceKey]Record
+}
+
+type resourceKey struct{ typeURL, name string }
+
+// keepBefore remembers the version that goes on while a newer one warms: config_dump shows
+// both. was is the record before the newer one came, wasWarming whether that one was not in
+// use itself, and isWarming whether the newer one has to wait.
+func (v *Inventory) keepBefore(typeURL string, was Record, wasWarming, isWarming bool) {
+	key := resourceKey{typeURL, was.Name}
+	switch {
+	case !isWarming:
+		delete(v.before, key)
+	case !wasWarming && was.Body != nil:
+		if v.before == nil {
+			v.before = map[resourceKey]Record{}
+		}
+		v.before[key] = was
+	}
+}
+
+// forgetBefore lets go of what is not in use any more.
+func (v *Inventory) forgetBefore(warming func(typeURL, name string) bool) {
+	for key := range v.before {
+		if !warming(key.typeURL, key.name) {
+			delete(v.before, key)
+		}
+	}
 }
 
 func (v *Inventory) note(typeURL string, r *ads.Resource, err error) {
@@ -64,7 +92,37 @@ func (v *Inventory) fail(typeURL, name string, err error) {
 	}
 }
 
-func (v *Inventory) forget(typeURL, name string) { delete(v.types[typeURL], name) }
+func (v *Inventory) forget(typeURL, name string) {
+	delete(v.types[typeURL], name)
+	delete(v.before, resourceKey{typeURL, name})
+}
+
+// get returns a copy of a record; it is empty but for the name where there is none.
+func (v *Inventory) get(typeURL, name string) Record {
+	if r := v.types[typeURL][name]; r != nil {
+		return *r
+	}
+	return Record{Name: name}
+}
+
+// Before returns the version of a resource that is in use while its newest one warms.
+func (m *Manager) Before(typeURL, name string) (Record, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.inUse.before[resourceKey{typeURL, name}]
+	return r, ok
+}
+
+// warming reports whether the newest version of a resource waits for something.
+func (m *Manager) warming(typeURL, name string) bool {
+	switch typeURL {
+	case ads.ClusterType:
+		return m.engine.ClusterWarming(name)
+	case ads.ListenerType:
+		return m.engine.ListenerWarming(name)
+	}
+	return false
+}
 
 // Version returns the version of the newest resource of a type that was accepted.
 func (m *Manager) Version(typeURL string) string {

@@ -45,6 +45,9 @@ type Engine interface {
 	// SetExtension gives a configuration that came over ECDS; nil tells that there is none,
 	// and wait that one is to be waited for.
 	SetExtension(key filter.ExtensionKey, factory any, wait bool) error
+	// ClusterWarming and ListenerWarming report whether the newest version is not in use yet.
+	ClusterWarming(name string) bool
+	ListenerWarming(name string) bool
 	// WhenWarm calls f once, when no cluster waits for its hosts any more.
 	WhenWarm(f func())
 	// WhenListening calls f once, when no listener waits for its route tables any more.
@@ -271,8 +274,12 @@ func (m *Manager) apply(u ads.Update, source ref) (refused []ads.Refusal) {
 	for i := range u.Changed {
 		r := &u.Changed[i]
 		err := m.unknown.check(r.Body, func(kind string) { m.log.Warn("Unknown field: "+kind, "name", r.Name) })
+		was, wasWarming := m.inUse.get(u.TypeURL, r.Name), m.warming(u.TypeURL, r.Name)
 		if err == nil {
 			err = set(r.Name, r.Body.GetValue())
+		}
+		if err == nil {
+			m.inUse.keepBefore(u.TypeURL, was, wasWarming, m.warming(u.TypeURL, r.Name))
 		}
 		m.inUse.note(u.TypeURL, r, err)
 		if err != nil {
@@ -283,6 +290,7 @@ func (m *Manager) apply(u ads.Update, source ref) (refused []ads.Refusal) {
 		remove(name)
 		m.inUse.forget(u.TypeURL, name)
 	}
+	m.inUse.forgetBefore(m.warming)
 	return refused
 }
 

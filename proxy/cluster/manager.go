@@ -183,6 +183,14 @@ func (m *Manager) All() (active, warming []*Cluster) {
 	return active, warming
 }
 
+// IsWarming reports whether the newest version of a cluster waits for its hosts.
+func (m *Manager) IsWarming(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.slots[name]
+	return s != nil && s.warming != nil
+}
+
 // Warming returns how many clusters, or new versions of clusters, wait for their hosts.
 func (m *Manager) Warming() int {
 	m.mu.Lock()

@@ -93,6 +93,13 @@ func (s *Server) SetListener(spec *l4.Spec, needs Needs) error {
 	return s.use(w)
 }
 
+// ListenerWarming implements xds.Engine.
+func (s *Server) ListenerWarming(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting[name] != nil
+}
+
 // Waiting returns the listeners whose newest version waits for route tables or
 // configurations of filters, and the names of those.
 func (s *Server) Waiting() map[string][]string {

@@ -122,6 +122,9 @@ func (s *Server) RemoveCluster(name string) {
 	s.clusterReady(name) // one less to wait for
 }
 
+// ClusterWarming implements xds.Engine.
+func (s *Server) ClusterWarming(name string) bool { return s.Clusters.IsWarming(name) }
+
 // SetAssignment implements xds.Engine.
 func (s *Server) SetAssignment(a *cluster.Assignment) error { return s.Clusters.SetAssignment(a) }
 
