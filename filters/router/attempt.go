@@ -52,6 +52,7 @@ func (f *Filter) connect(s *filter.Stream) error {
 		return &replyNoHealthyHost
 	}
 	f.host = host
+	s.Meta.ClusterMetadata = f.cluster.Spec().LogMetadata
 	s.Meta.UpstreamHost, s.Meta.UpstreamHostname, s.Meta.HostMetadata = host.Addr, host.Hostname, host.Metadata
 	before := s.Elapsed()
 	f.conn, err = f.acquire(host)

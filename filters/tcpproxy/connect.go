@@ -98,6 +98,7 @@ func (s *session) try(ctx context.Context, c *filter.Conn, cl *cluster.Cluster) 
 		return nil, err
 	}
 	l.Attempts++
+	l.ClusterMetadata = cl.Spec().LogMetadata
 	l.UpstreamHost, l.UpstreamHostname, l.HostMetadata = h.Addr, h.Hostname, h.Metadata
 	up, err := cl.Dial(ctx, h, &s.attempt)
 	if err == nil && s.c.Tunnel != nil {

@@ -64,6 +64,8 @@ type Spec struct {
 
 	CloseOnHostFailure bool   // close_connections_on_host_health_failure; otherwise they drain
 	Hash               uint64 // of the serialised resource: equal means unchanged
+	// LogMetadata reads the cluster's metadata for access logs; nil if it has none.
+	LogMetadata func() meta.Fields
 }
 
 // Discovery is how a cluster gets its hosts (Cluster.type).

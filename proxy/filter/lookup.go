@@ -21,7 +21,7 @@ func (s *Stream) AppendValue(dst []byte, operator, arguments string, asJSON bool
 		key, form, part := stateArguments(arguments)
 		return appendState(dst, s.FilterState(key), form, part, asJSON)
 	}
-	return appendMetadata(dst, &s.Metadata, &s.Meta, operator, arguments, asJSON)
+	return appendMetadata(dst, &s.Metadata, &s.Meta, s.Conn, s.Route, operator, arguments, asJSON)
 }
 
 // AppendValue implements accesslog.Lookup: metadata and filter state of the connection.
@@ -30,13 +30,25 @@ func (c *Conn) AppendValue(dst []byte, operator, arguments string, asJSON bool) 
 		key, form, part := stateArguments(arguments)
 		return appendState(dst, c.State.Get(key), form, part, asJSON)
 	}
-	return appendMetadata(dst, &c.Metadata, &c.Log, operator, arguments, asJSON)
+	return appendMetadata(dst, &c.Metadata, &c.Log, c.Meta, nil, operator, arguments, asJSON)
+}
+
+// describedRoute is a route with metadata, of its own and of its virtual host.
+type describedRoute interface {
+	Configured() (route, host meta.Fields)
+}
+
+func read(f func() meta.Fields) meta.Fields {
+	if f == nil {
+		return nil
+	}
+	return f()
 }
 
 // appendMetadata finds what DYNAMIC_METADATA(namespace:key:...) and its like name.
-// METADATA(TYPE:...) says which metadata in its first argument. The metadata of clusters,
-// routes and listeners is not kept: it prints as missing.
-func appendMetadata(dst []byte, dynamic *meta.Metadata, s *meta.Stream, operator, arguments string, asJSON bool) ([]byte, bool) {
+// METADATA(TYPE:...) says which metadata in its first argument. r is nil where there is no
+// route.
+func appendMetadata(dst []byte, dynamic *meta.Metadata, s *meta.Stream, c *meta.Conn, r Route, operator, arguments string, asJSON bool) ([]byte, bool) {
 	if operator == "METADATA" {
 		operator, arguments, _ = strings.Cut(arguments, ":")
 		operator += "_METADATA"
@@ -48,6 +60,21 @@ func appendMetadata(dst []byte, dynamic *meta.Metadata, s *meta.Stream, operator
 		fields = dynamic.Namespace(namespace)
 	case "UPSTREAM_METADATA", "UPSTREAM_HOST_METADATA":
 		fields = s.HostMetadata[namespace]
+	case "CLUSTER_METADATA":
+		fields = read(s.ClusterMetadata)[namespace]
+	case "ROUTE_METADATA", "VIRTUAL_HOST_METADATA":
+		if m, ok := r.(describedRoute); ok {
+			route, host := m.Configured()
+			if fields = route[namespace]; operator[0] == 'V' {
+				fields = host[namespace]
+			}
+		}
+	case "LISTENER_METADATA", "LISTENER_FILTER_CHAIN_METADATA":
+		if c != nil && c.Configured != nil {
+			if fields = read(c.Configured.Listener)[namespace]; operator != "LISTENER_METADATA" {
+				fields = read(c.Configured.FilterChain)[namespace]
+			}
+		}
 	}
 	if fields == nil {
 		return dst, false

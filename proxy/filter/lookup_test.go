@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
 type tuple struct{}
@@ -20,6 +21,13 @@ type object struct{ tuple }
 
 func (object) MarshalJSON() ([]byte, error) { return []byte(`{"n":"v"}`), nil }
 
+// aboutRoute is a route with metadata.
+type aboutRoute struct{ Route }
+
+func (aboutRoute) Configured() (route, host meta.Fields) {
+	return meta.Fields{"ns": {"of": "route"}}, meta.Fields{"ns": {"of": "host"}}
+}
+
 // What operators about metadata and filter state print, in texts and in JSON.
 func TestLookup(t *testing.T) {
 	s := &Stream{Session: &Conn{}}
@@ -27,6 +35,9 @@ func TestLookup(t *testing.T) {
 	s.Metadata.Set("com.test", "n", 5.0)
 	s.Metadata.Set("com.test", "deep", map[string]any{"b": true, "null": nil, "list": []any{1.0, "x"}})
 	s.Meta.HostMetadata = map[string]map[string]any{"envoy.lb": {"canary": "yes"}}
+	s.Meta.ClusterMetadata = func() meta.Fields { return meta.Fields{"ns": {"of": "cluster"}} }
+	s.Route = aboutRoute{}
+	s.Conn = &meta.Conn{Configured: &meta.Configured{Listener: func() meta.Fields { return meta.Fields{"ns": {"of": "listener"}} }}}
 	s.State.Set("text", `a"b`)
 	s.State.Set("tuple", tuple{})
 	s.State.Set("object", object{})
@@ -45,6 +56,12 @@ func TestLookup(t *testing.T) {
 		{"%METADATA(DYNAMIC:com.test:key)%", "val<ue", `"val<ue"`},
 		{"%METADATA(ROUTE:com.test:key)%", "-", "null"},
 		{"%UPSTREAM_METADATA(envoy.lb:canary)%", "yes", `"yes"`},
+		{"%METADATA(ROUTE:ns:of)%", "route", `"route"`},
+		{"%METADATA(VIRTUAL_HOST:ns:of)%", "host", `"host"`},
+		{"%METADATA(CLUSTER:ns:of)%", "cluster", `"cluster"`},
+		{"%CLUSTER_METADATA(ns)%", `{"of":"cluster"}`, `{"of":"cluster"}`},
+		{"%METADATA(LISTENER:ns:of)%", "listener", `"listener"`},
+		{"%METADATA(LISTENER_FILTER_CHAIN:ns:of)%", "-", "null"},
 		{`%UPSTREAM_METADATA(["envoy.lb", "canary"])%`, "yes", `"yes"`},
 		{"%METADATA(UPSTREAM_HOST:envoy.lb:canary)%", "yes", `"yes"`},
 		{"%FILTER_STATE(text:PLAIN)%", `a"b`, `"a\"b"`},

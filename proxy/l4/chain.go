@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
@@ -20,6 +21,7 @@ type chain struct {
 	env    filter.Env
 	socket transport.Socket
 	conns  conns
+	about  *meta.Configured // nil: neither the chain nor its listener has metadata
 
 	once   sync.Once
 	err    error

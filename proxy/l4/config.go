@@ -5,6 +5,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
 // compile makes the runtime of a spec. Chains that have not changed are taken over
@@ -27,10 +28,10 @@ func (l *Listener) compile(spec *Spec) (*config, error) {
 	cfg.retire = append(cfg.retire, logs.Close)
 	before := l.cfg.Load()
 	for i, c := range spec.Chains {
-		cfg.chains = append(cfg.chains, l.chain(before, c, filter.AtIndex("filter_chains", i, errNoChain).(*filter.PathError).Path, spec.Direction))
+		cfg.chains = append(cfg.chains, l.chain(before, c, filter.AtIndex("filter_chains", i, errNoChain).(*filter.PathError).Path, spec))
 	}
 	if spec.Default != nil {
-		cfg.chains = append(cfg.chains, l.chain(before, spec.Default, "default_filter_chain", spec.Direction))
+		cfg.chains = append(cfg.chains, l.chain(before, spec.Default, "default_filter_chain", spec))
 	}
 	if spec.Unbound {
 		return cfg, nil // built when the first connection comes
@@ -45,7 +46,7 @@ func (l *Listener) compile(spec *Spec) (*config, error) {
 }
 
 // chain returns the runtime of a chain: the one in use if it is the same.
-func (l *Listener) chain(before *config, spec *Chain, path string, direction Direction) *chain {
+func (l *Listener) chain(before *config, spec *Chain, path string, of *Spec) *chain {
 	if before != nil && spec.Hash != 0 {
 		for _, c := range before.chains {
 			if c.spec.Hash == spec.Hash {
@@ -53,7 +54,11 @@ func (l *Listener) chain(before *config, spec *Chain, path string, direction Dir
 			}
 		}
 	}
-	return &chain{spec: spec, path: path, env: l.env(direction), socket: spec.Socket}
+	c := &chain{spec: spec, path: path, env: l.env(of.Direction), socket: spec.Socket}
+	if of.Metadata != nil || spec.Metadata != nil {
+		c.about = &meta.Configured{Listener: of.Metadata, FilterChain: spec.Metadata}
+	}
+	return c
 }
 
 func (l *Listener) env(direction Direction) filter.Env {

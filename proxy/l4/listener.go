@@ -331,7 +331,7 @@ func (l *Listener) choose(c *conn, cfg *config) *conn {
 		c.refuse(err)
 		return nil
 	}
-	c.ch, c.meta.FilterChain = ch, ch.spec.Name
+	c.ch, c.meta.FilterChain, c.meta.Configured = ch, ch.spec.Name, ch.about
 	c.remember()
 	if err := c.handshake(); err != nil {
 		c.refuse(err)

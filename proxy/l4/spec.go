@@ -64,6 +64,8 @@ type Spec struct {
 	// DrainModifyOnly is drain_type MODIFY_ONLY: the listener does not drain because the
 	// process is said to be unhealthy.
 	DrainModifyOnly bool
+	// Metadata reads filter_metadata, for access logs; nil if there is none.
+	Metadata func() meta.Fields
 	// IgnoreGlobalLimit is ignore_global_conn_limit.
 	IgnoreGlobalLimit bool
 	// Logs are written when a connection has ended, those that matched no chain included.
@@ -155,6 +157,8 @@ type Chain struct {
 	// Hash is of the serialised chain and of what of its listener it depends on: a chain
 	// with the same hash goes on unchanged when its listener changes.
 	Hash uint64
+	// Metadata reads filter_metadata, for access logs; nil if there is none.
+	Metadata func() meta.Fields
 }
 
 // NetworkFilter is one network filter of a chain, the last one terminal.

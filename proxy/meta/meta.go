@@ -100,6 +100,8 @@ type Conn struct {
 	PeerValidated     bool     // and it was found valid
 	Listener          string   // name of the listener
 	FilterChain       string   // name of the matched chain
+	// Configured is the metadata of both; nil if neither has any.
+	Configured *Configured
 
 	Proxied        *ProxyProtocol // what a PROXY protocol header said, nil without one
 	UpstreamSource *Source        // where connections to upstream are to come from, nil for anywhere
@@ -107,6 +109,13 @@ type Conn struct {
 	TransportFailure string // downstream_transport_failure_reason
 	Termination      string // connection_termination_details
 }
+
+// Fields is filter_metadata by namespace; numbers are float64, as in JSON. It is read only.
+type Fields = map[string]map[string]any
+
+// Configured is the metadata that a listener and its chain were configured with. It is
+// read from the resource when somebody asks for it first; nil functions have none.
+type Configured struct{ Listener, FilterChain func() Fields }
 
 // Source is where connections to upstream come from (original_src).
 type Source struct {
@@ -141,6 +150,7 @@ type Stream struct {
 	UpstreamHostname string // name of the host as configured
 	UpstreamLocal    Addr
 	HostMetadata     map[string]map[string]any // of the chosen host, lent: read only
+	ClusterMetadata  func() Fields             // nil: none
 	UpstreamFailure  string                    // upstream_transport_failure_reason
 	UpstreamConn     uint64                    // connection ID
 

@@ -4,6 +4,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter/ratelimit"
 	"github.com/mecha-mesh/mecha/proxy/match"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
 // Decorator names what a route does, for traces and for whoever logs (Decorator).
@@ -47,6 +48,14 @@ func (r *Route) Decoration() (operation string, propagate bool) {
 		return "", false
 	}
 	return r.Decorator.Operation, r.Decorator.Propagate
+}
+
+// Configured returns the metadata of the route and of its virtual host, for access logs.
+func (r *Route) Configured() (route, host meta.Fields) {
+	if r.VirtualHost != nil {
+		host = r.VirtualHost.Metadata
+	}
+	return r.Metadata, host
 }
 
 // FindMetadata returns a value in the metadata of the route, nil if there is none.

@@ -56,6 +56,9 @@ func Cluster(raw []byte) (*cluster.Spec, []string, error) {
 		BufferLimit: 1 << 20, PanicThreshold: 50, Socket: transport.Raw{}, Hash: hashOf(raw),
 		CloseOnHostFailure: pb.CloseConnectionsOnHostHealthFailure,
 	}
+	if len(pb.GetMetadata().GetFilterMetadata()) > 0 {
+		spec.LogMetadata = kept(raw, &clusterv3.Cluster{})
+	}
 	if spec.StatName == "" {
 		spec.StatName = pb.Name
 	}

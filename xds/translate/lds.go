@@ -18,7 +18,7 @@ import (
 
 var listenerFields = fromproto.Fields{
 	Used: []string{
-		"name", "address", "additional_addresses", "stat_prefix", "filter_chains", "use_original_dst", "default_filter_chain",
+		"metadata", "name", "address", "additional_addresses", "stat_prefix", "filter_chains", "use_original_dst", "default_filter_chain",
 		"per_connection_buffer_limit_bytes", "listener_filters", "listener_filters_timeout",
 		"continue_on_listener_filters_timeout", "transparent", "freebind", "traffic_direction", "enable_reuse_port",
 		"reuse_port", "access_log", "tcp_backlog_size", "bind_to_port", "ignore_global_conn_limit", "deprecated_v1",
@@ -29,7 +29,7 @@ var listenerFields = fromproto.Fields{
 		// itself: what these ask for is so already.
 		"connection_balance_config", "max_connections_to_accept_per_socket_event",
 	},
-	Ignored: []string{"metadata", "enable_mptcp", "per_connection_buffer_high_watermark_timeout", "stats_matcher"},
+	Ignored: []string{"enable_mptcp", "per_connection_buffer_high_watermark_timeout", "stats_matcher"},
 }
 
 // Listener translates a Listener. The names of the route configurations that it needs
@@ -53,6 +53,9 @@ func Listener(raw []byte, p *filter.Parser) (*l4.Spec, error) {
 		IgnoreGlobalLimit: pb.IgnoreGlobalConnLimit || pb.BypassOverloadManager,
 		ReusePort:         pb.EnableReusePort == nil || pb.EnableReusePort.Value,
 		DrainModifyOnly:   pb.DrainType == listenerv3.Listener_MODIFY_ONLY,
+	}
+	if len(pb.GetMetadata().GetFilterMetadata()) > 0 {
+		spec.Metadata = kept(raw, &listenerv3.Listener{})
 	}
 	if v := pb.TcpFastOpenQueueLength; v != nil {
 		spec.FastOpen = new(int(v.Value))
@@ -172,8 +175,7 @@ func listenerChains(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser) er
 
 func chain(pb *listenerv3.FilterChain, p *filter.Parser) (*l4.Chain, error) {
 	err := fromproto.Check(pb, p, fromproto.Fields{
-		Used:    []string{"filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name"},
-		Ignored: []string{"metadata"},
+		Used: []string{"filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name", "metadata"},
 	})
 	if err != nil {
 		return nil, err
@@ -186,6 +188,9 @@ func chain(pb *listenerv3.FilterChain, p *filter.Parser) (*l4.Chain, error) {
 		return nil, err
 	}
 	c := &l4.Chain{Name: pb.Name, Hash: hashOf(raw)}
+	if len(pb.GetMetadata().GetFilterMetadata()) > 0 {
+		c.Metadata = kept(raw, &listenerv3.FilterChain{})
+	}
 	if c.ConnectTimeout, err = fromproto.Duration(pb.TransportSocketConnectTimeout, 0); err != nil {
 		return nil, filter.At("transport_socket_connect_timeout", err)
 	}
