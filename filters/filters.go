@@ -10,6 +10,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters/hcm"
 	"github.com/mecha-mesh/mecha/filters/headermutation"
 	"github.com/mecha-mesh/mecha/filters/httpinspector"
+	"github.com/mecha-mesh/mecha/filters/ondemand"
 	"github.com/mecha-mesh/mecha/filters/originaldst"
 	"github.com/mecha-mesh/mecha/filters/originalsrc"
 	"github.com/mecha-mesh/mecha/filters/proxyprotocol"
@@ -49,6 +50,7 @@ func All() []filter.Descriptor {
 		// HTTP filters
 		dynamicforwardproxy.Spec,
 		headermutation.Spec,
+		ondemand.Spec,
 		router.Spec,
 		setfilterstate.HTTP,
 	}

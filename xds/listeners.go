@@ -24,6 +24,9 @@ func (m *Manager) setListener(name string, raw []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := m.checkClusters(p); err != nil {
+		return err
+	}
 	m.warn("listener", name, p.Warnings)
 	slices.Sort(p.RDS)
 	needs := server.Needs{Routes: slices.Compact(p.RDS)}

@@ -42,6 +42,11 @@ type Engine interface {
 	// SetScopes gives all routing scopes of a key of filter.Parser.SRDS; nil tells that
 	// none will come.
 	SetScopes(key string, list []route.Scope) error
+	// OnDemand tells who is asked for what requests wait for. It is called once, before
+	// any listener is set.
+	OnDemand(a server.Asker)
+	// Arrived ends the wait for something, which is there now or is known not to be.
+	Arrived(w filter.Wanted, found bool)
 	// SetExtension gives a configuration that came over ECDS; nil tells that there is none,
 	// and wait that one is to be waited for.
 	SetExtension(key filter.ExtensionKey, factory any, wait bool) error
@@ -82,6 +87,10 @@ type Manager struct {
 	configs   *references     // ECDS names, used by listeners
 	scopes    *references     // sources of scopes, used by keys of scoped
 	scoped    map[string]*scopedRoutes
+	vhosts    *references // route tables with vhds, used by themselves
+	hosts     map[string]*hosts
+	onDemand  map[string]filter.Wanted // clusters that requests have asked for
+	adsDelta  bool
 	scopeSets map[ref]*scopeSet
 	discovers map[filter.ExtensionKey]filter.Extension
 	begun     bool     // listeners were asked for
@@ -141,6 +150,7 @@ func NewManager(o Options) *Manager {
 		listeners: map[string]uses{}, routes: newReferences(ads.RouteType),
 		values: newReferences(ads.RuntimeType), configs: newReferences(ads.ExtensionConfigType),
 		scopes: newReferences(ads.ScopedRouteType), scoped: map[string]*scopedRoutes{}, scopeSets: map[ref]*scopeSet{},
+		vhosts: newReferences(ads.VirtualHostType), hosts: map[string]*hosts{}, onDemand: map[string]filter.Wanted{},
 		discovers: map[filter.ExtensionKey]filter.Extension{}, runtimeMissing: map[string]bool{},
 		inUse: Inventory{types: map[string]map[string]*Record{}},
 	}
@@ -159,6 +169,7 @@ func NewManager(o Options) *Manager {
 	if o.Engine == nil { // whoever looks at runtime layers only
 		return m
 	}
+	o.Engine.OnDemand(m)
 	o.Engine.OnListenerError(func(name string, err error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -169,7 +180,7 @@ func NewManager(o Options) *Manager {
 
 // references are those of all types. The lock is held.
 func (m *Manager) references() []*references {
-	return []*references{m.services, m.routes, m.values, m.configs, m.scopes}
+	return []*references{m.services, m.routes, m.values, m.configs, m.scopes, m.vhosts}
 }
 
 // Start asks for clusters, and for listeners once the clusters are there; without a
@@ -286,6 +297,9 @@ func (m *Manager) apply(u ads.Update, source ref) (refused []ads.Refusal) {
 			refused = append(refused, ads.Refusal{Name: r.Name, Err: err})
 		}
 	}
+	if u.TypeURL == ads.VirtualHostType {
+		m.hostsAnswered(&u, refused)
+	}
 	for _, name := range u.Removed {
 		remove(name)
 		m.inUse.forget(u.TypeURL, name)
@@ -311,6 +325,8 @@ func (m *Manager) verbs(typeURL string) (set func(name string, raw []byte) error
 		return nil, func(name string) {
 			m.applyScopes(&ads.Update{TypeURL: typeURL, Removed: []string{name}}, scopesOverADS())
 		}
+	case ads.VirtualHostType:
+		return m.setHost, m.removeHost
 	case ads.RouteType:
 		return m.setRoutes, func(string) {} // route tables go with their listener
 	}
@@ -369,6 +385,7 @@ func (m *Manager) setCluster(name string, raw []byte) error {
 func (m *Manager) removeCluster(name string) {
 	m.engine.RemoveCluster(name)
 	delete(m.known, name)
+	m.dropCluster(name)
 	m.useService(name, ref{}, 0)
 }
 
@@ -400,11 +417,26 @@ func (m *Manager) setEndpoints(_ string, raw []byte) error {
 
 func (m *Manager) setRoutes(name string, raw []byte) error {
 	p := m.parser()
+	if fromproto.HasVHDS(raw) {
+		table, err := fromproto.RoutesOnDemand(raw, p)
+		if err == nil {
+			err = m.checkClusters(p)
+		}
+		if err != nil {
+			return err
+		}
+		m.warn("route configuration", name, p.Warnings)
+		return m.setHosts(name, table)
+	}
 	table, err := fromproto.Routes(raw, p)
+	if err == nil {
+		err = m.checkClusters(p)
+	}
 	if err != nil {
 		return err
 	}
 	m.warn("route configuration", name, p.Warnings)
+	m.dropHosts(name) // it had some before
 	m.engine.SetRoutes(name, table)
 	return nil
 }

@@ -129,7 +129,7 @@ func (d *Dynamic) configure(b *bootstrapv3.Bootstrap) (err error) {
 			return filter.At("ads_config", err)
 		}
 		d.m.mu.Lock()
-		d.m.ads = d.client
+		d.m.ads, d.m.adsDelta = d.client, cfg.Variant == ads.Delta
 		d.m.mu.Unlock()
 	}
 	if d.sources.Clusters, err = d.source(dyn.GetCdsConfig(), ads.ClusterType); err != nil {

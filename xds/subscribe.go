@@ -81,6 +81,9 @@ func (m *Manager) drop(l *references, r ref, user string) {
 		delete(l.watches, r)
 	}
 	m.inUse.forget(l.typeURL, r.name)
+	if l == m.routes {
+		m.dropHosts(r.name)
+	}
 	if cancel, ok := l.files[r]; ok {
 		cancel()
 		delete(l.files, r)

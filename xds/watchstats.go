@@ -27,6 +27,7 @@ type reloadCounters struct {
 type watch struct {
 	watchCounters
 	reload  reloadCounters
+	prefix  string // stat_prefix of who asked first
 	release func()
 }
 
@@ -35,7 +36,7 @@ func newWatch(st *stats.Store, typeURL string, r ref, prefix string, more ...any
 	if st == nil {
 		return nil
 	}
-	w := &watch{}
+	w := &watch{prefix: prefix}
 	var top, sc *stats.Scope
 	reloads := true
 	switch typeURL {

@@ -103,6 +103,8 @@ type Parser struct {
 	// SRDS says where the routing scopes come from that the resource refers to, by the key
 	// under which Env.Scopes has them.
 	SRDS map[string]ScopesFrom
+	// ODCDS collects the sources of on-demand clusters that the resource refers to.
+	ODCDS []ConfigSource
 	// Runtime is where the keys of settings are looked up by what is built without an
 	// Env, such as route tables; nil has none of them.
 	Runtime *runtime.Runtime

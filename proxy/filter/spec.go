@@ -44,6 +44,8 @@ type Env struct {
 	// Scopes returns the routing scopes with a key of Parser.SRDS; the subscription is the
 	// caller's.
 	Scopes func(key string) ScopeSource
+	// Demand asks for what is not there while a request waits; nil: nothing more comes.
+	Demand Demand
 	// Failing reports whether health checks of this process are to fail (admin's
 	// /healthcheck/fail); nil never does.
 	Failing func() bool

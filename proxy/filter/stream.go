@@ -84,6 +84,9 @@ type Engine interface {
 	BufferRequest(limit int) (*buffer.Buf, error)
 	// RefreshRoute looks the route up again after a filter has changed what it depends on.
 	RefreshRoute()
+	// MissingRoute tells of a stream without a route what would have to come for it to
+	// have one, if that can be asked for. What it returns is lent.
+	MissingRoute() (w Wanted, ok bool)
 
 	// What follows is for the terminal filter.
 

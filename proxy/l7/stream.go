@@ -208,6 +208,14 @@ func (st *stream) RefreshRoute() {
 	st.setLimits()
 }
 
+// MissingRoute implements filter.Engine.
+func (st *stream) MissingRoute() (w filter.Wanted, ok bool) {
+	if d, can := st.m.routes.Current().(filter.Demander); can {
+		return d.Wanted(&st.Stream)
+	}
+	return w, false
+}
+
 // finish counts, logs and gives back what the exchange held.
 func (st *stream) finish() (took time.Duration, reusable bool) {
 	st.Meta.End = st.Tick()

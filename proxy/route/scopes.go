@@ -118,10 +118,14 @@ func (s *ScopeSource) Find(key string) filter.RouteSource {
 type Scoped struct {
 	key    KeyBuilder
 	scopes filter.ScopeSource
+	from   string
 }
 
-// NewScoped returns a table that finds the scope by key.
-func NewScoped(key KeyBuilder, scopes filter.ScopeSource) *Scoped { return &Scoped{key, scopes} }
+// NewScoped returns a table that finds the scope by key. from is the key under which
+// filter.Parser.SRDS says where the scopes come from, "" if they do not change.
+func NewScoped(key KeyBuilder, scopes filter.ScopeSource, from string) *Scoped {
+	return &Scoped{key, scopes, from}
+}
 
 // Current implements filter.RouteSource.
 func (t *Scoped) Current() filter.RouteTable { return t }
@@ -140,6 +144,27 @@ func (t *Scoped) InternalOnly(s *filter.Stream) []string {
 		return table.InternalOnly(s)
 	}
 	return nil
+}
+
+// Wanted implements filter.Demander: the table of the request's scope, or a virtual host of
+// it.
+func (t *Scoped) Wanted(s *filter.Stream) (w filter.Wanted, ok bool) {
+	key, ok := t.key.Key(s)
+	if !ok {
+		return w, false
+	}
+	routes := t.scopes.Find(key)
+	if routes == nil {
+		return w, false
+	}
+	table := routes.Current()
+	if table == nil && t.from != "" {
+		return filter.Wanted{Kind: filter.WantedScope, From: t.from, Name: key}, true
+	}
+	if d, can := table.(filter.Demander); can {
+		return d.Wanted(s)
+	}
+	return w, false
 }
 
 func (t *Scoped) table(s *filter.Stream) filter.RouteTable {

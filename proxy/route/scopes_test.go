@@ -22,7 +22,7 @@ func oneRoute(t *testing.T, name string) *Table {
 // look for it; finding it costs no memory.
 func TestScopesChange(t *testing.T) {
 	src := &ScopeSource{}
-	scoped := NewScoped(KeyBuilder{{Header: "x-scope", Separator: ",", Pair: "=", Key: "k"}, {Header: "x-two"}}, src)
+	scoped := NewScoped(KeyBuilder{{Header: "x-scope", Separator: ",", Pair: "=", Key: "k"}, {Header: "x-two"}}, src, "")
 	s := stream("h", "/")
 	s.Request.Add("x-scope", "a=b,k=one")
 	s.Request.Add("x-two", "")

@@ -229,6 +229,12 @@ func (t *Table) Missing(s *filter.Stream) (host string) {
 	return ""
 }
 
+// Wanted implements filter.Demander.
+func (t *Table) Wanted(s *filter.Stream) (w filter.Wanted, ok bool) {
+	host := t.Missing(s)
+	return filter.Wanted{Kind: filter.WantedHost, From: t.Name, Name: host}, host != ""
+}
+
 // Explain tells for each route of the virtual host that serves a request (of the list that
 // its tree leads to), in order, the first condition that fails, until one matches or yield answers false. It is Match
 // without the index: slow, and for people.

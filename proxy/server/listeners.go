@@ -212,6 +212,7 @@ func (s *Server) SetRoutes(name string, table filter.RouteTable) {
 	}
 	ready := s.came(name)
 	s.mu.Unlock()
+	s.scopesArrived()
 	s.useAll(ready)
 }
 

@@ -64,7 +64,8 @@ type Server struct {
 	mu     sync.Mutex
 	routes map[string]*routeSource
 	scopes map[string]*scopes // by the key of filter.Parser.SRDS
-	uses   map[string]Needs   // of the listeners in use, by listener
+	demand demand
+	uses   map[string]Needs // of the listeners in use, by listener
 
 	extensions map[filter.ExtensionKey]*extension
 
@@ -89,10 +90,12 @@ func New(o Options) *Server {
 		return s.Listeners.DialInternal(ctx, to, with)
 	}
 	s.Clusters = cluster.NewManager(upstream)
+	s.demand.wants, s.demand.present = map[filter.Wanted]*want{}, s.there
+	o.Stats.Scope("on_demand").Bind(&s.demand.counters)
 	env := o.Env
 	env.Stats, env.Log, env.Node = o.Stats, o.Log("filter"), o.Node
 	env.Clusters, env.Routes, env.Extensions, env.Scopes = s.Clusters, s.routeSource, s.extension, s.scopeSource
-	env.Caches = s.Clusters
+	env.Caches, env.Demand = s.Clusters, &s.demand
 	s.Listeners = l4.NewManager(l4.Options{
 		Env: env, DrainTime: o.DrainTime, Gradual: o.Gradual, MaxConnections: o.MaxConnections, NoSockets: o.Verify,
 		Parked: o.Parked,
@@ -137,7 +140,8 @@ func (s *Server) WhenWarm(f func()) {
 }
 
 // clusterReady runs what waits for all clusters.
-func (s *Server) clusterReady(string) {
+func (s *Server) clusterReady(name string) {
+	s.clusterArrived(name)
 	if s.Clusters.Warming() > 0 {
 		return
 	}

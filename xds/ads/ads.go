@@ -99,6 +99,8 @@ type Resource struct {
 	Name string
 	// Version is the resource's own version (delta) or the response's (SotW).
 	Version string
+	// Aliases are other names that it goes by (delta, virtual hosts).
+	Aliases []string
 	// Body is shared with the response it came in: read it, don't change it.
 	Body   *anypb.Any
 	Digest Digest

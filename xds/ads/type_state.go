@@ -3,6 +3,7 @@ package ads
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // typeState is one type's subscription: what is wanted (kept for the life of the
@@ -59,12 +60,16 @@ func (t *typeState) resetStream() {
 	}
 }
 
-// wanted reports whether a resource of that name was asked for.
+// wanted reports whether a resource of that name was asked for. Who asks for the name of a
+// route table gets all virtual hosts of it that come.
 func (t *typeState) wanted(name string) bool {
 	if t.wildcard {
 		return true
 	}
 	_, ok := t.want[name]
+	if i := strings.LastIndexByte(name, '/'); !ok && i > 0 && t.url == VirtualHostType {
+		_, ok = t.want[name[:i]]
+	}
 	return ok
 }
 
@@ -93,11 +98,7 @@ func (t *typeState) remove(name string) {
 			return
 		}
 		t.wildcard = false
-		for _, held := range t.inventory.Names() {
-			if !t.wanted(held) {
-				t.inventory.Forget(held)
-			}
-		}
+		t.forgetUnwanted()
 	} else {
 		if _, ok := t.want[name]; !ok {
 			return
@@ -105,6 +106,9 @@ func (t *typeState) remove(name string) {
 		delete(t.want, name)
 		if !t.wildcard {
 			t.inventory.Forget(name)
+		}
+		if t.url == VirtualHostType {
+			t.forgetUnwanted()
 		}
 	}
 	if !t.requested {
@@ -116,6 +120,14 @@ func (t *typeState) remove(name string) {
 		t.unsub[name] = struct{}{}
 	} else if name == Wildcard {
 		t.unsub[name] = struct{}{} // told by an empty first request
+	}
+}
+
+func (t *typeState) forgetUnwanted() {
+	for _, held := range t.inventory.Names() {
+		if !t.wanted(held) {
+			t.inventory.Forget(held)
+		}
 	}
 }
 

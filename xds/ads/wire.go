@@ -89,7 +89,7 @@ func FromDelta(r *discoveryv3.DeltaDiscoveryResponse) Response {
 		Removed: r.GetRemovedResources(), ControlPlane: r.GetControlPlane().GetIdentifier(),
 	}
 	for i, in := range r.GetResources() {
-		res := Resource{Name: in.GetName(), Version: in.GetVersion(), Body: in.GetResource()}
+		res := Resource{Name: in.GetName(), Version: in.GetVersion(), Body: in.GetResource(), Aliases: in.GetAliases()}
 		if res.Name == "" {
 			name, err := NameOf(res.Body)
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/route"
@@ -22,6 +23,26 @@ type OnDemand struct {
 	builder tableBuilder
 	fixed   []*route.VirtualHost
 	hosts   map[string]*route.VirtualHost // that were delivered, by the name of their resource
+}
+
+// HasVHDS reports whether a RouteConfiguration has vhds, without reading all of it.
+func HasVHDS(raw []byte) bool {
+	const vhds = 9
+	for len(raw) > 0 {
+		num, typ, n := protowire.ConsumeTag(raw)
+		if n < 0 {
+			return false
+		}
+		if num == vhds && typ == protowire.BytesType {
+			return true
+		}
+		raw = raw[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, raw); n < 0 {
+			return false
+		}
+		raw = raw[n:]
+	}
+	return false
 }
 
 // RoutesOnDemand compiles a RouteConfiguration with vhds; nil if it has none.

@@ -40,7 +40,7 @@ func ScopedRoutes(pb *hcmv3.ScopedRoutes, prefix string, p *filter.Parser) (func
 			if err != nil {
 				return nil, err
 			}
-			return route.NewScoped(builder, set), nil
+			return route.NewScoped(builder, set, ""), nil
 		}, nil
 	case *hcmv3.ScopedRoutes_ScopedRds:
 		if c.ScopedRds.GetSrdsResourcesLocator() != "" {
@@ -61,7 +61,7 @@ func ScopedRoutes(pb *hcmv3.ScopedRoutes, prefix string, p *filter.Parser) (func
 			if env.Scopes == nil {
 				return nil, errors.New("nothing delivers scoped routes here")
 			}
-			return route.NewScoped(builder, env.Scopes(key)), nil
+			return route.NewScoped(builder, env.Scopes(key), key), nil
 		}, nil
 	}
 	return nil, errors.New("one of scoped_route_configurations_list, scoped_rds must be set")
