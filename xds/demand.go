@@ -50,8 +50,11 @@ func (m *Manager) checkClusters(p *filter.Parser) error {
 
 // askCluster subscribes to one cluster by name.
 func (m *Manager) askCluster(w filter.Wanted) {
-	if _, asked := m.onDemand[w.Name]; asked || m.known[w.Name] {
-		return // it is on its way
+	if m.known[w.Name] {
+		return // it is warming
+	}
+	if before, asked := m.onDemand[w.Name]; asked { // its answer is not sent again otherwise
+		m.subscriber(ads.ClusterType, before.From).Unsubscribe(ads.ClusterType, w.Name)
 	}
 	s := m.subscriber(ads.ClusterType, w.From)
 	if s == nil {

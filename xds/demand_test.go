@@ -165,6 +165,18 @@ func TestVirtualHostsOnDemand(t *testing.T) {
 			if got := k.get("l", "/", "host", "a"); got != "200 second" {
 				t.Errorf("after a change of the table: %s", got)
 			}
+			// One with a name of its own, that goes by others.
+			vh := message(t, &routev3.VirtualHost{}, `{name: many, domains: [b, c], routes: [{match: {prefix: "/"}, direct_response: {status: 200, body: {inline_string: many}}}]}`)
+			plane.SetRaw("r/many", xdstest.Pack(t, vh), "r/b", "r/c")
+			for _, host := range []string{"b", "c"} {
+				if got := k.get("l", "/", "host", host); got != "200 many" {
+					t.Errorf("%s: got %s", host, got)
+				}
+			}
+			plane.Remove(ads.VirtualHostType, "r/many")
+			until(t, "it to go", func() bool { return k.get("l", "/", "host", "b") == "404 " })
+			plane.SetRaw("r/many", xdstest.Pack(t, vh), "r/b", "r/c")
+			until(t, "it to be back", func() bool { return k.get("l", "/", "host", "b") == "200 many" })
 			// One that cannot be used changes nothing, and nobody waits for it.
 			vhost("bad", "fixed", "x")
 			if got := k.get("l", "/", "host", "bad"); got != "404 " {

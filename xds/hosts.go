@@ -138,9 +138,7 @@ func (m *Manager) askHost(w filter.Wanted) {
 		m.engine.Arrived(w, false)
 		return
 	}
-	if h.asked[full] {
-		return // it is on its way
-	}
+	m.unaskHost(h, full) // an answer of before is not sent again otherwise
 	h.asked[full] = true
 	m.subscriber(ads.VirtualHostType, h.from.api).Subscribe(ads.VirtualHostType, 0, full)
 }

@@ -66,6 +66,7 @@ func (v *Inventory) Void(name string) {
 func (v *Inventory) Diff(r Response, wanted func(name string) bool, complete bool) (Update, []Refusal) {
 	u := Update{TypeURL: r.TypeURL, Version: r.Version}
 	refused := slices.Clone(r.Malformed)
+	var none []string
 	seen := make(map[string]struct{}, len(r.Resources))
 	for _, res := range r.Resources {
 		u.Bytes += len(res.Body.GetValue())
@@ -82,6 +83,8 @@ func (v *Inventory) Diff(r Response, wanted func(name string) bool, complete boo
 		case res.Body == nil && known && h.version == res.Version:
 			u.Unchanged++ // a heartbeat that renews the resource's time to live
 			u.Same = append(u.Same, res.Name)
+		case res.Body == nil && r.TypeURL == VirtualHostType:
+			none = append(append(none, res.Name), res.Aliases...) // VHDS says so where others list it as removed
 		case res.Body == nil:
 			refused = append(refused, Refusal{res.Name, errNoBody})
 		case res.Body.GetTypeUrl() != r.TypeURL:
@@ -95,6 +98,11 @@ func (v *Inventory) Diff(r Response, wanted func(name string) bool, complete boo
 		}
 	}
 	gone := make(map[string]struct{}, len(r.Removed))
+	for _, name := range none {
+		if wanted(name) {
+			gone[name] = struct{}{}
+		}
+	}
 	for _, name := range r.Removed {
 		if _, both := seen[name]; both {
 			refused = append(refused, Refusal{name, errBoth})

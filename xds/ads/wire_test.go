@@ -97,3 +97,14 @@ func FuzzResponse(f *testing.F) {
 		}
 	})
 }
+
+// TestVirtualHostsWithoutBody: a control plane says so that there is no virtual host for a
+// name, or no more.
+func TestVirtualHostsWithoutBody(t *testing.T) {
+	held := ads.Inventory{}
+	any := func(string) bool { return true }
+	u, refused := held.Diff(ads.Response{TypeURL: ads.VirtualHostType, Resources: []ads.Resource{{Name: "r/a", Version: "1", Aliases: []string{"r/b"}}}}, any, false)
+	if len(refused) > 0 || len(u.Removed) != 2 || u.Removed[0] != "r/a" || u.Removed[1] != "r/b" {
+		t.Errorf("removed %v, refused %v", u.Removed, refused)
+	}
+}

@@ -48,10 +48,11 @@ type Plane struct {
 type entry struct {
 	version string
 	body    *anypb.Any
+	aliases []string
 }
 
-// Set adds or replaces a resource.
-func (p *Plane) Set(name string, body *anypb.Any) {
+// Set adds or replaces a resource. Who asks for one of its aliases gets it, too (delta).
+func (p *Plane) Set(name string, body *anypb.Any, aliases ...string) {
 	if p.resources == nil {
 		p.resources = map[string]map[string]entry{}
 	}
@@ -60,7 +61,7 @@ func (p *Plane) Set(name string, body *anypb.Any) {
 		m = map[string]entry{}
 		p.resources[body.GetTypeUrl()] = m
 	}
-	m[name] = entry{p.nextVersion(), body}
+	m[name] = entry{p.nextVersion(), body, aliases}
 }
 
 // Remove takes a resource away.
@@ -82,7 +83,7 @@ func (p *Plane) Restart() {
 	p.epoch++
 	for _, m := range p.resources {
 		for name, e := range m {
-			m[name] = entry{p.nextVersion(), e.body}
+			m[name] = entry{p.nextVersion(), e.body, e.aliases}
 		}
 	}
 }
@@ -207,7 +208,7 @@ func (p *Plane) Due(st *Session) (Reply, bool) {
 		r := Reply{TypeURL: url, Version: fmt.Sprintf("e%d.%d", p.epoch, p.seq), bodies: map[string]entry{}}
 		var fresh, all []string
 		for name, e := range p.resources[url] {
-			if _, named := sub.names[name]; !named && !sub.wildcard {
+			if !sub.wildcard && !sub.asks(name, e.aliases) {
 				continue
 			}
 			r.bodies[name] = e
@@ -217,7 +218,7 @@ func (p *Plane) Due(st *Session) (Reply, bool) {
 			}
 		}
 		for name := range sub.known {
-			if _, ok := p.resources[url][name]; !ok {
+			if _, ok := p.resources[url][name]; !ok && !p.alias(url, name) {
 				r.Removed = append(r.Removed, name)
 			}
 		}
@@ -241,6 +242,24 @@ func (p *Plane) Due(st *Session) (Reply, bool) {
 		return r, true
 	}
 	return Reply{}, false
+}
+
+// asks reports whether a client asked for a resource, under any of its names.
+func (sub *subscription) asks(name string, aliases []string) bool {
+	return slices.ContainsFunc(append(aliases, name), func(n string) bool {
+		_, ok := sub.names[n]
+		return ok
+	})
+}
+
+// alias reports whether a name is another name of a resource.
+func (p *Plane) alias(url, name string) bool {
+	for _, e := range p.resources[url] {
+		if slices.Contains(e.aliases, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // Reply is one response, of either variant.
@@ -267,7 +286,7 @@ func (r Reply) Delta() *discoveryv3.DeltaDiscoveryResponse {
 	}
 	for _, name := range r.Names {
 		e := r.bodies[name]
-		out.Resources = append(out.Resources, &discoveryv3.Resource{Name: name, Version: e.version, Resource: e.body})
+		out.Resources = append(out.Resources, &discoveryv3.Resource{Name: name, Version: e.version, Resource: e.body, Aliases: e.aliases})
 	}
 	return out
 }

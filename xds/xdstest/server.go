@@ -136,10 +136,10 @@ func (s *Server) Set(resources ...proto.Message) {
 }
 
 // SetRaw adds a resource with any body, however broken.
-func (s *Server) SetRaw(name string, body *anypb.Any) {
+func (s *Server) SetRaw(name string, body *anypb.Any, aliases ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.plane.Set(name, body)
+	s.plane.Set(name, body, aliases...)
 	s.wakeLocked()
 }
 
