@@ -30,16 +30,15 @@ var fields = fromproto.Fields{
 		"append_x_forwarded_port", "forward_client_cert_details", "access_log_options", "local_reply_config",
 		"early_header_mutation_extensions", "original_ip_detection_extensions", "request_id_extension",
 		"scheme_header_transformation", "flush_access_log_on_new_request",
-		// A connection that is old enough ends with its next response, never before it.
-		"http1_safe_max_connection_duration",
+		"http1_safe_max_connection_duration", "drain_timeout_jitter", "proxy_status_config",
+		"stream_error_on_invalid_http_message",
 	},
 	// What is accepted without effect concerns HTTP/2 and TLS: plain HTTP/1.1 behaves the same without it.
 	Ignored: []string{
 		"http2_protocol_options", "http3_protocol_options",
-		"set_current_client_cert_details", "stream_error_on_invalid_http_message",
-		"drain_timeout_jitter", "stream_flush_timeout", "access_log_flush_interval",
+		"set_current_client_cert_details", "stream_flush_timeout", "access_log_flush_interval",
 		"append_local_overload", "add_proxy_protocol_connection_state",
-		"record_route_resolution_stats", "proxy_status_config", "forward_client_cert_matcher",
+		"record_route_resolution_stats", "forward_client_cert_matcher",
 	},
 }
 
@@ -69,6 +68,8 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		NoRequestID:           pb.GenerateRequestId != nil && !pb.GenerateRequestId.Value,
 		RequestIDInResponse:   pb.AlwaysSetRequestIdInResponse,
 		Proxy100Continue:      pb.Proxy_100Continue,
+		KeepInvalid:           pb.StreamErrorOnInvalidHttpMessage.GetValue(),
+		SafeConnDuration:      pb.Http1SafeMaxConnectionDuration,
 		KeepClientCert:        pb.ForwardClientCertDetails == hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY,
 		NormalizePath:         pb.NormalizePath.GetValue(),
 		MergeSlashes:          pb.MergeSlashes,
@@ -87,7 +88,7 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		spec.MaxHeadersKB = v.Value
 	}
 	for _, step := range []func(*hcmv3.HttpConnectionManager, *l7.Spec, *filter.Parser) error{
-		parseCodec, parsePaths, parseAddresses, parseDetection, parseEarly, parseScheme, parseRequestID, parseLocalReply, parseCommon, parseTimeouts, parseHTTP1, parseUpgrades, parseRoutes, parseFilters, parseLogs,
+		parseCodec, parsePaths, parseAddresses, parseDetection, parseEarly, parseScheme, parseRequestID, parseLocalReply, parseProxyStatus, parseCommon, parseTimeouts, parseHTTP1, parseUpgrades, parseRoutes, parseFilters, parseLogs,
 	} {
 		if err := step(&pb, spec, p); err != nil {
 			return nil, err
@@ -120,7 +121,7 @@ func parseCommon(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parse
 	err := fromproto.Check(c, p, fromproto.Fields{
 		Used: []string{
 			"idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration",
-			"headers_with_underscores_action", "max_requests_per_connection",
+			"headers_with_underscores_action", "max_requests_per_connection", "max_connection_duration_jitter",
 		},
 		Ignored: []string{"max_response_headers_kb"}, // of upstreams
 	})
@@ -136,6 +137,7 @@ func parseCommon(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parse
 	if n := c.MaxHeadersCount; n != nil {
 		spec.MaxHeadersCount = n.Value
 	}
+	spec.MaxConnJitter = c.GetMaxConnectionDurationJitter().GetValue() / 100
 	spec.MaxRequests = c.GetMaxRequestsPerConnection().GetValue()
 	return nil
 }
@@ -216,6 +218,15 @@ func parseTimeouts(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, _ *filter.Par
 		}
 		*d.into = d.pb.AsDuration()
 	}
+	for path, jitter := range map[string]float64{
+		"drain_timeout_jitter": pb.DrainTimeoutJitter.GetValue(),
+		"common_http_protocol_options.max_connection_duration_jitter": common.GetMaxConnectionDurationJitter().GetValue(),
+	} {
+		if !(jitter >= 0 && jitter <= 100) {
+			return filter.At(path, fmt.Errorf("%v is not in 0..100", jitter))
+		}
+	}
+	spec.DrainJitter = pb.DrainTimeoutJitter.GetValue() / 100
 	return nil
 }
 
@@ -228,12 +239,15 @@ func parseHTTP1(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser
 	err := fromproto.Check(o, p, fromproto.Fields{
 		Used: []string{
 			"allow_absolute_url", "accept_http_10", "default_host_for_http_10", "header_key_format", "enable_trailers",
-			"allow_chunked_length", "allow_custom_methods",
+			"allow_chunked_length", "allow_custom_methods", "override_stream_error_on_invalid_http_message",
 		},
-		Ignored: []string{"override_stream_error_on_invalid_http_message", "send_fully_qualified_url", "use_balsa_parser"},
+		Ignored: []string{"send_fully_qualified_url", "use_balsa_parser"},
 	})
 	if err != nil {
 		return filter.At("http_protocol_options", err)
+	}
+	if v := o.OverrideStreamErrorOnInvalidHttpMessage; v != nil {
+		spec.KeepInvalid = v.Value
 	}
 	spec.HTTP1 = l7.HTTP1{
 		AcceptHTTP10:       o.AcceptHttp_10,

@@ -41,6 +41,25 @@ func parseLocalReply(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.P
 	return filter.At("local_reply_config", err)
 }
 
+// parseProxyStatus converts proxy_status_config.
+func parseProxyStatus(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) error {
+	c := pb.ProxyStatusConfig
+	if c == nil {
+		return nil
+	}
+	err := fromproto.Check(c, p, fromproto.Fields{Used: []string{
+		"remove_details", "remove_connection_termination_details", "remove_response_flags",
+		"set_recommended_response_code", "use_node_id", "literal_proxy_name",
+	}})
+	_, nodeID := c.ProxyName.(*hcmv3.HttpConnectionManager_ProxyStatusConfig_UseNodeId)
+	spec.ProxyStatus = &l7.ProxyStatus{
+		Name: c.GetLiteralProxyName(), NodeID: nodeID, NoDetails: c.RemoveDetails,
+		NoTermination: c.RemoveConnectionTerminationDetails, NoFlags: c.RemoveResponseFlags,
+		Recommended: c.SetRecommendedResponseCode,
+	}
+	return filter.At("proxy_status_config", err)
+}
+
 func replyMapper(pb *hcmv3.ResponseMapper, p *filter.Parser) (m l7.ReplyMapper, err error) {
 	err = fromproto.Check(pb, p, fromproto.Fields{Used: []string{"filter", "status_code", "body", "body_format_override", "headers_to_add"}})
 	if err != nil {

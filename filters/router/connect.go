@@ -38,7 +38,7 @@ func (f *Filter) terminate(s *filter.Stream, r *route.Route) error {
 	}()
 	if v := f.action.ConnectProxy; v != 0 {
 		var head buffer.Buf
-		head.Append(transport.AppendProxyHeader(nil, v == 2, s.Conn.Remote, s.Conn.Local))
+		head.Append(transport.AppendProxyHeader(nil, v == 2, s.Accepted().Remote, s.Accepted().Local))
 		if err := up.WriteData(&head, false); err != nil {
 			return &replyTermination
 		}

@@ -241,7 +241,7 @@ func (f *Filter) find(s *filter.Stream, r *route.Route) {
 func (f *Filter) aim(s *filter.Stream) {
 	f.at.State = s
 	a := &f.at
-	a.Conn, a.Stream, a.Headers, a.Metadata, a.Priority = s.Conn, &s.Meta, &s.Request, &s.Metadata, f.action.Priority
+	a.Conn, a.Stream, a.Headers, a.Metadata, a.Priority = s.Accepted(), &s.Meta, &s.Request, &s.Metadata, f.action.Priority
 	if len(f.action.HashPolicies) > 0 && f.cluster.Spec().Policy.UsesHash() {
 		a.Hash, f.cookies, a.HasHash = f.action.Hash(s)
 	}

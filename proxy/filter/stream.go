@@ -20,18 +20,29 @@ type Stream struct {
 	RequestTrailers  header.Map
 	Response         header.Map
 	ResponseTrailers header.Map
-	Conn             *meta.Conn // shared by the streams of the connection: read only
-	Meta             meta.Stream
-	Route            Route // nil where no route matches; see Engine.RefreshRoute
-	Engine           Engine
-	ReplyBody        string        // body of a local reply, for %LOCAL_REPLY_BODY%
-	State            State         // filter state: what filters tell each other and the access log
-	Metadata         meta.Metadata // dynamic metadata
-	Session          *Conn         // the connection that the stream runs on; nil where there is none
+	// Conn is the connection, read only. Its Remote is whom the request comes from, as
+	// x-forwarded-for or what else the connection manager goes by says; see Accepted.
+	Conn      *meta.Conn
+	Meta      meta.Stream
+	Route     Route // nil where no route matches; see Engine.RefreshRoute
+	Engine    Engine
+	ReplyBody string        // body of a local reply, for %LOCAL_REPLY_BODY%
+	State     State         // filter state: what filters tell each other and the access log
+	Metadata  meta.Metadata // dynamic metadata
+	Session   *Conn         // the connection that the stream runs on; nil where there is none
 
 	random  uint64        // see Random
 	elapsed time.Duration // see Elapsed
 	entry   accesslog.Entry
+}
+
+// Accepted is the connection as it was accepted, whatever the request says of its client.
+// Its streams share it: read only.
+func (s *Stream) Accepted() *meta.Conn {
+	if s.Session != nil {
+		return s.Session.Meta
+	}
+	return s.Conn
 }
 
 // Elapsed is the time from Meta.Start to the last Tick, at least a nanosecond: a phase

@@ -103,6 +103,7 @@ type conn struct {
 	stopDrain func()
 	idleSince time.Time
 	served    uint32
+	age       age
 	drained   atomic.Bool
 	next      *stream // head read, not served yet
 	turnFn    func(codec.ServerStream) bool
@@ -123,6 +124,7 @@ func (m *Manager) ServeConn(c *filter.Conn) error {
 	sock.LimitStall(m.spec.StreamIdleTimeout)
 	cn.stopDrain = c.Engine.OnDrain(cn.drain)
 	cn.idleSince = time.Now()
+	cn.age = m.ageOf(c.Meta.Start)
 	cn.turnFn = cn.turn
 	return cn.serve()
 }
@@ -185,10 +187,11 @@ func (c *conn) complete(st *stream) bool {
 
 // parkAt is when the connection gives its goroutine back.
 func (c *conn) parkAt() time.Time {
-	if idle := c.m.spec.IdleTimeout; idle > 0 && idle < parkAfter {
-		return c.idleSince.Add(idle)
+	at := c.idleSince.Add(parkAfter)
+	if end, _ := c.ends(); !end.IsZero() && end.Before(at) {
+		return end
 	}
-	return c.idleSince.Add(parkAfter)
+	return at
 }
 
 // accept waits for a request that is not served in its turn, on this goroutine for a
@@ -200,12 +203,9 @@ func (c *conn) accept() (codec.ServerStream, error) {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return s, err
 	}
-	var end time.Time
-	if idle := c.m.spec.IdleTimeout; idle > 0 {
-		end = c.idleSince.Add(idle)
-		if !time.Now().Before(end) {
-			return nil, errIdle
-		}
+	end, why := c.ends()
+	if !end.IsZero() && !time.Now().Before(end) {
+		return nil, why
 	}
 	if c.down.Engine.Park(end, c.resume) {
 		return nil, filter.Parked
@@ -213,7 +213,7 @@ func (c *conn) accept() (codec.ServerStream, error) {
 	c.codec.SetIdleDeadline(end)
 	s, err = c.codec.Accept()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = errIdle
+		err = why
 	}
 	return s, err
 }
@@ -221,7 +221,8 @@ func (c *conn) accept() (codec.ServerStream, error) {
 // resume continues a parked connection on a new goroutine.
 func (c *conn) resume(readable bool) error {
 	if !readable {
-		return c.close(errIdle)
+		_, why := c.ends()
+		return c.close(why)
 	}
 	c.idleSince = time.Now() // so that accept waits for what has made the socket readable
 	return c.serve()
@@ -242,6 +243,9 @@ func (c *conn) close(err error) error {
 		}
 	case errors.Is(err, errIdle):
 		k.CxIdle.Inc()
+		k.CxDestroyLocal.Inc()
+	case errors.Is(err, errOld):
+		c.tooOld()
 		k.CxDestroyLocal.Inc()
 	case errors.As(err, &bad):
 		k.CxProtocol.Inc()

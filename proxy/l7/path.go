@@ -40,10 +40,8 @@ func (st *stream) normalizePath() error {
 	return nil
 }
 
-// badPath ends the connection with the request.
 func (st *stream) badPath() error {
 	st.m.counters.RqFailedPath.Inc()
-	st.conn.codec.Drain()
 	return &replyBadPath
 }
 

@@ -45,7 +45,7 @@ func (st *stream) reply(r *filter.Reply) {
 		return
 	}
 	st.skipRequest()
-	if r.Code == 400 {
+	if r.Code == 400 && !st.m.spec.KeepInvalid {
 		st.conn.codec.Drain() // what is wrong with the request may be how it was cut
 	}
 	m := &st.Response

@@ -7,6 +7,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
 // prepareRequest checks the request head and makes of it what filters and upstream
@@ -15,11 +16,9 @@ func (st *stream) prepareRequest() error {
 	m := &st.Request
 	method := m.Value(header.Method)
 	if !m.Has(header.Authority) {
-		st.conn.codec.Drain()
 		return &replyNoHost
 	}
 	if method == "QUERY" && !m.Has(header.ContentType) {
-		st.conn.codec.Drain()
 		return &replyQuery
 	}
 	if method != "CONNECT" {
@@ -158,6 +157,7 @@ func (st *stream) setForwarded() error {
 	remote := st.Conn.Remote.AddrPort.Addr()
 	internal, edge := false, false
 	st.joinXFF()
+	defer func() { st.setClient(remote) }()
 	if spec.UseRemoteAddress {
 		direct := remote
 		alone := !m.Has(header.XForwardedFor)
@@ -178,12 +178,13 @@ func (st *stream) setForwarded() error {
 		d := st.detect()
 		switch {
 		case d.Reject != 0:
+			st.m.counters.RqRejected.Inc()
 			return &filter.Reply{Code: d.Reject, Details: "rejecting_because_detection_failed"}
-		case d.Addr.IsValid():
-			internal = d.Trusted && st.isInternal(d.Addr)
+		case d.Append && remote.IsValid():
+			st.appendXFF(remote)
 		}
-		if direct := remote; d.Append && direct.IsValid() {
-			st.appendXFF(direct)
+		if d.Addr.IsValid() {
+			remote, internal = d.Addr, d.Trusted && st.isInternal(d.Addr)
 		}
 	} else {
 		addr, single := lastTrusted(m.Value(header.XForwardedFor), spec.TrustedHops)
@@ -215,6 +216,17 @@ func (st *stream) setForwarded() error {
 		m.SetID(header.XEnvoyExternalAddress, m.Format(remote.AppendTo))
 	}
 	return nil
+}
+
+// setClient makes an address that is not the connection's own the one that filters and
+// access logs see. It has no port, which nobody has said.
+func (st *stream) setClient(addr netip.Addr) {
+	if !addr.IsValid() || addr == st.Conn.Remote.Addr() {
+		return
+	}
+	st.client = *st.Conn
+	st.client.Remote = meta.Addr{AddrPort: netip.AddrPortFrom(addr, 0)}
+	st.Conn = &st.client
 }
 
 // detect asks the extensions for the client's address, in their order.

@@ -85,6 +85,7 @@ func (st *stream) finishResponse() {
 			m.SetID(header.XRequestId, id)
 		}
 	}
+	st.setProxyStatus()
 	st.decorateResponse()
 	st.limitConnection()
 }
@@ -99,8 +100,8 @@ func (st *stream) limitConnection() {
 		st.m.counters.CxMaxRequests.Inc()
 		c.codec.Drain()
 	}
-	if spec.MaxConnDuration > 0 && time.Since(c.down.Meta.Start) >= spec.MaxConnDuration {
-		st.m.counters.CxMaxDuration.Inc()
+	if !c.age.old.IsZero() && !time.Now().Before(c.age.old) {
+		c.tooOld()
 		c.codec.Drain()
 	}
 }

@@ -48,6 +48,12 @@ type Spec struct {
 	// LocalReply is local_reply_config, nil is none.
 	LocalReply *LocalReply
 
+	// ProxyStatus is proxy_status_config, nil is none.
+	ProxyStatus *ProxyStatus
+	// KeepInvalid lets a connection go on after a request that was answered with 400, if
+	// it is clear where the next one begins (stream_error_on_invalid_http_message).
+	KeepInvalid bool
+
 	NormalizePath  bool
 	MergeSlashes   bool
 	EscapedSlashes EscapedSlashes
@@ -58,10 +64,13 @@ type Spec struct {
 	RequestTimeout        time.Duration // 0 is never
 	RequestHeadersTimeout time.Duration // 0 is never
 	IdleTimeout           time.Duration // of the connection, 1 h unless set, 0 is never
-	MaxConnDuration       time.Duration
+	MaxConnDuration       time.Duration // 0 is no limit
+	MaxConnJitter         float64       // up to that share of it is added, by chance
+	SafeConnDuration      bool          // an old connection ends with a response only (http1_safe_max_connection_duration)
 	MaxStreamDuration     time.Duration
 	MaxRequests           uint32        // max_requests_per_connection, 0 is no limit
 	DrainTimeout          time.Duration // 5 s unless set
+	DrainJitter           float64       // up to that share of it is added, by chance
 	DelayedClose          time.Duration // 1 s unless set
 
 	MaxHeadersKB    uint32 // 60 unless set

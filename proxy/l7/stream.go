@@ -43,6 +43,7 @@ type stream struct {
 	tryIdle   time.Duration // the same once the request is complete; see LimitTryIdle
 	end       time.Time     // when the stream has to be over; zero: never
 	moved     atomic.Int64  // when something moved while the request was incomplete, Unix nanoseconds
+	client    meta.Conn     // what Conn is where the request says who the client is
 	operation string        // that the client is to be told
 	broken    bool          // downstream cannot be used any more
 	err       error         // of reading the head
@@ -259,6 +260,9 @@ func (st *stream) reset() {
 	st.Stream.Reset()
 	if st.own != nil {
 		st.chain, st.own = st.own, nil
+	}
+	if st.Conn == &st.client {
+		st.client = meta.Conn{}
 	}
 	st.Conn, st.Session, st.conn, st.down = nil, nil, nil, nil
 	st.operation = ""

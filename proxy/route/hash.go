@@ -126,7 +126,7 @@ func (p *HashPolicy) ofCookie(s *filter.Stream) (hash uint64, cookie string, ok 
 	if p.Cookie == nil {
 		return 0, "", false
 	}
-	from := match.Hash64(s.Conn.Remote.String()+s.Conn.Local.String(), 0)
+	from := match.Hash64(s.Accepted().Remote.String()+s.Accepted().Local.String(), 0)
 	value := strconv.FormatUint(from, 16)
 	for len(value) < 16 {
 		value = "0" + value

@@ -63,7 +63,8 @@ func play(s *site, p proxy, rnd *rand.Rand) ([]Step, error) {
 // words are what normalised lines say in place of this run's addresses.
 func (s *site) words() *strings.Replacer {
 	ip, _, _ := net.SplitHostPort(s.address)
-	pairs := []string{s.address, "LISTENER", ip, "LISTENER-IP"}
+	port := "x-forwarded-port: "
+	pairs := []string{s.address, "LISTENER", ip, "LISTENER-IP", port + s.port(), port + "PORT"}
 	for name, srv := range s.servers {
 		for _, a := range srv.addresses() {
 			pairs = append(pairs, a, strings.ToUpper(name))
