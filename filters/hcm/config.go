@@ -36,6 +36,7 @@ var fields = fromproto.Fields{
 	// What is accepted without effect concerns HTTP/2 and TLS: plain HTTP/1.1 behaves the same without it.
 	Ignored: []string{
 		"http2_protocol_options", "http3_protocol_options",
+		"path_normalization_options", // has no effect in Envoy, either
 		"set_current_client_cert_details", "stream_flush_timeout", "access_log_flush_interval",
 		"append_local_overload", "add_proxy_protocol_connection_state",
 		"record_route_resolution_stats", "forward_client_cert_matcher",
