@@ -150,7 +150,7 @@ func (d *dump) failure(r *Record) *adminv3.UpdateFailureState {
 		return nil
 	}
 	return &adminv3.UpdateFailureState{
-		FailedConfiguration: d.shown.any(r.RefusedBody, false),
-		Details:             r.Refused.Error(), VersionInfo: r.RefusedVersion, LastUpdateAttempt: stamp(r.RefusedAt),
+		FailedConfiguration: d.shown.any(r.Refused.Body, false),
+		Details:             r.Refused.Err.Error(), VersionInfo: r.Refused.Version, LastUpdateAttempt: stamp(r.Refused.At),
 	}
 }

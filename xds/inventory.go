@@ -20,10 +20,15 @@ type Record struct {
 	Static  bool // from the bootstrap
 	Stale   bool // from the disk: the control plane has not spoken of it
 
-	Refused        error // of the newest version, nil if it is in effect
-	RefusedVersion string
-	RefusedBody    *anypb.Any // shared: read only
-	RefusedAt      time.Time
+	Refused *Refused // the newest version, nil if it is in effect; shared: read only
+}
+
+// Refused is a version of a resource that was not taken.
+type Refused struct {
+	Err     error
+	Version string
+	Body    *anypb.Any // shared: read only
+	At      time.Time
 }
 
 // Inventory is everything in effect, by type. It belongs to the manager's lock.
@@ -72,7 +77,7 @@ func (v *Inventory) note(typeURL string, r *ads.Resource, err error) {
 		byName[r.Name] = rec
 	}
 	if err != nil {
-		rec.Refused, rec.RefusedVersion, rec.RefusedBody, rec.RefusedAt = err, r.Version, r.Body, time.Now()
+		rec.Refused = &Refused{err, r.Version, r.Body, time.Now()}
 		return
 	}
 	if r.Version != "" {
@@ -82,13 +87,13 @@ func (v *Inventory) note(typeURL string, r *ads.Resource, err error) {
 		v.versions[typeURL] = r.Version
 	}
 	rec.Version, rec.Body, rec.Updated, rec.Stale = r.Version, r.Body, time.Now(), false
-	rec.Refused, rec.RefusedVersion, rec.RefusedBody, rec.RefusedAt = nil, "", nil, time.Time{}
+	rec.Refused = nil
 }
 
 // fail notes that what is in effect as far as anybody was told is not.
 func (v *Inventory) fail(typeURL, name string, err error) {
 	if rec := v.types[typeURL][name]; rec != nil {
-		rec.Refused, rec.RefusedVersion, rec.RefusedBody, rec.RefusedAt = err, rec.Version, rec.Body, time.Now()
+		rec.Refused = &Refused{err, rec.Version, rec.Body, time.Now()}
 	}
 }
 

@@ -324,24 +324,29 @@ type ResourceView struct {
 	// Used tells whether something refers to it, or traffic has used it.
 	Used bool
 	// Stale tells that it is from the disk, and the control plane has not spoken of it.
-	Stale, Static, Refused bool
+	Stale, Static bool
+	Refused       error // of the newest version, nil if it is in effect
 }
 
 // Overview returns all resources, by type and name. used tells of clusters whether
 // traffic has used them.
 func (m *Manager) Overview(used func(cluster string) bool) []ResourceView {
 	var out []ResourceView
+	services := m.serviceUsers()
 	for _, typeURL := range lastGoodTypes() {
 		for _, r := range m.Records(typeURL) {
 			v := ResourceView{
 				Type: ads.ShortType(typeURL), Name: r.Name, Version: r.Version, Used: true,
-				Stale: r.Stale, Static: r.Static, Refused: r.Refused != nil,
+				Stale: r.Stale, Static: r.Static,
+			}
+			if r.Refused != nil {
+				v.Refused = r.Refused.Err
 			}
 			switch typeURL {
 			case ads.ClusterType:
 				v.Used = used(r.Name)
 			case ads.EndpointType:
-				v.Used = slices.ContainsFunc(m.usersOf(r.Name), used)
+				v.Used = slices.ContainsFunc(services[r.Name], used)
 			}
 			out = append(out, v)
 		}
@@ -349,14 +354,13 @@ func (m *Manager) Overview(used func(cluster string) bool) []ResourceView {
 	return out
 }
 
-// usersOf are the clusters that use an EDS service.
-func (m *Manager) usersOf(service string) (out []string) {
+// serviceUsers are the clusters that use each EDS service.
+func (m *Manager) serviceUsers() map[string][]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	out := make(map[string][]string, len(m.services.users))
 	for r, users := range m.services.users {
-		if r.name == service {
-			out = append(out, users...)
-		}
+		out[r.name] = append(out[r.name], users...)
 	}
 	return out
 }

@@ -363,6 +363,7 @@ func (m *Manager) setCluster(name string, raw []byte) error {
 		return err
 	}
 	m.warn("cluster", name, warnings)
+	oneString(name, &spec.Name, &spec.StatName, &spec.ServiceName)
 	spec.Thaw = func() (*cluster.Spec, error) { // raw is kept anyway, for config_dump
 		s, _, err := translate.Cluster(raw)
 		return s, err
@@ -407,11 +408,21 @@ func (m *Manager) useService(name string, service ref, timeout time.Duration) {
 	}
 }
 
-func (m *Manager) setEndpoints(_ string, raw []byte) error {
+// oneString lets the same name be the same bytes, of which there are many.
+func oneString(name string, same ...*string) {
+	for _, s := range same {
+		if *s == name {
+			*s = name
+		}
+	}
+}
+
+func (m *Manager) setEndpoints(name string, raw []byte) error {
 	a, err := translate.Assignment(raw)
 	if err != nil {
 		return err
 	}
+	oneString(name, &a.Cluster)
 	return m.engine.SetAssignment(a)
 }
 

@@ -42,6 +42,8 @@ type console struct {
 var (
 	_ admin.Source        = (*console)(nil)
 	_ admin.RuntimeSetter = (*console)(nil)
+
+	_ admin.ResourceLister = (*console)(nil)
 )
 
 // State implements admin.Source.
@@ -157,6 +159,23 @@ func (c *console) Unready() []admin.Unready {
 		out = append(out, u)
 	}
 	slices.SortFunc(out, func(a, b admin.Unready) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Resources implements admin.ResourceLister.
+func (c *console) Resources() []admin.ResourceView {
+	used := func(name string) bool {
+		cl := c.p.server.Clusters.Cluster(name)
+		return cl != nil && cl.Used()
+	}
+	var out []admin.ResourceView
+	for _, r := range c.p.manager.Overview(used) {
+		v := admin.ResourceView{Type: r.Type, Name: r.Name, Version: r.Version, Used: r.Used, Static: r.Static, Stale: r.Stale}
+		if r.Refused != nil {
+			v.Refused = r.Refused.Error()
+		}
+		out = append(out, v)
+	}
 	return out
 }
 

@@ -57,6 +57,20 @@ const memoryShare = 0.9
 // at; the counts are scaled up again.
 const mutexShare = 10
 
+// loadGC is GOGC until the first configuration is complete. Reading it makes much garbage
+// among what stays: collected late, it leaves holes that never become whole pages.
+const loadGC = 25
+
+// loadSparingly makes the collector work harder until what it returns is called. GOGC in
+// the environment wins.
+func loadSparingly() (done func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	before := debug.SetGCPercent(loadGC)
+	return func() { debug.SetGCPercent(before) }
+}
+
 // tuneRuntime applies --concurrency, and makes the garbage collector work
 // harder before the container's memory limit is reached. GOMEMLIMIT in the
 // environment wins. Without --concurrency Go itself follows the cgroup's CPU

@@ -153,7 +153,7 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	p.logs = accesslog.NewFiles(accesslog.FileOptions{
 		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10, Runtime: p.runtime,
 	}, st.Scope("filesystem"))
-	trim := newTrimmer()
+	trim, loaded := newTrimmer(), loadSparingly()
 	p.server = server.New(server.Options{
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: settings.Node, MaxConnections: settings.MaxConnections,
@@ -163,8 +163,9 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	})
 	p.manager = xds.NewManager(xds.Options{
 		Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime, Stats: st, Applied: trim.applied,
-		Unknown: unknownFields(o),
-		Started: func() { p.start(log("main")) },
+		Unknown:  unknownFields(o),
+		Started:  func() { p.start(log("main")); loaded() },
+		LastGood: xds.LastGood{Dir: o.LastKnownGood, MaxAge: o.LastKnownGoodMaxAge},
 	})
 	if p.dynamic, err = p.manager.Load(b); err != nil {
 		p.close()

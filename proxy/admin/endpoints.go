@@ -48,6 +48,10 @@ func (s *Server) builtin() []Endpoint {
 		{Path: "/memory", Help: "memory in use", Serve: s.serveMemory},
 		{Path: "/memory/tcmalloc", Help: "memory in use as Go's runtime counts it", Serve: s.serveMalloc},
 		{Path: "/init_dump", Help: "what the server still waits for while it starts", Serve: s.serveInitDump},
+		{Path: "/resources", Help: "configuration from the control plane, files and the bootstrap: used, unused, stale, refused", Serve: s.serveResources, Params: []ParamHelp{
+			{"state", "only what is used, unused, static, stale or refused"},
+			{"format", "text or json"},
+		}},
 		{Path: "/hot_restart_version", Help: "whether hot restart is possible", Serve: s.serveHotRestart},
 		{Path: "/logging", Post: true, Help: "show or set log levels", Serve: s.serveLogging, Params: []ParamHelp{
 			{"level", "the level of all loggers: trace, debug, info, warning, error, critical or off"},

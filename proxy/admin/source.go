@@ -60,6 +60,26 @@ type Unready struct {
 	Targets []string
 }
 
+// ResourceLister is implemented by a Source that knows which resources it was configured
+// with.
+type ResourceLister interface {
+	// Resources are sorted by type and name.
+	Resources() []ResourceView
+}
+
+// ResourceView is a resource as it was given over xDS, from a file or in the bootstrap.
+type ResourceView struct {
+	Type    string `json:"type"` // short: "Cluster"
+	Name    string `json:"name"`
+	Version string `json:"version_info,omitempty"`
+	// Used tells whether traffic has used it (clusters, endpoints), or something refers to it.
+	Used   bool `json:"used"`
+	Static bool `json:"static,omitempty"` // from the bootstrap
+	// Stale tells that it is from --last-known-good, and the control plane has not spoken of it.
+	Stale   bool   `json:"stale,omitempty"`
+	Refused string `json:"refused,omitempty"` // why the newest version is not in effect
+}
+
 // Error is a failure with an HTTP status code, for the one who asked.
 type Error struct {
 	Code int

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/transport"
@@ -9,7 +10,7 @@ import (
 // A cluster that nobody uses is a name and a way to its configuration: in a mesh, most
 // of what a control plane sends is never talked to. Its Spec was validated when it
 // came, is let go when the cluster is ready, and is made again, from the same bytes, by
-// whoever uses the cluster first.
+// whoever uses the cluster first. The same goes for its assignment.
 
 func newCluster(m *Manager, s *slot, spec *Spec) *Cluster {
 	c := &Cluster{m: m, slot: s, name: s.name, hash: spec.Hash, typ: spec.Type, thaw: spec.Thaw}
@@ -52,11 +53,58 @@ func (c *Cluster) melted() *Spec {
 	return s
 }
 
+// freeze lets the hosts of a service go that no cluster in use has. The manager's lock is
+// held.
+func (s *service) freeze() {
+	a := s.assignment
+	if a == nil || a.Thaw == nil || a.frozen || slices.ContainsFunc(s.users, func(c *Cluster) bool { return c.run.Load() != nil }) {
+		return
+	}
+	s.replace(&Assignment{Cluster: a.Cluster, StaleAfter: a.StaleAfter, Hash: a.Hash, Thaw: a.Thaw, frozen: true})
+}
+
+// replace puts an equal assignment in the place of the one that all users have.
+func (s *service) replace(a *Assignment) {
+	for _, c := range s.users {
+		if c.assigned == s.assignment {
+			c.assigned = a
+		}
+	}
+	s.assignment = a
+}
+
+// melted makes the hosts of an assignment again.
+func (m *Manager) melted(a *Assignment) *Assignment {
+	if !a.frozen {
+		return a
+	}
+	full, err := a.Thaw()
+	if err != nil { // the same bytes were good once
+		m.log.Error("an assignment cannot be read again", "service", a.Cluster, "error", err)
+		full = &Assignment{Cluster: a.Cluster, Overprovisioning: 140, StaleAfter: a.StaleAfter}
+	}
+	full.Hash, full.Thaw = a.Hash, a.Thaw
+	return full
+}
+
+// melt makes the hosts of a cluster that is to be used. The manager's lock is held.
+func (c *Cluster) melt() {
+	a := c.assigned
+	if a == nil || !a.frozen {
+		return
+	}
+	full := c.m.melted(a)
+	if s := c.m.services[c.service]; s != nil && s.assignment == a {
+		s.replace(full)
+	}
+	c.assigned = full
+}
+
 // hostsOf is what a version was assigned.
 func (c *Cluster) hostsOf(s *Spec) *Assignment {
 	switch {
 	case c.assigned != nil:
-		return c.assigned
+		return c.m.melted(c.assigned)
 	case s.Assignment != nil:
 		return s.Assignment
 	}

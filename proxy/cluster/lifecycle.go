@@ -157,6 +157,7 @@ func (m *Manager) startedLate(c *Cluster) *running {
 func (c *Cluster) use(g *group) {
 	c.making.Lock()
 	defer c.making.Unlock()
+	c.melt()
 	r := &running{core: g.core, group: g}
 	c.env = newLBEnv(c.m, c.Spec(), g.core)
 	if c.slot.active == c { // and not one that is used late
@@ -186,6 +187,7 @@ func (c *Cluster) use(g *group) {
 func (m *Manager) rebuild(c *Cluster) {
 	c.making.Lock()
 	defer c.making.Unlock()
+	c.melt()
 	old := c.run.Load()
 	r := &running{core: old.core, group: old.group}
 	r.hosts = newHostSet(r.group, c.env, c.assigned, old.hosts)

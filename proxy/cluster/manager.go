@@ -214,8 +214,8 @@ func (m *Manager) Names() []string {
 func (m *Manager) Assignment(service string) *Assignment {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s := m.services[service]; s != nil {
-		return s.assignment
+	if s := m.services[service]; s != nil && s.assignment != nil {
+		return m.melted(s.assignment)
 	}
 	return nil
 }
@@ -362,6 +362,7 @@ func (m *Manager) SetAssignment(a *Assignment) error {
 	for _, c := range slices.Clone(s.users) {
 		m.updated(c, a, same)
 	}
+	s.freeze()
 	return nil
 }
 

@@ -92,6 +92,11 @@ type Assignment struct {
 	DropOverload     float64       // policy.drop_overloads: the part of requests, up to 1, that are refused
 	StaleAfter       time.Duration // policy.endpoint_stale_after, 0 is never
 	Hash             uint64
+	// Thaw, if not nil, makes an equal Assignment again. While no cluster that uses it is
+	// used, the manager keeps nothing else of it.
+	Thaw func() (*Assignment, error)
+
+	frozen bool // Localities and what else is for balancing have been let go
 }
 
 // Locality is hosts that are near each other.

@@ -45,8 +45,8 @@ type Route struct {
 	// Overrides are the per-filter configurations, those of less specific levels first.
 	PerFilter []PerFilter
 
-	path  match.Path // what of the path a prefix rewrite replaces
-	reply filter.Reply
+	path  match.Path    // what of the path a prefix rewrite replaces
+	reply *filter.Reply // of a Redirect or Direct, nil for others: there are many
 }
 
 // PerFilter is what one level says about one filter (typed_per_filter_config).
@@ -196,27 +196,27 @@ func (r *Route) ClusterName(s *filter.Stream) string {
 // DirectReply is the answer of a Direct route. It is shared and not to be changed.
 func (r *Route) DirectReply(s *filter.Stream) *filter.Reply {
 	if r.Direct.Format == nil {
-		return &r.reply
+		return r.reply
 	}
 	s.ReplyBody = r.Direct.Body
-	formatted := r.reply
+	formatted := *r.reply
 	formatted.Body = string(r.Direct.Format.Append(nil, s.LogEntry()))
 	return &formatted
 }
 
 // RedirectReply is the answer of a Redirect route. It is shared and not to be changed.
-func (r *Route) RedirectReply(*filter.Stream) *filter.Reply { return &r.reply }
+func (r *Route) RedirectReply(*filter.Stream) *filter.Reply { return r.reply }
 
 // complete makes what of the route does not depend on the request.
 func (r *Route) complete() {
 	switch r.Kind {
 	case Direct:
-		r.reply = filter.Reply{Code: r.Direct.Code, Body: r.Direct.Body, Details: "direct_response"}
+		r.reply = &filter.Reply{Code: r.Direct.Code, Body: r.Direct.Body, Details: "direct_response"}
 		if typ := r.Direct.contentType(); typ != "" {
 			r.reply.Header = []header.Field{{Name: "content-type", Value: typ, ID: header.ContentType}}
 		}
 	case Redirect:
-		r.reply = filter.Reply{Code: r.Redirect.Code, Details: "direct_response"}
+		r.reply = &filter.Reply{Code: r.Redirect.Code, Details: "direct_response"}
 	default:
 		return
 	}

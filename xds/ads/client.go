@@ -293,14 +293,14 @@ func (s *session) step(e Event) {
 			s.timers[f.ID] = time.AfterFunc(f.After, func() { s.c.post(TimerEvent{f.ID}) })
 		case StopTimer:
 			s.timers[f.ID].Stop()
-			delete(s.timers, f.ID)
+			s.timers = without(s.timers, f.ID)
 		case TimedOut:
 			s.c.log.Warn("xds: no answer within initial_fetch_timeout", "type", ShortType(f.TypeURL), "name", f.Name)
 			s.c.cfg.Handler.FetchTimedOut(f.TypeURL, f.Name)
 		}
 	}
 	if t, ok := e.(TimerEvent); ok {
-		delete(s.timers, t.ID)
+		s.timers = without(s.timers, t.ID)
 	}
 }
 

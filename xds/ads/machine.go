@@ -360,8 +360,8 @@ func (m *Machine) timer(id uint64) []Effect {
 	if !ok {
 		return nil
 	}
-	delete(m.timers, id)
-	delete(m.byURL[key.typeURL].waiting, key.name)
+	t := m.byURL[key.typeURL]
+	t.waiting, m.timers = without(t.waiting, key.name), without(m.timers, id)
 	m.stats.edit(key.typeURL, func(s *TypeStats) { s.InitFetchTimeout++; s.UpdateAttempt++ })
 	return []Effect{TimedOut{key.typeURL, key.name}}
 }
@@ -371,9 +371,17 @@ func (m *Machine) stopTimer(out []Effect, t *typeState, name string) []Effect {
 	if !ok {
 		return out
 	}
-	delete(t.waiting, name)
-	delete(m.timers, id)
+	t.waiting, m.timers = without(t.waiting, name), without(m.timers, id)
 	return append(out, StopTimer{id})
+}
+
+// without deletes from a map that may have been large: an empty one is let go.
+func without[K comparable, V any](m map[K]V, key K) map[K]V {
+	delete(m, key)
+	if len(m) == 0 {
+		return map[K]V{}
+	}
+	return m
 }
 
 // errorDetail joins refusals into one NACK message; "" when there are none.

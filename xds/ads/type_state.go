@@ -267,8 +267,7 @@ func (t *typeState) nextDelta() Request {
 	for name := range t.unsub {
 		delete(t.told, name)
 	}
-	clear(t.sub)
-	clear(t.unsub)
+	t.sub, t.unsub = map[string]struct{}{}, map[string]struct{}{} // a map that is cleared stays as large as it was
 	t.dirty = false
 	return r
 }

@@ -57,9 +57,26 @@ func NameOf(body *anypb.Any) (string, error) {
 	return name, nil
 }
 
-// FromSotW works out names and digests of a DiscoveryResponse. Bodies are shared.
+// names lets what is the same in many resources be the same bytes: they are kept for as
+// long as the resources are.
+type names struct{ typeURL, version string }
+
+func (n *names) share(r *Resource) {
+	if r.Body != nil && r.Body.TypeUrl == n.typeURL {
+		r.Body.TypeUrl = n.typeURL
+	}
+	if r.Version == n.version {
+		r.Version = n.version
+	} else {
+		n.version = r.Version
+	}
+}
+
+// FromSotW works out names and digests of a DiscoveryResponse, which is the caller's no
+// longer: bodies are shared.
 func FromSotW(r *discoveryv3.DiscoveryResponse) Response {
 	out := Response{TypeURL: r.GetTypeUrl(), Version: r.GetVersionInfo(), Nonce: r.GetNonce(), ControlPlane: r.GetControlPlane().GetIdentifier()}
+	same := names{typeURL: out.TypeURL}
 	for i, body := range r.GetResources() {
 		res := Resource{Version: r.GetVersionInfo(), Body: body}
 		var err error
@@ -77,17 +94,20 @@ func FromSotW(r *discoveryv3.DiscoveryResponse) Response {
 			continue
 		}
 		res.Digest = DigestOf(res.Body)
+		same.share(&res)
 		out.Resources = append(out.Resources, res)
 	}
 	return out
 }
 
-// FromDelta works out names and digests of a DeltaDiscoveryResponse. Bodies are shared.
+// FromDelta works out names and digests of a DeltaDiscoveryResponse, which is the
+// caller's no longer: bodies are shared.
 func FromDelta(r *discoveryv3.DeltaDiscoveryResponse) Response {
 	out := Response{
 		TypeURL: r.GetTypeUrl(), Version: r.GetSystemVersionInfo(), Nonce: r.GetNonce(),
 		Removed: r.GetRemovedResources(), ControlPlane: r.GetControlPlane().GetIdentifier(),
 	}
+	same := names{typeURL: out.TypeURL}
 	for i, in := range r.GetResources() {
 		res := Resource{Name: in.GetName(), Version: in.GetVersion(), Body: in.GetResource(), Aliases: in.GetAliases()}
 		if res.Name == "" {
@@ -101,6 +121,7 @@ func FromDelta(r *discoveryv3.DeltaDiscoveryResponse) Response {
 		if res.Body != nil {
 			res.Digest = DigestOf(res.Body)
 		}
+		same.share(&res)
 		out.Resources = append(out.Resources, res)
 	}
 	return out

@@ -25,6 +25,7 @@ func Assignment(raw []byte) (*cluster.Assignment, error) {
 		return nil, err
 	}
 	a.Hash = hashOf(raw)
+	a.Thaw = func() (*cluster.Assignment, error) { return Assignment(raw) } // raw is kept anyway, for config_dump
 	return a, nil
 }
 
