@@ -38,6 +38,7 @@ var layers = []layer{
 	{"proxy/match", leaves, "matchers decide on headers and addresses alone"},
 	{"proxy/accesslog", append([]string{"proxy/match"}, leaves...), "formats describe streams by plain data"},
 	{"proxy/mutate", append([]string{"proxy/match", "proxy/accesslog"}, leaves...), "header mutations are values that formats compute"},
+	{"proxy/dnsproxy", []string{"proxy/stats"}, "answers DNS from names it is given; it knows neither clusters nor listeners"},
 	{"proxy/codec", leaves, "wire formats know neither routes nor clusters"},
 	{"proxy/transport", leaves, "a transport socket sees a connection, not what uses it"},
 	{"proxy/cluster", append([]string{"proxy/match", "proxy/codec", "proxy/transport"}, leaves...), "upstream doesn't know who asks"},

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mecha-mesh/mecha/iptables"
+	"github.com/mecha-mesh/mecha/proxy/dnsproxy"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -47,6 +48,20 @@ func captureFlags() []captureFlag {
 		{"guest-interfaces", "k", "kube-virt-interfaces", "KUBE_VIRT_INTERFACES", "", "interfaces of virtual machines in the pod; what arrives there is outbound", wordsFlag(func(c *iptables.Config) *[]string { return &c.GuestInterfaces })},
 		{"drop-invalid", "", "", "INVALID_DROP", "false", "drop packets of no known connection", func(c *iptables.Config, v string) (err error) {
 			c.DropInvalid, err = strconv.ParseBool(v)
+			return err
+		}},
+		{"redirect-dns", "", "", "ISTIO_META_DNS_CAPTURE", "false", "send DNS queries to the resolvers of /etc/resolv.conf to the sidecar, over UDP and TCP", redirectDNS},
+		{"dns-port", "", "", "", "15053", "port on which the sidecar answers them", func(c *iptables.Config, v string) error {
+			if c.DNSPort == 0 { // they are not captured
+				return onePortFlag(func(*iptables.Config) *uint16 { return new(uint16) })(c, v)
+			}
+			return onePortFlag(func(c *iptables.Config) *uint16 { return &c.DNSPort })(c, v)
+		}},
+		{"capture-all-dns", "", "", "CAPTURE_ALL_DNS", "false", "with --redirect-dns: queries to any server", func(c *iptables.Config, v string) error {
+			all, err := strconv.ParseBool(v)
+			if all {
+				c.DNSServers = nil
+			}
 			return err
 		}},
 		{"family", "", "", "", "dual", "IP versions to capture: dual, ipv4 or ipv6", func(c *iptables.Config, v string) error {
@@ -93,7 +108,9 @@ func addCaptureFlags(cmd *cobra.Command, only ...string) *captureSettings {
 		return pflag.NormalizedName(name)
 	})
 	if len(only) == 0 {
-		cmd.Flags().Lookup("drop-invalid").NoOptDefVal = "true"
+		for _, name := range []string{"drop-invalid", "redirect-dns", "capture-all-dns"} {
+			cmd.Flags().Lookup(name).NoOptDefVal = "true"
+		}
 	}
 	return s
 }
@@ -116,6 +133,26 @@ func (s *captureSettings) apply(cmd *cobra.Command, c *iptables.Config, env bool
 	}
 	if err := c.Validate(); err != nil {
 		return usageError{err}
+	}
+	return nil
+}
+
+// redirectDNS captures queries to the servers that the pod's programs ask.
+func redirectDNS(c *iptables.Config, v string) error {
+	on, err := strconv.ParseBool(v)
+	if !on || err != nil {
+		return err
+	}
+	servers, _, err := dnsproxy.ReadResolvConf(resolvConf)
+	if err != nil {
+		return err
+	}
+	c.DNSPort = iptables.DefaultDNSPort
+	for _, s := range servers {
+		// A server with a zone is a neighbour on one link; the rules know addresses only.
+		if a := s.Addr().WithZone(""); !slices.Contains(c.DNSServers, a) {
+			c.DNSServers = append(c.DNSServers, a)
+		}
 	}
 	return nil
 }

@@ -102,6 +102,9 @@ type Options struct {
 	LastKnownGood       string
 	LastKnownGoodMaxAge time.Duration
 
+	// DNS is mecha's own: the listener for captured DNS queries.
+	DNS dnsOptions
+
 	DrainTime          time.Duration
 	DrainStrategy      DrainStrategy
 	ParentShutdownTime time.Duration

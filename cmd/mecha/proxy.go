@@ -49,6 +49,9 @@ func runProxy(ctx context.Context, o Options) error {
 	if err := verifyEngine(b, o); err != nil {
 		return err
 	}
+	if _, err := o.DNS.check(); err != nil {
+		return err
+	}
 	logStart(log, o, report)
 	tuneRuntime(o)
 
@@ -67,6 +70,13 @@ func runProxy(ctx context.Context, o Options) error {
 	p.unknown = report.UnknownFields
 	if o.Mode == ModeInitOnly {
 		return nil
+	}
+	names, err := listenDNS(o.DNS, p.stats, log.Logger("dns"))
+	if err != nil {
+		return err
+	}
+	if names != nil {
+		defer names.Close() //nolint:errcheck // of sockets that nobody else has
 	}
 	reopen := func() error {
 		p.logs.Reopen()

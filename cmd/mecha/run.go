@@ -18,6 +18,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/cmd/mecha/pod"
 	"github.com/mecha-mesh/mecha/iptables"
+	"github.com/mecha-mesh/mecha/proxy/dnsproxy"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 )
@@ -37,6 +38,8 @@ type runOptions struct {
 	proxyUID               int
 	env                    []string
 	isolated, check, quiet bool
+	dns                    bool
+	dnsNames               []string
 	readyTimeout           time.Duration
 }
 
@@ -72,6 +75,8 @@ The exit code is the program's. 125: the pod could not be made.`,
 	f.StringVar(&o.node, "node", os.Getenv(nodeEnv), "directory of the node to join [$"+nodeEnv+"]; default: a node of its own")
 	f.StringVar(&o.ip, "ip", "", "IPv4 address of the pod (default: the next free one)")
 	f.StringVar(&o.dir, "dir", "", "working directory of the program")
+	f.BoolVar(&o.dns, "dns", false, "capture DNS queries, too: the sidecar answers them, asking the pod's resolver for names it does not know")
+	f.StringArrayVar(&o.dnsNames, "dns-name", nil, "NAME=IP[,IP...]: a name that the sidecar answers for; implies --dns (repeat for more)")
 	f.StringArrayVar(&o.env, "env", nil, "NAME=VALUE for the program (repeat for more)")
 	f.StringVar(&o.bootstrap, "bootstrap", "", "configuration file of the sidecar")
 	f.StringVar(&o.xds, "xds", "", "control plane of the sidecar, HOST:PORT or unix:PATH; 127.0.0.1 means this machine")
@@ -177,6 +182,17 @@ func (o *runOptions) config(cmd *cobra.Command, command []string, settings *capt
 		}
 		c.InboundPorts = append(c.InboundPorts, r...)
 	}
+	for _, n := range o.dnsNames {
+		if _, _, err := dnsproxy.ParseName(n); err != nil {
+			return pod.Config{}, usageError{fmt.Errorf("--dns-name: %w", err)}
+		}
+	}
+	if o.dns = o.dns || len(o.dnsNames) > 0; o.dns {
+		if o.sidecar != "" {
+			return pod.Config{}, usageError{errors.New("--dns: only mecha's own sidecar answers DNS, not that of --sidecar")}
+		}
+		c.DNSPort = iptables.DefaultDNSPort
+	}
 	conf := pod.Config{
 		Name: o.name, Command: command, Dir: o.dir, Env: append(os.Environ(), o.env...),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Capture: &c, ReadyTimeout: o.readyTimeout,
@@ -232,6 +248,13 @@ func (o *runOptions) configureSidecar(conf *pod.Config, node *pod.Node) error {
 			return err
 		}
 		conf.Sidecar = append(conf.Sidecar, "--config-yaml", doc)
+	}
+	if o.dns {
+		port := strconv.Itoa(int(conf.Capture.DNSPort))
+		conf.Sidecar = append(conf.Sidecar, "--dns-listen", "127.0.0.1:"+port+",[::1]:"+port)
+		for _, n := range o.dnsNames {
+			conf.Sidecar = append(conf.Sidecar, "--dns-name", n)
+		}
 	}
 	conf.Sidecar = append(conf.Sidecar, o.sidecarArgs...)
 	if o.sidecarLog != "" {

@@ -113,6 +113,9 @@ func (n *Node) setup(c Config) (podSetup, error) {
 			if c.Capture.Inbound != iptables.None {
 				s.ReadyPorts = append(s.ReadyPorts, c.Capture.InboundPort)
 			}
+			if c.Capture.DNSPort != 0 {
+				s.ReadyPorts = append(s.ReadyPorts, c.Capture.DNSPort)
+			}
 		}
 	}
 	if strings.ContainsFunc(c.Name, func(r rune) bool {
