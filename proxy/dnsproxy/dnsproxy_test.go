@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -306,10 +305,7 @@ func TestForgedAnswersAreIgnored(t *testing.T) {
 // Where the rules do not know the sidecar, its own query comes back. It is refused, not
 // asked once more.
 func TestALoopEnds(t *testing.T) {
-	first := start(t, Options{})
-	s := start(t, Options{Upstream: first.Addrs()})
-	// first stands for the rules: what it gets goes to s, from where it came.
-	first.own, s.own = sync.Map{}, sync.Map{}
+	s := start(t, Options{})
 	q := new(dns.Msg).SetQuestion("www.outside.", dns.TypeA)
 	b, err := q.Pack()
 	if err != nil {
