@@ -128,9 +128,7 @@ func (c *Config) parseTimes(pb *tcpproxyv3.TcpProxy, _ *filter.Parser) error {
 		}
 		c.Jitter = j.Value
 	}
-	if pb.CheckDrainClose.GetValue() {
-		return filter.At("check_drain_close", errors.New("this build does not close connections when their listener drains"))
-	}
+	c.DrainClose = pb.CheckDrainClose.GetValue()
 	return nil
 }
 

@@ -84,7 +84,6 @@ func TestParseRefuses(t *testing.T) {
 		`{"stat_prefix": "p", "cluster": "c", "idle_timeout": "-1s"}`:                                                                "idle_timeout",
 		`{"stat_prefix": "p", "cluster": "c", "max_downstream_connection_duration": "0s"}`:                                           "max_downstream_connection_duration",
 		`{"stat_prefix": "p", "cluster": "c", "max_downstream_connection_duration_jitter_percentage": {"value": 101}}`:               "jitter_percentage.value",
-		`{"stat_prefix": "p", "cluster": "c", "check_drain_close": true}`:                                                            "check_drain_close",
 		`{"stat_prefix": "p", "cluster": "c", "hash_policy": [{"filter_state": {"key": ""}}]}`:                                       "hash_policy[0]",
 		`{"stat_prefix": "p", "cluster": "c", "backoff_options": {"base_interval": "2s", "max_interval": "1s"}}`:                     "backoff_options.max_interval",
 		`{"stat_prefix": "p", "cluster": "c", "access_log": [{"name": "x"}]}`:                                                        "access_log[0]",

@@ -52,6 +52,9 @@ type Config struct {
 	Tunnel    *Tunnel // nil connects directly
 	TLVs      []TLV   // proxy_protocol_tlvs
 	TLVMerge  TLVMerge
+	// DrainClose ends connections once their listener drains, when the next bytes have
+	// been moved (check_drain_close).
+	DrainClose bool
 }
 
 // Weighted is a cluster and its share of the connections.
@@ -148,7 +151,7 @@ func (s *session) Serve(c *filter.Conn) error {
 		_ = up.Abort() // it is of no use
 		return err
 	}
-	res, err := c.Engine.Relay(up.Conn, s.idleTimeout(c))
+	res, err := c.Engine.Relay(up.Conn, filter.RelayOptions{Idle: s.idleTimeout(c), Drain: s.c.DrainClose})
 	s.log.end()
 	s.record(c, res)
 	if res.Reset {

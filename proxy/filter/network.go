@@ -102,9 +102,8 @@ type ConnEngine interface {
 	Send(b *buffer.Buf, end bool) error
 	// Relay moves bytes both ways between downstream and up until both directions have
 	// ended or one has failed. It splices when Plain. A direction that ends is passed on
-	// as a half-close. idle ends both after that much silence; 0 is never. up stays the
-	// caller's to close, with a reset if the result says so.
-	Relay(up *netio.Conn, idle time.Duration) (RelayResult, error)
+	// as a half-close. up stays the caller's to close, with a reset if the result says so.
+	Relay(up *netio.Conn, o RelayOptions) (RelayResult, error)
 	// Draining is closed when the listener drains: finish what is under way.
 	Draining() <-chan struct{}
 	// OnDrain registers f to be called once when the listener drains, from another
@@ -115,6 +114,13 @@ type ConnEngine interface {
 	// readable or the deadline passes, resume runs on a new goroutine. Serve returns
 	// Parked right after it. ok is false where parking is not possible.
 	Park(deadline time.Time, resume func(readable bool) error) (ok bool)
+}
+
+// RelayOptions say when a relay ends before both directions have.
+type RelayOptions struct {
+	Idle time.Duration // after so much silence; 0 is never
+	// Drain ends it once the listener drains, when the next bytes have been moved.
+	Drain bool
 }
 
 // RelayResult tells what Relay moved.

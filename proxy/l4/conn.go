@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
@@ -38,6 +39,7 @@ type conn struct {
 	cancel  context.CancelFunc
 	ended   bool
 	drained bool
+	drains  atomic.Bool // the same, without the lock
 	drainCh chan struct{}
 	onDrain []*func()
 	other   *netio.Conn // upstream side of a relay, to be cut with sock
@@ -272,6 +274,7 @@ func (c *conn) drain() {
 		return
 	}
 	c.drained = true
+	c.drains.Store(true)
 	fs := c.onDrain
 	c.onDrain = nil
 	if c.drainCh != nil {

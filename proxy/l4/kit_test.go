@@ -145,7 +145,7 @@ func (f *forward) Serve(c *filter.Conn) error {
 	if err != nil {
 		return err
 	}
-	res, err := c.Engine.Relay(up, f.idle)
+	res, err := c.Engine.Relay(up, filter.RelayOptions{Idle: f.idle})
 	if res.Reset {
 		_ = up.Abort()
 	} else {

@@ -42,23 +42,26 @@ var relays = sync.Pool{New: func() any {
 }}
 
 // Relay implements filter.ConnEngine.
-func (c *conn) Relay(up *netio.Conn, idle time.Duration) (filter.RelayResult, error) {
+func (c *conn) Relay(up *netio.Conn, o filter.RelayOptions) (filter.RelayResult, error) {
 	r := relays.Get().(*relay)
-	res, err := r.run(c, up, idle)
+	res, err := r.run(c, up, o)
 	relays.Put(r)
 	return res, err
 }
 
-func (r *relay) run(c *conn, up *netio.Conn, idle time.Duration) (filter.RelayResult, error) {
+func (r *relay) run(c *conn, up *netio.Conn, o filter.RelayOptions) (filter.RelayResult, error) {
 	r.mu.Lock() // a late tick of the last run may look
-	r.c, r.down, r.up, r.idle = c, c.sock, up, idle
+	r.c, r.down, r.up, r.idle = c, c.sock, up, o.Idle
 	r.over, r.res, r.err = false, filter.RelayResult{}, nil
 	r.start = time.Now()
 	r.clock.Store(0)
 	r.mu.Unlock()
 	for _, p := range []*netio.Pump{&r.in, &r.out} {
 		p.Moved.Store(0)
-		p.Clock, p.Start = &r.clock, r.start
+		p.Clock, p.Start, p.Stop = &r.clock, r.start, nil
+		if o.Drain {
+			p.Stop = &c.drains
+		}
 	}
 	c.setOther(up)
 	r.startTimer()
@@ -82,6 +85,7 @@ func (r *relay) end() (filter.RelayResult, error) {
 	res.Received, res.Sent = r.in.Moved.Load(), r.out.Moved.Load()
 	r.c.rst = res.Reset
 	r.c, r.down, r.up = nil, nil, nil
+	r.in.Stop, r.out.Stop = nil, nil
 	return res, err
 }
 
@@ -124,13 +128,16 @@ func (r *relay) receive(p *netio.Pump) error {
 		if err != nil {
 			return err
 		}
-		n := int64(b.Len())
+		n, stop := int64(b.Len()), p.Stop != nil && p.Stop.Load()
 		if err := r.up.WriteBuf(&b); err != nil {
 			return &netio.WriteError{Err: err}
 		}
 		r.moved(p, n)
 		if end {
 			return closeWrite(r.up)
+		}
+		if stop {
+			return netio.ErrStopped
 		}
 	}
 }
@@ -144,13 +151,16 @@ func (r *relay) send(p *netio.Pump) error {
 		if err != nil && !end {
 			return err
 		}
-		n := int64(b.Len())
+		n, stop := int64(b.Len()), p.Stop != nil && p.Stop.Load()
 		if err := r.c.Send(&b, end); err != nil {
 			return &netio.WriteError{Err: err}
 		}
 		r.moved(p, n)
 		if end {
 			return nil
+		}
+		if stop {
+			return netio.ErrStopped
 		}
 	}
 }
@@ -170,7 +180,7 @@ func (r *relay) fail(whose filter.Source, err error) {
 	}
 	r.over = true
 	r.err = err
-	if !errors.Is(err, netio.ErrInterrupted) {
+	if !errors.Is(err, netio.ErrInterrupted) && !errors.Is(err, netio.ErrStopped) {
 		r.res.Ended = whose
 	}
 	r.res.Reset = errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)

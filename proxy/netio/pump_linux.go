@@ -25,6 +25,9 @@ func (e *WriteError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *WriteError) Unwrap() error { return e.Err }
 
+// ErrStopped is the end of a Pump whose Stop was set.
+var ErrStopped = errors.New("netio: stopped")
+
 // Pump moves bytes from one connection to another. While chunks are small they go
 // through one slab; when reads fill the slab they stay in the kernel (splice), until
 // they are small again. While it waits it holds neither slab nor pipe.
@@ -38,6 +41,9 @@ type Pump struct {
 	Moved atomic.Int64
 	// Clock, if not nil, is set to the time since Start whenever something arrives.
 	Clock *atomic.Int64
+	// Stop, if not nil, is looked at whenever something arrives; true ends Run with
+	// ErrStopped once that has been moved.
+	Stop *atomic.Bool
 	// Start is what Clock counts from.
 	Start time.Time
 
@@ -51,6 +57,7 @@ type Pump struct {
 	splicing bool
 	inq      bool // the socket tells what is left in it (TCP_INQ)
 	eof      bool
+	stopped  bool
 	err      error
 
 	pipe   *pipe
@@ -91,7 +98,7 @@ func Splice(dst, src *Conn, n int64) (int64, error) {
 	p.splicing = n < 0 || n > buffer.LargeSlabSize
 	err := p.Run(dst, src, n)
 	moved := p.Moved.Swap(0)
-	p.Clock = nil
+	p.Clock, p.Stop = nil, nil
 	pumps.Put(p)
 	return moved, err
 }
@@ -101,7 +108,7 @@ func Splice(dst, src *Conn, n int64) (int64, error) {
 func (p *Pump) Run(dst, src *Conn, n int64) error {
 	p.src, p.dst, p.left = src, dst, n
 	p.want, p.full, p.small, p.spin = buffer.SlabSize, 0, 0, 0
-	p.eof, p.err = false, nil
+	p.eof, p.stopped, p.err = false, false, nil
 	err := p.run()
 	p.buf.Release()
 	p.src, p.dst, p.splicing = nil, nil, false
@@ -111,6 +118,9 @@ func (p *Pump) Run(dst, src *Conn, n int64) error {
 func (p *Pump) run() error {
 	if err := p.movePending(); err != nil || p.left == 0 {
 		return err
+	}
+	if p.stopped {
+		return ErrStopped
 	}
 	if p.src.raw == nil || p.dst.raw == nil {
 		return p.copyThrough()
@@ -160,6 +170,7 @@ func (p *Pump) movePending() error {
 		n = int(min(int64(n), p.left))
 	}
 	p.buf.Move(&p.src.pending, n)
+	p.arrived()
 	return p.flush()
 }
 
@@ -172,6 +183,9 @@ func (p *Pump) flush() error {
 	p.account(n)
 	return nil
 }
+
+// arrived looks at Stop when something has been read, which is moved in any case.
+func (p *Pump) arrived() { p.stopped = p.Stop != nil && p.Stop.Load() }
 
 func (p *Pump) account(n int64) {
 	p.Moved.Add(n)
@@ -200,8 +214,12 @@ func (p *Pump) copyThrough() error {
 		if n == p.want {
 			p.want = buffer.LargeSlabSize
 		}
+		p.arrived()
 		if err := p.flush(); err != nil {
 			return err
+		}
+		if p.stopped {
+			return ErrStopped
 		}
 	}
 	return nil
@@ -218,6 +236,9 @@ func (p *Pump) stepFD(fd uintptr) bool {
 		}
 		switch {
 		case done:
+			return true
+		case p.stopped:
+			p.err = ErrStopped
 			return true
 		case wait:
 			p.givePipe()
@@ -255,6 +276,7 @@ func (p *Pump) copyOnce(fd uintptr) (wait, done bool) {
 		return false, true
 	}
 	p.src.r.count(n)
+	p.arrived()
 	p.adapt(n, len(room))
 	if p.err = p.flush(); p.err != nil || p.left == 0 {
 		return false, true
@@ -344,6 +366,7 @@ func (p *Pump) spliceOnce(fd uintptr) (wait, done bool) {
 		return false, true
 	}
 	p.src.r.count(n)
+	p.arrived()
 	p.inPipe, p.outErr = n, nil
 	err := p.dst.raw.Write(p.out)
 	p.dst.w.settle()
