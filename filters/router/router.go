@@ -239,7 +239,7 @@ func (f *Filter) find(s *filter.Stream, r *route.Route) {
 
 // aim says what the choice of a host depends on.
 func (f *Filter) aim(s *filter.Stream) {
-	f.at.State = s
+	f.at.State, f.at.Shared = s, s.Shared()
 	a := &f.at
 	a.Conn, a.Stream, a.Headers, a.Metadata, a.Priority = s.Accepted(), &s.Meta, &s.Request, &s.Metadata, f.action.Priority
 	if len(f.action.HashPolicies) > 0 && f.cluster.Spec().Policy.UsesHash() {

@@ -58,14 +58,15 @@ func values(field string, list []*valuev3.FilterStateValue, p *filter.Parser) ([
 
 func value(pb *valuev3.FilterStateValue, p *filter.Parser) (v Value, err error) {
 	err = fromproto.Check(pb, p, fromproto.Fields{
-		Used: []string{"object_key", "factory_key", "format_string", "skip_if_empty"},
-		// Nobody here changes what another one has set, and no object is passed on upstream.
-		Ignored: []string{"read_only", "shared_with_upstream"},
+		Used:    []string{"object_key", "factory_key", "format_string", "skip_if_empty", "shared_with_upstream"},
+		Ignored: []string{"read_only"}, // nobody here changes what another one has set
 	})
 	if err != nil {
 		return v, err
 	}
 	v.Key, v.SkipIfEmpty = pb.GetObjectKey(), pb.SkipIfEmpty
+	v.Shared = pb.SharedWithUpstream != valuev3.FilterStateValue_NONE
+	v.Transitive = pb.SharedWithUpstream == valuev3.FilterStateValue_TRANSITIVE
 	if v.Key == "" {
 		return v, filter.At("object_key", errors.New("must not be empty"))
 	}

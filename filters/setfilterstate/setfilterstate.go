@@ -7,6 +7,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
 // Spec describes the filter of connections.
@@ -47,6 +48,8 @@ type Value struct {
 	Make        Factory
 	Format      *accesslog.Format
 	SkipIfEmpty bool
+	// Shared and Transitive are shared_with_upstream: ONCE is Shared, TRANSITIVE is both.
+	Shared, Transitive bool
 }
 
 // apply sets values in a state. What the factory cannot make is left out.
@@ -57,7 +60,11 @@ func apply(values []Value, e *accesslog.Entry, state *filter.State) {
 		if text == "" && v.SkipIfEmpty {
 			continue
 		}
-		if object, ok := v.Make(text); ok {
+		object, ok := v.Make(text)
+		switch {
+		case ok && v.Shared:
+			state.Share(meta.Object{Key: v.Key, Value: object, Transitive: v.Transitive})
+		case ok:
 			state.Set(v.Key, object)
 		}
 	}

@@ -13,7 +13,7 @@ type Attempt struct {
 	Stream   *meta.Stream   // what is known about the request so far
 	Headers  *header.Map    // request
 	Metadata *meta.Metadata // dynamic metadata of the request
-	Shared   []meta.Object  // filter state that is shared with upstream, for internal listeners; only Dial takes it
+	Shared   []meta.Object  // filter state that is shared with upstream, for internal listeners
 	Priority Priority
 
 	// Hash is what hash_policy made of the request, for ring hash and maglev: an XXH64

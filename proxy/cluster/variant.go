@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"fmt"
+
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
@@ -11,12 +13,13 @@ type variant struct {
 	owner  uint64 // ID of the downstream connection, with PerDownstream
 	socket string // what the transport socket says of the peer
 	from   meta.Source
+	state  string // filter state that an internal listener is given
 }
 
 // hostPool returns where the connections of an attempt to h are.
 func (h *Host) hostPool(a *Attempt) *hostPool {
 	hp := &h.ep.pools[a.priority()]
-	if !hp.pool.group.varies && (a == nil || a.Conn == nil || a.Conn.UpstreamSource == nil) {
+	if !hp.pool.group.varies && (a == nil || (a.Conn == nil || a.Conn.UpstreamSource == nil) && (len(a.Shared) == 0 || !h.Addr.IsInternal())) {
 		return hp
 	}
 	return hp.pool.variant(hp, h, a)
@@ -33,7 +36,11 @@ func (p *pool) variant(base *hostPool, h *Host, a *Attempt) *hostPool {
 	if peer.From != nil {
 		v.from = *peer.From
 	}
-	peer.State = nil // connections of a pool are shared
+	if _, passes := socket.(*transport.Internal); passes {
+		v.state = stateKey(peer.State)
+	} else {
+		peer.State = nil
+	}
 	if len(s.Sockets) > 0 {
 		v.socket = socket.Key()
 	}
@@ -55,6 +62,16 @@ func (p *pool) variant(base *hostPool, h *Host, a *Attempt) *hostPool {
 		base.variants[v] = hp
 	}
 	return hp
+}
+
+// stateKey tells apart what internal listeners are given: whoever sees the first request
+// of a connection must not take it for the state of the next one.
+func stateKey(objects []meta.Object) string {
+	var b []byte
+	for _, o := range objects {
+		b = fmt.Appendf(b, "%q %t %q;", o.Key, o.Transitive, fmt.Sprint(o.Value))
+	}
+	return string(b)
 }
 
 // census notes whether there is anything in hp. The lock is held. What an empty variant

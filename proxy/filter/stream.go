@@ -229,21 +229,44 @@ func StateText(object any) (text string, ok bool) {
 }
 
 // Set stores value under key.
-func (st *State) Set(key string, value any) { st.set(key, value, false) }
+func (st *State) Set(key string, value any) {
+	st.set(stateEntry{Object: meta.Object{Key: key, Value: value}})
+}
 
 // Share is Set of an object that is shared with upstream: an internal listener that the
-// stream goes on to has it, too.
-func (st *State) Share(key string, value any) { st.set(key, value, true) }
+// stream or the connection goes on to has it, too.
+func (st *State) Share(o meta.Object) { st.set(stateEntry{o, true}) }
 
-func (st *State) set(key string, value any, shared bool) {
-	e := stateEntry{meta.Object{Key: key, Value: value}, shared}
+// Receive takes what was shared by whoever has connected to an internal listener.
+func (st *State) Receive(objects []meta.Object) {
+	for _, o := range objects {
+		st.set(stateEntry{o, o.Transitive})
+	}
+}
+
+func (st *State) set(e stateEntry) {
 	for i := range st.entries {
-		if st.entries[i].Key == key {
+		if st.entries[i].Key == e.Key {
 			st.entries[i] = e
 			return
 		}
 	}
 	st.entries = append(st.entries, e)
+}
+
+// Shared returns what the stream and its connection share with upstream, nil if that is
+// nothing.
+func (s *Stream) Shared() []meta.Object {
+	own := s.State.Shared()
+	if s.Session == nil {
+		return own
+	}
+	all := s.Session.State.Shared()
+	if len(own) == 0 || len(all) == 0 {
+		return append(all, own...)
+	}
+	all = slices.DeleteFunc(all, func(o meta.Object) bool { return s.State.Get(o.Key) != nil })
+	return append(all, own...)
 }
 
 // Shared returns the objects that are shared with upstream, nil if there are none.

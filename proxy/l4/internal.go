@@ -37,9 +37,7 @@ func (m *Manager) DialInternal(_ context.Context, to meta.Addr, with meta.Passed
 				c.fc.Metadata.Set(namespace, key, v)
 			}
 		}
-		for _, o := range with.State {
-			c.fc.State.Set(o.Key, o.Value)
-		}
+		c.fc.State.Receive(with.State)
 	})
 	return netio.NewConn(ours), nil
 }

@@ -4,6 +4,9 @@ package meta
 type Object struct {
 	Key   string
 	Value any
+	// Transitive is TRANSITIVE of shared_with_upstream: an internal listener that is given
+	// the object shares it in turn.
+	Transitive bool
 }
 
 // Passed is what a connection to an internal listener brings along.
