@@ -26,6 +26,9 @@ type DumpOptions struct {
 	Loaded           time.Time // when the bootstrap was read
 	Active, Warming  []*cluster.Cluster
 	WarmingListeners []string // names of those whose newest version waits for its route tables
+	// FailedListeners says why listeners that were accepted came to nothing later, by name:
+	// somebody else had their address when they began to listen.
+	FailedListeners map[string]error
 }
 
 // A DumpError tells the one who asked what is wrong with the question.

@@ -145,6 +145,11 @@ func (d *dump) listeners() (*adminv3.ListenersConfigDump, []inlineRoutes, []inli
 			out.StaticListeners = append(out.StaticListeners, &adminv3.ListenersConfigDump_StaticListener{Listener: body, LastUpdated: stamp(r.Updated)})
 		default:
 			l := &adminv3.ListenersConfigDump_DynamicListener{Name: r.Name, ErrorState: d.failure(&r)}
+			if err := d.o.FailedListeners[r.Name]; err != nil && l.ErrorState == nil {
+				l.ErrorState = &adminv3.UpdateFailureState{
+					FailedConfiguration: body, Details: err.Error(), VersionInfo: r.Version, LastUpdateAttempt: stamp(r.Updated),
+				}
+			}
 			if r.Body != nil {
 				state := &adminv3.ListenersConfigDump_DynamicListenerState{VersionInfo: r.Version, Listener: body, LastUpdated: stamp(r.Updated)}
 				if slices.Contains(d.o.WarmingListeners, r.Name) {

@@ -207,6 +207,7 @@ func (c *console) ConfigDump(o admin.DumpOptions) ([]byte, error) {
 	out, err := c.p.manager.Dump(c.bootstrap, xds.DumpOptions{
 		Resource: o.Resource, Mask: o.Mask, NameRegex: o.NameRegex, IncludeEDS: o.IncludeEDS,
 		Loaded: c.start, Active: active, Warming: warming, WarmingListeners: slices.Collect(maps.Keys(c.p.server.Waiting())),
+		FailedListeners: c.p.server.Listeners.Failed(),
 	})
 	if e, ok := errors.AsType[*xds.DumpError](err); ok {
 		code := 400

@@ -24,7 +24,7 @@ type Process struct {
 	StatsFlush time.Duration
 	Stats      Stats
 	// MaxConnections limits all listeners together (the resource monitor
-	// global_downstream_max_connections); 0 is no limit.
+	// global_downstream_max_connections); 0 leaves it to the runtime.
 	MaxConnections int64
 	// Runtime is layered_runtime, the layer that wins last.
 	Runtime []runtime.Layer

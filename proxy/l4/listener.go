@@ -151,13 +151,21 @@ func (l *Listener) admit(spec *Spec) bool {
 	if !l.enter(spec) {
 		return false
 	}
-	if n := l.m.active.Add(1); !spec.IgnoreGlobalLimit && l.m.o.MaxConnections > 0 && n > l.m.o.MaxConnections {
+	if n, most := l.m.active.Add(1), l.m.most(); !spec.IgnoreGlobalLimit && most > 0 && n > most {
 		l.active.Add(-1)
 		l.m.active.Add(-1)
 		l.stats.GlobalOverflow.Inc()
 		return false
 	}
 	return true
+}
+
+// most is how many connections all listeners may have, 0 for any number.
+func (m *Manager) most() int64 {
+	if m.o.MaxConnections > 0 {
+		return m.o.MaxConnections
+	}
+	return int64(min(m.limit.Get(), math.MaxInt64))
 }
 
 // enter counts a connection of this listener, unless that is one too many.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
@@ -25,7 +26,9 @@ type Options struct {
 	// Gradual spreads the signal to drain over DrainTime (--drain-strategy gradual)
 	// instead of giving it to all connections at once.
 	Gradual bool
-	// MaxConnections limits all listeners together; 0 is no limit.
+	// MaxConnections limits all listeners together (the resource monitor
+	// global_downstream_max_connections); 0 leaves it to the runtime key
+	// overload.global_downstream_max_connections, which may say nothing either.
 	MaxConnections int64
 	// Parked, if not nil, is called whenever an idle connection was parked, on the
 	// goroutine that has served it.
@@ -42,6 +45,7 @@ type Manager struct {
 	scope    *stats.Scope
 	nextID   atomic.Uint64
 	active   atomic.Int64
+	limit    runtime.UintValue // of the runtime, 0 where it has none
 	routing  atomic.Pointer[routing]
 	internal atomic.Pointer[map[string]*Listener] // internal listeners, by name
 	wg       sync.WaitGroup                       // accept loops and connections
@@ -68,6 +72,7 @@ func NewManager(o Options) *Manager {
 		failed: map[string]error{}, retired: map[*chain]struct{}{}, done: make(chan struct{}),
 	}
 	m.scope.Bind(&m.stats)
+	m.limit = runtime.UintSetting{Key: "overload.global_downstream_max_connections"}.On(o.Env.Runtime)
 	m.routing.Store(&routing{})
 	return m
 }

@@ -31,7 +31,7 @@ type Options struct {
 	DrainTime time.Duration
 	// Gradual is --drain-strategy gradual.
 	Gradual bool
-	// MaxConnections limits all listeners together; 0 is no limit.
+	// MaxConnections limits all listeners together; 0 leaves it to the runtime.
 	MaxConnections int64
 	// Parked, if not nil, is called whenever an idle connection was parked.
 	Parked func()

@@ -2,7 +2,6 @@ package translate
 
 import (
 	"fmt"
-	"strconv"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
@@ -72,17 +71,9 @@ func processAdmin(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser
 	return filter.At("admin", err)
 }
 
-const (
-	connectionsMonitor = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
-	connectionsKey     = "overload.global_downstream_max_connections" // the runtime key of older configurations
-)
+const connectionsMonitor = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
 
 func processOverload(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser) error {
-	if v, ok := c.RuntimeValue(connectionsKey); ok {
-		if n, err := strconv.ParseInt(v, 10, 64); err == nil && n > 0 {
-			c.MaxConnections = n
-		}
-	}
 	o := pb.OverloadManager
 	if o == nil {
 		return nil

@@ -76,9 +76,6 @@ func TestProcessDefaults(t *testing.T) {
 	if p.StatsFlush != 5*time.Second || p.MaxConnections != 0 || len(p.Runtime) != 0 {
 		t.Errorf("%+v", p)
 	}
-	if p, _, err = process(t, "layered_runtime: {layers: [{name: a, static_layer: {overload.global_downstream_max_connections: 50}}]}"); err != nil || p.MaxConnections != 50 {
-		t.Errorf("the runtime key of old: %+v, %v", p, err)
-	}
 }
 
 func TestProcessRefusals(t *testing.T) {
