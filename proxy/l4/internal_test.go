@@ -15,12 +15,12 @@ import (
 // listener.
 func TestInternalListener(t *testing.T) {
 	m := newTestManager(t, Options{})
-	var seen string
+	seen := make(chan string, 1)
 	spec := &Spec{
 		Name: "inner", Internal: true, Addresses: []Address{{Addr: meta.InternalAddr("inner", "")}},
 		Filters: []ListenerFilter{inspects(func(p filter.Peeker) error {
 			b, err := p.Peek(2)
-			seen = string(b[:2]) + " " + p.Meta().Local.String() + " " + p.Meta().Remote.String()
+			seen <- string(b[:2]) + " " + p.Meta().Local.String() + " " + p.Meta().Remote.String()
 			return err
 		})},
 		Default: chainOf("c", Match{}, func() filter.Network {
@@ -52,8 +52,8 @@ func TestInternalListener(t *testing.T) {
 	if got := said(t, c); got != "hi v object" {
 		t.Errorf("got %q", got)
 	}
-	if seen != "hi envoy://inner/ep envoy://internal_client_address/" {
-		t.Errorf("the listener filter has seen %q", seen)
+	if got := <-seen; got != "hi envoy://inner/ep envoy://internal_client_address/" {
+		t.Errorf("the listener filter has seen %q", got)
 	}
 	eventually(t, m, "listener.envoy_internal_inner.downstream_cx_total", 1)
 	eventually(t, m, "listener.envoy_internal_inner.downstream_cx_active", 0)
