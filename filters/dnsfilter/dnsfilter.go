@@ -8,7 +8,6 @@ package dnsfilter
 import (
 	"context"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
@@ -124,8 +123,6 @@ type receiver struct {
 	sock filter.UDPSocket
 	send netio.UDPSender // of the goroutine that reads
 	path netio.UDPPath
-	buf  []byte
-	wg   sync.WaitGroup // lookups
 }
 
 var _ filter.UDPReceiver = (*receiver)(nil)
