@@ -200,14 +200,14 @@ func (m *Manager) Start(s Sources) {
 // send to clusters which are not there yet would answer 503.
 func (m *Manager) begin() {
 	m.mu.Lock()
-	begun := m.begun
+	begun, s := m.begun, m.sources.Listeners
 	m.begun = true
 	m.mu.Unlock()
 	if begun {
 		return
 	}
 	m.engine.WhenWarm(func() {
-		if s := m.sources.Listeners; s != nil {
+		if s != nil {
 			s.Subscribe(ads.ListenerType, s.Timeout)
 			return
 		}
