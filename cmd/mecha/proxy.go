@@ -163,7 +163,10 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	p.logs = accesslog.NewFiles(accesslog.FileOptions{
 		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10, Runtime: p.runtime,
 	}, st.Scope("filesystem"))
-	trim, loaded := newTrimmer(), loadSparingly()
+	trim, loaded := newTrimmer(), func() {}
+	if !verify { // what is only looked at never starts, and would leave the collector as it is
+		loaded = loadSparingly()
+	}
 	p.server = server.New(server.Options{
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: settings.Node, MaxConnections: settings.MaxConnections,
