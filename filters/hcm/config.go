@@ -182,6 +182,10 @@ func parseAddresses(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, _ *filter.Pa
 		}
 		ranges = append(ranges, prefix)
 	}
+	if len(ranges) == 0 {
+		spec.IsInternal = isPrivate
+		return nil
+	}
 	spec.IsInternal = func(a netip.Addr) bool {
 		for _, r := range ranges {
 			if r.Contains(a) {
@@ -358,4 +362,17 @@ func httpFilters(field string, list []*hcmv3.HttpFilter, p *filter.Parser) (out 
 		out = append(out, l7.Filter{Name: f.Name, Factory: factory, Disabled: f.Disabled})
 	}
 	return out, nil
+}
+
+// isPrivate are the addresses that are internal where the configuration has no ranges:
+// those of RFC 1918, the locally assigned half of RFC 4193, and loopback, of which only
+// 127.0.0.1 counts in IPv4.
+func isPrivate(a netip.Addr) bool {
+	switch a = a.Unmap(); {
+	case a.IsLoopback():
+		return a.Is6() || a == netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case a.Is6():
+		return a.As16()[0] == 0xfd
+	}
+	return a.IsPrivate()
 }

@@ -18,6 +18,26 @@ var (
 	}
 )
 
+var replyMaintenance = filter.Reply{
+	Code: 503, Body: "maintenance mode", Details: "maintenance_mode", Flags: meta.UpstreamOverflow,
+	Header: []header.Field{{Name: "x-envoy-overloaded", Value: "true"}},
+}
+
+// maintenance answers in place of a cluster that an operator has taken out of service.
+func (f *Filter) maintenance(s *filter.Stream) error {
+	if !f.cluster.InMaintenance() {
+		return nil
+	}
+	reply := &replyMaintenance
+	if f.sh.config.SuppressEnvoyHeaders {
+		plain := *reply
+		plain.Header = nil
+		reply = &plain
+	}
+	f.countReply(s, reply)
+	return reply
+}
+
 // dropOverload answers in place of a cluster that discovery says is overloaded.
 func (f *Filter) dropOverload(s *filter.Stream) error {
 	drop, all := f.cluster.DropOverload()

@@ -66,13 +66,21 @@ type shared struct {
 	shadows  atomic.Int64 // copies of requests under way
 	address  func() netip.Addr
 	counters *counters
+
+	bodyLimit int // of routes that do not say
 }
+
+// bodyLimit is per_connection_buffer_limit_bytes of a listener that does not say.
+const bodyLimit = 1 << 20
 
 func newFactory(c *Config, env filter.Env) (func() filter.HTTP, error) {
 	sh := &shared{config: c, clusters: env.Clusters, zone: env.Node.Zone, runtime: env.Runtime, address: sync.OnceValue(ownAddress)}
 	s, release := stats.SharedUnder[counters](env.Parent)
 	env.OnRetire(release)
 	sh.counters = s
+	if sh.bodyLimit = env.BufferLimit; sh.bodyLimit <= 0 {
+		sh.bodyLimit = bodyLimit
+	}
 	return func() filter.HTTP { return &Filter{sh: sh} }, nil
 }
 
@@ -161,7 +169,11 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 		return f.noCluster()
 	}
 	f.parts = r.Parts(s)
+	s.Meta.VirtualCluster = f.parts.VirtualCluster
 	f.aim(s)
+	if err := f.maintenance(s); err != nil {
+		return err
+	}
 	if err := f.dropOverload(s); err != nil {
 		return err
 	}
@@ -311,10 +323,7 @@ func (f *Filter) bodyLimit() int {
 	if f.action.BodyLimitSet {
 		return f.action.BodyLimit
 	}
-	if n := f.cluster.Spec().BufferLimit; n > 0 {
-		return n
-	}
-	return 1 << 20
+	return f.sh.bodyLimit
 }
 
 // retell prepares the request head for another attempt. timeout tells whether the

@@ -45,8 +45,10 @@ func defineStream(name string) (definition, bool) {
 			}
 			return strconv.AppendUint(dst, e.Conn.ID, 10), true
 		}}, true
-	// What nothing here finds out: how a connection ended, virtual clusters.
-	case "VIRTUAL_CLUSTER_NAME", "UPSTREAM_LOCAL_CLOSE_REASON", "DOWNSTREAM_LOCAL_CLOSE_REASON",
+	case "VIRTUAL_CLUSTER_NAME":
+		return ofStream(func(s *meta.Stream) string { return s.VirtualCluster }), true
+	// What nothing here finds out: how a connection ended.
+	case "UPSTREAM_LOCAL_CLOSE_REASON", "DOWNSTREAM_LOCAL_CLOSE_REASON",
 		"UPSTREAM_DETECTED_CLOSE_TYPE", "DOWNSTREAM_DETECTED_CLOSE_TYPE":
 		return definition{}, true
 	}

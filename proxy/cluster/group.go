@@ -11,6 +11,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
@@ -28,11 +29,13 @@ type core struct {
 	parts    parts
 
 	datagrams datagrams
+
+	maintenance runtime.FractionValue // of the requests that are refused
 }
 
 // newCore makes the counters; they are not shown if there is no scope of all clusters.
 func newCore(all *stats.Scope, s *Spec) *core {
-	c := &core{}
+	c := &core{maintenance: maintenance(s, nil)}
 	for i := range c.breakers {
 		c.breakers[i].init()
 	}

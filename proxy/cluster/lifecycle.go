@@ -123,6 +123,7 @@ func (m *Manager) started(c *Cluster) *running {
 	}
 	if s.core == nil {
 		s.core = newCore(m.scope, c.Spec())
+		s.core.maintenance = maintenance(c.Spec(), m.options.Runtime)
 	}
 	s.core.follow(c.Spec())
 	before := s.group

@@ -41,6 +41,8 @@ type Env struct {
 	// Outbound tells that traffic_direction of the listener is OUTBOUND: this proxy is the
 	// client's.
 	Outbound bool
+	// BufferLimit is per_connection_buffer_limit_bytes of the listener, 0 where there is none.
+	BufferLimit int
 	// Scopes returns the routing scopes with a key of Parser.SRDS; the subscription is the
 	// caller's.
 	Scopes func(key string) ScopeSource

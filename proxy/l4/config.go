@@ -49,27 +49,27 @@ func (l *Listener) compile(spec *Spec) (*config, error) {
 func (l *Listener) chain(before *config, spec *Chain, path string, of *Spec) *chain {
 	if before != nil && spec.Hash != 0 {
 		for _, c := range before.chains {
-			if c.spec.Hash == spec.Hash {
+			if c.spec.Hash == spec.Hash && c.env.BufferLimit == of.BufferLimit {
 				return c
 			}
 		}
 	}
-	c := &chain{spec: spec, path: path, env: l.env(of.Direction), socket: spec.Socket}
+	c := &chain{spec: spec, path: path, env: l.env(of), socket: spec.Socket}
 	if of.Metadata != nil || spec.Metadata != nil {
 		c.about = &meta.Configured{Listener: of.Metadata, FilterChain: spec.Metadata}
 	}
 	return c
 }
 
-func (l *Listener) env(direction Direction) filter.Env {
+func (l *Listener) env(of *Spec) filter.Env {
 	env := l.m.o.Env
-	env.Parent, env.Outbound = l.scope, direction == Outbound
+	env.Parent, env.Outbound, env.BufferLimit = l.scope, of.Direction == Outbound, of.BufferLimit
 	return env
 }
 
 func (l *Listener) makeInspectors(cfg *config) error {
 	for i, f := range cfg.spec.Filters {
-		env := l.env(cfg.spec.Direction)
+		env := l.env(cfg.spec)
 		env.Name = f.Name
 		env.Retire = func(f func()) { cfg.retire = append(cfg.retire, f) }
 		in, err := f.Factory(env)

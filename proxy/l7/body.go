@@ -21,7 +21,10 @@ func (st *stream) Recv(b *buffer.Buf) (codec.Next, error) {
 			b.MoveAll(&st.buffered)
 			if st.unseen {
 				st.unseen = false
-				return st.next.get(), st.showData(b, st.next.get() == codec.End)
+				if err := st.showData(b, st.next.get() == codec.End); err != nil {
+					return 0, err
+				}
+				return st.next.get(), st.requestTrailers()
 			}
 			return st.next.get(), nil // the hooks have seen it
 		}
@@ -71,11 +74,14 @@ func (st *stream) showData(b *buffer.Buf, end bool) error {
 
 // requestTrailers is called for a stream whose request has no more body.
 func (st *stream) requestTrailers() error {
-	if st.next.get() != codec.Trailers || st.RequestTrailers.Len() > 0 {
+	if st.next.get() != codec.Trailers || st.RequestTrailers.Len() > 0 && !st.unshown {
 		return nil
 	}
 	st.monitor.Lock()
 	defer st.monitor.Unlock()
+	if st.unshown {
+		return st.showTrailers()
+	}
 	return st.readTrailers()
 }
 
@@ -85,6 +91,12 @@ func (st *stream) readTrailers() error {
 		return st.bodyError(err)
 	}
 	st.Meta.RequestEnd = time.Since(st.Meta.Start)
+	return st.showTrailers()
+}
+
+// showTrailers runs the request hooks on the trailers.
+func (st *stream) showTrailers() error {
+	st.unshown = false
 	for _, h := range st.chain.requestTrailers {
 		if st.off&(1<<h.index) != 0 {
 			continue

@@ -19,6 +19,7 @@ func (st *stream) Restart(body *buffer.Buf) error {
 	st.unseen = st.hasBuffer
 	if st.RequestTrailers.Len() > 0 {
 		st.next.set(codec.Trailers)
+		st.unshown = true
 	}
 	return filter.ErrRestart
 }

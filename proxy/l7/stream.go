@@ -33,6 +33,7 @@ type stream struct {
 	buffered  buffer.Buf // request body read ahead by BufferRequest
 	hasBuffer bool
 	unseen    bool          // what is in buffered has not passed the hooks
+	unshown   bool          // nor have the trailers, though they were read
 	piece     buffer.Buf    // request body on its way up
 	answer    buffer.Buf    // response body on its way down
 	started   bool          // a final response head was sent
@@ -269,7 +270,7 @@ func (st *stream) reset() {
 	st.off, st.upgrade, st.idle, st.tryIdle, st.end, st.err = 0, "", 0, 0, time.Time{}, nil
 	st.moved.Store(0)
 	st.next.set(codec.End)
-	st.hasBuffer, st.unseen, st.started, st.ended, st.head, st.broken = false, false, false, false, false, false
+	st.hasBuffer, st.unseen, st.unshown, st.started, st.ended, st.head, st.broken = false, false, false, false, false, false, false
 }
 
 // Context implements filter.Engine.

@@ -141,7 +141,7 @@ type Stream struct {
 	Details          string // response_code_details, one of the strings of Envoy
 	Flags            Flag
 	RouteName        string
-	VirtualHost      string
+	VirtualCluster   string // of the route's virtual host
 	Operation        string // what the route or the other side calls it, where requests are traced
 	Cluster          string // name, alt_stat_name if it has one
 	Attempts         int    // upstream request attempts

@@ -51,8 +51,19 @@ type Hasher interface{ Hash64() (uint64, bool) }
 // Cookies that are to be set come back as Set-Cookie values; they are made for clients
 // that have none yet, and cost memory then.
 func (a *ForwardAction) Hash(s *filter.Stream) (hash uint64, cookies []string, ok bool) {
+	return a.hash(s, true)
+}
+
+// hash is Hash. Unless absent is set, a cookie that the client does not have makes nothing.
+func (a *ForwardAction) hash(s *filter.Stream, absent bool) (hash uint64, cookies []string, ok bool) {
 	for i := range a.HashPolicies {
 		p := &a.HashPolicies[i]
+		if !absent && p.Kind == HashCookie && match.CookieValue(&s.Request, p.Name) == "" {
+			if p.Terminal && ok {
+				break
+			}
+			continue
+		}
 		h, cookie, made := p.hash(s)
 		if made {
 			if ok {

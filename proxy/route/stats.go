@@ -35,19 +35,21 @@ type VirtualCluster struct {
 	Stats   *Stats
 }
 
-// find returns the virtual cluster of a request; name is "other" where none matches.
+// find returns the virtual cluster of a request; where none matches, it has no name.
 func (v *VirtualClusters) find(s *filter.Stream) (name string, st *Stats) {
 	for i := range v.All {
 		if c := &v.All[i]; c.Headers.Match(&s.Request) {
 			return c.Name, c.Stats
 		}
 	}
-	return "other", v.Other
+	return "", v.Other
 }
 
 // Parts are the statistics that a request counts in besides those of its cluster: those of
 // its virtual cluster and of its route, as far as there are any.
 type Parts struct {
+	VirtualCluster string // its name, "" if none matches
+
 	two [2]*Stats
 	n   int
 }
@@ -59,7 +61,7 @@ func (p *Parts) All() []*Stats { return p.two[:p.n] }
 // made what upstream sees.
 func (r *Route) Parts(s *filter.Stream) (p Parts) {
 	if r.VirtualHost != nil && r.VirtualHost.Clusters != nil {
-		_, p.two[0] = r.VirtualHost.Clusters.find(s)
+		p.VirtualCluster, p.two[0] = r.VirtualHost.Clusters.find(s)
 		p.n = 1
 	}
 	if r.Stats != nil {
@@ -67,16 +69,6 @@ func (r *Route) Parts(s *filter.Stream) (p Parts) {
 		p.n++
 	}
 	return p
-}
-
-// VirtualClusterName returns the virtual cluster of a request, "" if its virtual host has
-// none (%VIRTUAL_CLUSTER_NAME%).
-func (r *Route) VirtualClusterName(s *filter.Stream) string {
-	if r.VirtualHost == nil || r.VirtualHost.Clusters == nil {
-		return ""
-	}
-	name, _ := r.VirtualHost.Clusters.find(s)
-	return name
 }
 
 // hostLabel is Prometheus' label of a virtual host's name.

@@ -99,7 +99,7 @@ func (w *Weighted) number(s *filter.Stream) uint64 {
 		}
 	}
 	if f := w.routes[0].Forward; w.byHash && f != nil {
-		if h, _, ok := f.Hash(s); ok {
+		if h, _, ok := f.hash(s, false); ok { // a cookie is set when the host is chosen
 			return h
 		}
 	}

@@ -50,7 +50,9 @@ type settings struct {
 	Listener     map[string]any `yaml:"listener"`      // merged over the listener
 	Up           map[string]any `yaml:"up"`            // merged over the cluster $up
 	Other        map[string]any `yaml:"other"`
-	Hosts        int            `yaml:"hosts"` // of $up; 1 unless given
+	Hosts        int            `yaml:"hosts"`    // of $up; 1 unless given
+	Refusing     int            `yaml:"refusing"` // hosts of $up, before those, that refuse connections
+	Runtime      map[string]any `yaml:"runtime"`  // keys and their values, for all cases of the run
 }
 
 func (c *Case) settings(vars func(string) string) (settings, error) {
@@ -169,7 +171,13 @@ func (s *site) clusters(set *settings) []any {
 	}
 	over := map[string]object{"up": set.Up, "other": set.Other}
 	for name, srv := range s.servers {
-		out = append(out, s.clusterOf(name, over[name], srv.addresses()...))
+		addresses := srv.addresses()
+		for i := range set.Refusing {
+			if name == "up" {
+				addresses = append([]string{fmt.Sprintf("%s:%d", ip, i+1)}, addresses...)
+			}
+		}
+		out = append(out, s.clusterOf(name, over[name], addresses...))
 	}
 	return out
 }
@@ -212,8 +220,9 @@ func (s *site) close() {
 
 // bootstrapOf is the configuration of a proxy that serves all sites.
 func bootstrapOf(sites []*site, sets []*settings, admin string) ([]byte, error) {
-	listeners, clusters := []any{}, []any{}
+	listeners, clusters, values := []any{}, []any{}, object{}
 	for i, s := range sites {
+		maps.Copy(values, sets[i].Runtime)
 		listeners = append(listeners, s.listener(sets[i]))
 		clusters = append(clusters, s.clusters(sets[i])...)
 	}
@@ -221,5 +230,6 @@ func bootstrapOf(sites []*site, sets []*settings, admin string) ([]byte, error) 
 		"node":             object{"id": "dialogue", "cluster": "dialogues"},
 		"admin":            object{"address": socket(admin)},
 		"static_resources": object{"listeners": listeners, "clusters": clusters},
+		"layered_runtime":  object{"layers": []any{object{"name": "cases", "static_layer": values}, object{"name": "admin", "admin_layer": object{}}}},
 	}, "", " ")
 }
