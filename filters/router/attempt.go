@@ -38,6 +38,7 @@ func (f *Filter) attempt(s *filter.Stream, r *route.Route) (err error) {
 		return &retryResponse{code}
 	}
 	if f.follow(s, code) {
+		s.Response.Keep() // the log of this exchange is written after its connection was given back
 		f.drop(next)
 		return errRedirect
 	}

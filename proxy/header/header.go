@@ -279,6 +279,21 @@ func (m *Map) arenaString(start int) string {
 	return unsafe.String(&m.arena[start], len(m.arena)-start)
 }
 
+// Keep copies what m has borrowed into its own memory: from then on it outlives what it
+// was read from.
+func (m *Map) Keep() {
+	for i := range m.fields {
+		f := &m.fields[i]
+		if f.Name == "" {
+			continue
+		}
+		if f.ID == Other {
+			f.Name = m.Concat(f.Name)
+		}
+		f.Value = m.Concat(f.Value)
+	}
+}
+
 // CopyTo appends all fields to dst. The strings are lent on, not copied: dst must
 // not outlive what m borrowed from, unless deep asks for copies in dst's own memory.
 func (m *Map) CopyTo(dst *Map, deep bool) {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 func of(pairs ...string) *Map {
@@ -241,5 +242,20 @@ func BenchmarkLookup(b *testing.B) {
 		for _, n := range []string{"host", "user-agent", "accept-language", "x-envoy-upstream-rq-timeout-ms", "sec-fetch-mode"} {
 			Lookup(n)
 		}
+	}
+}
+
+// TestKeep: a map that keeps its fields does not change with what it was read from.
+func TestKeep(t *testing.T) {
+	slab := []byte("302/newx-oneyes")
+	view := func(from, to int) string { return unsafe.String(&slab[from], to-from) }
+	var m Map
+	m.AddID(Status, view(0, 3))
+	m.AddID(Location, view(3, 7))
+	m.Add(view(7, 12), view(12, 15))
+	m.Keep()
+	clear(slab)
+	if m.Value(Status) != "302" || m.Value(Location) != "/new" || m.Get("x-one") != "yes" {
+		t.Errorf("status %q, location %q, x-one %q", m.Value(Status), m.Value(Location), m.Get("x-one"))
 	}
 }
