@@ -30,7 +30,7 @@ func TestOracleFilterChainMatch(t *testing.T) {
 	if envoy == "" {
 		t.Skip("MECHA_ENVOY names no Envoy binary")
 	}
-	o := &oracle{source: freePort(t)}
+	o := &oracle{source: portFrom(t, 10_000)} // where no other test takes ports from
 	var listeners []any
 	for i := range matchGroups {
 		listeners = append(listeners, o.listener(t, i))
@@ -84,9 +84,12 @@ type oracle struct {
 }
 
 // freePort returns a port below those that the kernel gives to clients.
-func freePort(t *testing.T) int {
+func freePort(t *testing.T) int { return portFrom(t, 20_000) }
+
+// portFrom returns one of 10,000 ports that nobody listens on.
+func portFrom(t *testing.T, first int) int {
 	for range 100 {
-		p := 20_000 + rand.IntN(12_000)
+		p := first + rand.IntN(10_000)
 		l, err := net.Listen("tcp", fmt.Sprintf("0.0.0.0:%d", p))
 		if err == nil {
 			l.Close()
