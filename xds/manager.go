@@ -284,6 +284,9 @@ func (m *Manager) apply(u ads.Update, source ref) (refused []ads.Refusal) {
 	}
 	for i := range u.Changed {
 		r := &u.Changed[i]
+		if !m.wanted(u.TypeURL, r.Name) {
+			continue
+		}
 		err := m.unknown.check(r.Body, func(kind string) { m.log.Warn("Unknown field: "+kind, "name", r.Name) })
 		was, wasWarming := m.inUse.get(u.TypeURL, r.Name), m.warming(u.TypeURL, r.Name)
 		if err == nil {

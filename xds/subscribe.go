@@ -27,12 +27,13 @@ func refTo(name string, from filter.ConfigSource) ref {
 type references struct {
 	typeURL string
 	users   map[ref][]string
+	names   map[string]int // how many keys of users have that name
 	files   map[ref]context.CancelFunc
 	watches map[ref]*watch
 }
 
 func newReferences(typeURL string) *references {
-	return &references{typeURL: typeURL, users: map[ref][]string{}, files: map[ref]context.CancelFunc{}, watches: map[ref]*watch{}}
+	return &references{typeURL: typeURL, users: map[ref][]string{}, names: map[string]int{}, files: map[ref]context.CancelFunc{}, watches: map[ref]*watch{}}
 }
 
 // use notes that user refers to r, and subscribes to r if it is the first who does. The
@@ -42,6 +43,7 @@ func (m *Manager) use(l *references, r ref, user string, timeout time.Duration, 
 	if len(l.users[r]) > 1 {
 		return
 	}
+	l.names[r.name]++
 	if l.typeURL != ads.ScopedRouteType { // whose statistics are those of who uses them
 		if w := newWatch(m.stats, l.typeURL, r, statPrefix); w != nil {
 			l.watches[r] = w
@@ -76,6 +78,9 @@ func (m *Manager) drop(l *references, r ref, user string) {
 		return
 	}
 	delete(l.users, r)
+	if l.names[r.name]--; l.names[r.name] == 0 {
+		delete(l.names, r.name)
+	}
 	if w := l.watches[r]; w != nil {
 		w.release()
 		delete(l.watches, r)
@@ -90,6 +95,24 @@ func (m *Manager) drop(l *references, r ref, user string) {
 	} else if s := m.subscriber(l.typeURL, r.api); s != nil {
 		s.Unsubscribe(l.typeURL, r.name)
 	}
+}
+
+// wanted reports whether anything refers to a resource. One that was on its way when its
+// last user went must leave no trace: whoever refers to that name later waits for the
+// version of then. The lock is held.
+func (m *Manager) wanted(typeURL, name string) bool {
+	switch typeURL {
+	case ads.EndpointType:
+		return m.services.names[name] > 0
+	case ads.RouteType:
+		return m.routes.names[name] > 0
+	case ads.ExtensionConfigType:
+		return m.configs.names[name] > 0
+	case ads.VirtualHostType:
+		table, _ := cutHost(name)
+		return m.hosts[table] != nil
+	}
+	return true
 }
 
 // follow applies one resource of a file, whenever it changes, until ctx ends.

@@ -1,0 +1,40 @@
+package xds_test
+
+import (
+	"testing"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mecha-mesh/mecha/xds/ads"
+	"github.com/mecha-mesh/mecha/xds/xdstest"
+)
+
+// apply gives one resource to the manager, which must take it.
+func (c *changing) apply(name string, m proto.Message) {
+	c.t.Helper()
+	body := xdstest.Pack(c.t, m)
+	for _, r := range c.manager.Apply(ads.Update{TypeURL: body.TypeUrl, Changed: []ads.Resource{{Name: name, Version: "1", Body: body}}}) {
+		c.t.Fatal(r.Err)
+	}
+}
+
+const overRDS = "rds: {route_config_name: r, config_source: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 0s}}" + routerFilter
+
+// What was on its way when its last user went is not in effect, and whoever refers to that
+// name later waits for the version of then.
+func TestLateResourcesLeaveNoTrace(t *testing.T) {
+	c := newChanging(t)
+	c.apply("s", xdstest.Endpoints("s", xdstest.SocketAddress("127.0.0.1", 1)))
+	c.apply("r", message(t, &routev3.RouteConfiguration{}, answers("r", "late")))
+	for _, url := range []string{ads.EndpointType, ads.RouteType} {
+		if got := c.manager.Records(url); len(got) > 0 {
+			t.Errorf("%s: %q is in effect, nobody uses it", ads.ShortType(url), got[0].Name)
+		}
+	}
+	c.apply("c", message(t, &clusterv3.Cluster{}, `{name: c, connect_timeout: 1s, type: EDS, eds_cluster_config: {service_name: s, eds_config: {ads: {}, resource_api_version: V3}}}`))
+	if !c.server.ClusterWarming("c") {
+		t.Error("a cluster uses endpoints that came before anybody asked for them")
+	}
+}
