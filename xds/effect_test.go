@@ -38,3 +38,19 @@ func TestLateResourcesLeaveNoTrace(t *testing.T) {
 		t.Error("a cluster uses endpoints that came before anybody asked for them")
 	}
 }
+
+// A route table that the control plane takes away stays in effect until its listener goes,
+// and config_dump says so.
+func TestRemovedTablesStayInEffect(t *testing.T) {
+	c := newChanging(t)
+	c.apply("rds", httpListener(t, "rds", overRDS))
+	c.apply("r", message(t, &routev3.RouteConfiguration{}, answers("r", "here")))
+	c.manager.Apply(ads.Update{TypeURL: ads.RouteType, Removed: []string{"r", "never"}})
+	if got := c.manager.Records(ads.RouteType); len(got) != 1 || got[0].Name != "r" || got[0].Body == nil {
+		t.Errorf("in effect are %v, want r", got)
+	}
+	c.manager.Apply(ads.Update{TypeURL: ads.ListenerType, Removed: []string{"rds"}})
+	if got := c.manager.Records(ads.RouteType); len(got) != 0 {
+		t.Errorf("%v is in effect, its listener has gone", got)
+	}
+}

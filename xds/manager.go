@@ -305,10 +305,23 @@ func (m *Manager) apply(u ads.Update, source ref) (refused []ads.Refusal) {
 	}
 	for _, name := range u.Removed {
 		remove(name)
-		m.inUse.forget(u.TypeURL, name)
+		if !m.stays(u.TypeURL, name) {
+			m.inUse.forget(u.TypeURL, name)
+		}
 	}
 	m.inUse.forgetBefore(m.warming)
 	return refused
+}
+
+// stays reports whether a resource goes on being in effect although the control plane has none of that
+// name any more: endpoints and route tables go with who refers to them.
+func (m *Manager) stays(typeURL, name string) bool {
+	r := m.inUse.types[typeURL][name]
+	if r == nil || r.Body == nil || typeURL != ads.EndpointType && typeURL != ads.RouteType {
+		return false
+	}
+	r.Stale = false // the control plane has spoken of it
+	return true
 }
 
 // verbs are what to do with a resource of a type.
