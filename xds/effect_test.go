@@ -1,9 +1,12 @@
 package xds_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -21,6 +24,12 @@ func (c *changing) apply(name string, m proto.Message) {
 }
 
 const overRDS = "rds: {route_config_name: r, config_source: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 0s}}" + routerFilter
+
+const refusedExtension = `{name: ext, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}`
+
+func overECDS(t *testing.T) string {
+	return discovering(t, "l", "config_source: {ads: {}, initial_fetch_timeout: 0s}")
+}
 
 // What was on its way when its last user went is not in effect, and whoever refers to that
 // name later waits for the version of then.
@@ -52,5 +61,35 @@ func TestRemovedTablesStayInEffect(t *testing.T) {
 	c.manager.Apply(ads.Update{TypeURL: ads.ListenerType, Removed: []string{"rds"}})
 	if got := c.manager.Records(ads.RouteType); len(got) != 0 {
 		t.Errorf("%v is in effect, its listener has gone", got)
+	}
+}
+
+// A listener whose first route table is refused goes on without, as if none had come:
+// nothing else would end its wait. So does one with a filter from ECDS.
+func TestRefusedTablesEndTheWait(t *testing.T) {
+	broken := strings.Replace(answers("r", "broken"), `domains: ["*"]`, `domains: ["*", "*"]`, 1)
+	for _, variant := range []string{"GRPC", "DELTA_GRPC"} {
+		t.Run(variant, func(t *testing.T) {
+			plane := xdstest.New(t)
+			plane.Set(
+				httpListener(t, "l", overRDS), message(t, &routev3.RouteConfiguration{}, broken),
+				httpListener(t, "ecds", overECDS(t)), message(t, &corev3.TypedExtensionConfig{}, refusedExtension),
+			)
+			k := proxyOf(t, plane, fmt.Sprintf(overADS, variant))
+			if got := k.get("ecds", "/"); got != "500 " {
+				t.Errorf("without a filter: %s", got)
+			}
+			if got := k.get("l", "/"); got != "404 " {
+				t.Errorf("without a table: %s", got)
+			}
+			until(t, "the end of the start", k.manager.Initialized)
+			plane.Set(message(t, &routev3.RouteConfiguration{}, answers("r", "good")))
+			until(t, "the good table", func() bool { return k.get("l", "/") == "200 good" })
+			plane.Set(message(t, &routev3.RouteConfiguration{}, strings.Replace(broken, "broken", "again", 1)))
+			plane.Await("a second refusal", func(r xdstest.Request) bool { return r.Error != "" && r.Version != "" || r.Delta && r.Error != "" })
+			if got := k.get("l", "/"); got != "200 good" {
+				t.Errorf("after a refusal: %s", got)
+			}
+		})
 	}
 }

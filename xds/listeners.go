@@ -180,10 +180,8 @@ func (m *Manager) removeExtension(name string) {
 	}
 }
 
-// extensionTimedOut ends the wait for a configuration.
-func (m *Manager) extensionTimedOut(name string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// extensionMissing ends the wait for a configuration. The lock is held.
+func (m *Manager) extensionMissing(name string) {
 	for key := range m.discovers {
 		if key.Name == name {
 			if err := m.engine.SetExtension(key, nil, false); err != nil {

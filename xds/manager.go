@@ -298,6 +298,9 @@ func (m *Manager) apply(u ads.Update, source ref) (refused []ads.Refusal) {
 		m.inUse.note(u.TypeURL, r, err)
 		if err != nil {
 			refused = append(refused, ads.Refusal{Name: r.Name, Err: err})
+			if was.Body == nil {
+				m.waitOver(u.TypeURL, r.Name)
+			}
 		}
 	}
 	if u.TypeURL == ads.VirtualHostType {
@@ -354,6 +357,7 @@ func (m *Manager) FetchTimedOut(typeURL, name string) {
 	m.log.Warn("initial_fetch_timeout", "type", ads.ShortType(typeURL), "name", name)
 	m.mu.Lock()
 	m.watches(typeURL, name, (*watch).timedOut)
+	m.waitOver(typeURL, name)
 	m.mu.Unlock()
 	switch typeURL {
 	case ads.ClusterType:
@@ -364,12 +368,18 @@ func (m *Manager) FetchTimedOut(typeURL, name string) {
 		m.runtimeReady(name)
 	case ads.ScopedRouteType:
 		m.scopesTimedOut(scopesOverADS())
+	}
+}
+
+// waitOver lets listeners go on without something that has not come, or whose first version
+// was refused: that is an answer, so no timer runs any more. Clusters have timers of their
+// own for their endpoints. The lock is held.
+func (m *Manager) waitOver(typeURL, name string) {
+	switch typeURL {
 	case ads.ExtensionConfigType:
-		m.extensionTimedOut(name)
+		m.extensionMissing(name)
 	case ads.RouteType:
 		m.engine.SetRoutes(name, nil)
-	case ads.EndpointType:
-		// The cluster's own timer ends its warming.
 	}
 }
 
