@@ -7,6 +7,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -91,5 +92,30 @@ func TestRefusedTablesEndTheWait(t *testing.T) {
 				t.Errorf("after a refusal: %s", got)
 			}
 		})
+	}
+}
+
+// When listeners come in use together, one gives up a route table that another needs: it
+// stays, and who needs it later does not wait.
+func TestListenersGiveUpTablesTogether(t *testing.T) {
+	of := func(table string) string {
+		return strings.Replace(overRDS, "route_config_name: r", "route_config_name: "+table, 1)
+	}
+	for range 20 { // in which order the two come is not fixed
+		c := newChanging(t)
+		c.apply("old", httpListener(t, "old", of("r1")))
+		c.apply("r1", message(t, &routev3.RouteConfiguration{}, answers("r1", "1")))
+		c.apply("old", httpListener(t, "old", of("r0")))
+		both := httpListener(t, "both", of("r0"))
+		more := httpListener(t, "both", of("r1")).FilterChains[0]
+		more.FilterChainMatch = &listenerv3.FilterChainMatch{SourcePorts: []uint32{7}}
+		both.FilterChains = append(both.FilterChains, more)
+		c.apply("both", both)
+		c.apply("r1", message(t, &routev3.RouteConfiguration{}, answers("r1", "2")))
+		c.apply("r0", message(t, &routev3.RouteConfiguration{}, answers("r0", "1")))
+		c.apply("late", httpListener(t, "late", of("r1")))
+		if c.server.ListenerWarming("late") {
+			t.Fatal("a listener waits for a route table that is in use")
+		}
 	}
 }

@@ -38,17 +38,28 @@ func (s *Server) came(what any) (ready []*waiting) {
 	return ready
 }
 
-// useAll puts listeners in use that were waiting.
+// useAll puts listeners in use that were waiting. What their versions before needed goes
+// when all are in use: one may need what another gives up.
 func (s *Server) useAll(ready []*waiting) {
+	var before []Needs
+	defer func() {
+		s.mu.Lock()
+		for _, n := range before {
+			s.letGo(n)
+		}
+		s.mu.Unlock()
+		s.settle()
+	}()
 	for _, w := range ready {
-		if err := s.use(w); err != nil {
+		needs, err := s.swap(w)
+		before = append(before, needs)
+		if err != nil {
 			s.log.Error("listener cannot be used", "name", w.spec.Name, "error", err)
 			if s.failed != nil {
 				go s.failed(w.spec.Name, err)
 			}
 		}
 	}
-	s.settle()
 }
 
 // SetListener implements xds.Engine. What can fail fails now, also where the listener
@@ -123,15 +134,23 @@ func (s *Server) Waiting() map[string][]string {
 
 // use puts a listener in use whose route tables are there.
 func (s *Server) use(w *waiting) error {
-	if err := s.Listeners.Use(w.prepared); err != nil {
-		return err
-	}
+	before, err := s.swap(w)
 	s.mu.Lock()
-	before := s.uses[w.spec.Name]
-	s.uses[w.spec.Name] = w.needs
 	s.letGo(before)
 	s.mu.Unlock()
-	return nil
+	return err
+}
+
+// swap is use without letting go of what the version before needed, which it returns.
+func (s *Server) swap(w *waiting) (before Needs, err error) {
+	if err := s.Listeners.Use(w.prepared); err != nil {
+		return Needs{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before = s.uses[w.spec.Name]
+	s.uses[w.spec.Name] = w.needs
+	return before, nil
 }
 
 // RemoveListener implements xds.Engine.
