@@ -132,6 +132,23 @@ type ClientConn interface {
 	Close() error
 }
 
+// Multiplexed is a ClientConn that carries many streams at once (HTTP/2). Its methods may
+// be called from any goroutine, Open included.
+type Multiplexed interface {
+	ClientConn
+	// Limit returns how many streams may be open at once, those that are counted in: what
+	// was configured, or less if the peer says so (SETTINGS_MAX_CONCURRENT_STREAMS). It is
+	// 0 while the peer wants none, and for good when Draining.
+	Limit() int
+	// Draining reports that no further stream will ever be opened: the peer has said so
+	// (GOAWAY), stream numbers are used up, or the connection has ended, which Alive tells.
+	Draining() bool
+	// Watch has changed called, with no lock of the connection held, after Limit or
+	// Draining has changed and after the connection has ended. It is called once, before the
+	// first Open; changed is called at once if the connection has ended by then.
+	Watch(changed func())
+}
+
 // ClientStream is a stream that we began.
 type ClientStream interface {
 	Stream
