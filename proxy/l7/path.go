@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -73,9 +74,12 @@ func needsNormalizing(path string) bool {
 
 // normalize resolves "." and ".." segments, decodes escaped unreserved characters and
 // turns backslashes into slashes, as the URL standard says. Other escapes, wrong ones
-// too, stay as they are. It returns "" for an escaped NUL.
+// too, stay as they are, except that no new escape may come of decoding: of "%%333",
+// which policies would see as "%33" and upstream as "3", the first "%" becomes "%25". It
+// returns "" for an escaped NUL.
 func normalize(path string) string {
 	var out []byte
+	var loose []int // where in out "%" stands that begins no escape
 	for i := 0; i < len(path); i++ {
 		c := path[i]
 		switch {
@@ -84,6 +88,7 @@ func normalize(path string) string {
 		case c != '%':
 			out = append(out, c)
 		case i+2 >= len(path) || unhex(path[i+1]) < 0 || unhex(path[i+2]) < 0:
+			loose = append(loose, len(out))
 			out = append(out, c)
 		default:
 			d := byte(unhex(path[i+1])<<4 | unhex(path[i+2]))
@@ -98,7 +103,17 @@ func normalize(path string) string {
 			i += 2
 		}
 	}
-	return removeDots(string(out))
+	return removeDots(string(escapeLoose(out, loose)))
+}
+
+// escapeLoose escapes each "%" at one of the places that has come to begin an escape.
+func escapeLoose(path []byte, loose []int) []byte {
+	for _, i := range slices.Backward(loose) {
+		if i+2 < len(path) && unhex(path[i+1]) >= 0 && unhex(path[i+2]) >= 0 {
+			path = slices.Insert(path, i+1, '2', '5')
+		}
+	}
+	return path
 }
 
 func removeDots(path string) string {
