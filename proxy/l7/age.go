@@ -41,7 +41,7 @@ func (c *conn) ends() (at time.Time, why error) {
 		at = c.idleSince.Add(idle)
 	}
 	old := c.age.closed
-	if c.served == 0 {
+	if c.served.Load() == 0 {
 		old = c.age.old // nobody has asked for anything: there is nothing to lose
 	}
 	if !old.IsZero() && (at.IsZero() || old.Before(at)) {

@@ -146,7 +146,7 @@ func (st *stream) bodyError(err error) error {
 	case errors.As(err, &bad):
 		st.m.counters.CxProtocol.Inc()
 		st.broken = true
-		st.conn.codec.Drain()
+		st.conn.version.spoil()
 		if !st.started && bad.Code != 0 {
 			return badRequest(bad)
 		}

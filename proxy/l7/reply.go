@@ -46,7 +46,7 @@ func (st *stream) reply(r *filter.Reply) {
 	}
 	st.skipRequest()
 	if r.Code == 400 && !st.m.spec.KeepInvalid {
-		st.conn.codec.Drain() // what is wrong with the request may be how it was cut
+		st.conn.version.spoil() // what is wrong with the request may be how it was cut
 	}
 	m := &st.Response
 	m.Reset()

@@ -65,7 +65,7 @@ func (st *stream) finishResponse() {
 	if st.requestUnread() {
 		// The rest of the request will not be waited for.
 		st.m.counters.RqEarly.Inc()
-		st.conn.codec.Drain()
+		st.conn.version.spoil()
 	}
 	if !m.Has(header.Date) {
 		m.AddID(header.Date, httpDate(st.Now()))
@@ -96,13 +96,13 @@ func (st *stream) requestUnread() bool { return st.next.get() != codec.End && st
 // limitConnection makes this the last exchange of a connection that has had its share.
 func (st *stream) limitConnection() {
 	c, spec := st.conn, st.m.spec
-	if spec.MaxRequests > 0 && c.served+1 >= spec.MaxRequests {
+	if spec.MaxRequests > 0 && c.served.Load()+1 >= spec.MaxRequests {
 		st.m.counters.CxMaxRequests.Inc()
-		c.codec.Drain()
+		c.version.last()
 	}
 	if !c.age.old.IsZero() && !time.Now().Before(c.age.old) {
 		c.tooOld()
-		c.codec.Drain()
+		c.version.last()
 	}
 }
 

@@ -377,7 +377,7 @@ func (st *stream) readError(err error) error {
 	var bad *codec.ProtocolError
 	switch {
 	case errors.As(err, &bad):
-		st.conn.codec.Drain()
+		st.conn.version.spoil()
 		st.broken = true
 		if bad.Details == replyNoHost.Details || bad.Details == replyBadPath.Details {
 			return &filter.Reply{Code: bad.Code, Details: bad.Details} // not the codec's business in Envoy
@@ -406,7 +406,7 @@ func (st *stream) headTimedOut() error {
 	if t <= 0 || time.Since(st.Meta.Start) < t {
 		return st.timedOut()
 	}
-	st.conn.codec.Drain()
+	st.conn.version.spoil()
 	st.broken = true
 	st.m.counters.RqHeaderTime.Inc()
 	return &replyHeaderTimeout
@@ -414,7 +414,7 @@ func (st *stream) headTimedOut() error {
 
 // timedOut answers a request that did not arrive in time.
 func (st *stream) timedOut() error {
-	st.conn.codec.Drain()
+	st.conn.version.spoil()
 	st.broken = true
 	if t := st.m.spec.RequestTimeout; t > 0 && time.Since(st.Meta.Start) >= t {
 		st.m.counters.RqTimeout.Inc()
