@@ -105,6 +105,8 @@ type Parser struct {
 	SRDS map[string]ScopesFrom
 	// ODCDS collects the sources of on-demand clusters that the resource refers to.
 	ODCDS []ConfigSource
+	// Secrets are where secrets by name come from; nil has none, and they are refused.
+	Secrets Secrets
 	// Runtime is where the keys of settings are looked up by what is built without an
 	// Env, such as route tables; nil has none of them.
 	Runtime *runtime.Runtime
