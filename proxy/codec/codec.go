@@ -74,7 +74,9 @@ type Stream interface {
 	SetReadDeadline(t time.Time) error
 	// Interrupt makes a read blocked in another goroutine return netio.ErrInterrupted.
 	Interrupt()
-	// Reset gives the exchange up: for HTTP/1 the connection is closed at Release.
+	// Reset gives the exchange up: for HTTP/1 the connection is closed at Release, for
+	// HTTP/2 the stream is reset at once, and reads and writes that wait fail. It may be
+	// called while they do.
 	Reset(why Reset)
 	// WireBytes returns the bytes of this exchange on the wire so far: heads and bodies.
 	WireBytes() (read, written Wire)
@@ -99,8 +101,11 @@ type RawStream interface {
 // ServerConn is the server side of a connection.
 type ServerConn interface {
 	// Accept waits for the next stream. It returns io.EOF when the client has gone in
-	// good order, ErrDraining when the connection was drained and is idle. The
-	// deadline is set by IdleDeadline.
+	// good order, ErrDraining when the connection was drained and is idle. Where a
+	// connection carries several streams (HTTP/2), Accept is also what reads for those
+	// under way: it is called again at once, and each stream is served on another
+	// goroutine. A stream whose request was refused comes too: its ReadHeaders says why,
+	// and what it is answered goes nowhere.
 	Accept() (ServerStream, error)
 	// Drain lets the streams under way end and accepts no more: "connection: close", GOAWAY.
 	// It may be called from any goroutine.
@@ -133,7 +138,8 @@ type ClientConn interface {
 }
 
 // Multiplexed is a ClientConn that carries many streams at once (HTTP/2). Its methods may
-// be called from any goroutine, Open included.
+// be called from any goroutine, Open included. A goroutine of the connection reads it, idle
+// or not, so that Alive knows its end at once.
 type Multiplexed interface {
 	ClientConn
 	// Limit returns how many streams may be open at once, those that are counted in: what
@@ -145,7 +151,8 @@ type Multiplexed interface {
 	Draining() bool
 	// Watch has changed called, with no lock of the connection held, after Limit or
 	// Draining has changed and after the connection has ended. It is called once, before the
-	// first Open; changed is called at once if the connection has ended by then.
+	// first Open; changed is called at once if the connection has ended by then. It runs on
+	// the goroutine that reads: it must neither wait nor close the connection.
 	Watch(changed func())
 }
 

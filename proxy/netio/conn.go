@@ -42,6 +42,7 @@ type Conn struct {
 	halt              atomic.Uint32
 	parked            atomic.Pointer[place] // where a Parker watches it, nil before the first time
 	ctl               *control
+	tryWrite          func(fd uintptr) bool
 }
 
 // The states of Conn.halt.
@@ -297,6 +298,28 @@ func (c *Conn) WriteBuf(b *buffer.Buf) error {
 	c.w.settle()
 	c.w.buf = nil
 	b.Release()
+	if err == nil {
+		return c.w.err
+	}
+	return c.why(err)
+}
+
+// TryWriteBuf writes what the socket takes without waiting, and releases that. It
+// returns ErrWouldBlock if some of b is left, which is then still the caller's; after
+// any other error it is, too. Connections that are no plain sockets take nothing.
+func (c *Conn) TryWriteBuf(b *buffer.Buf) error {
+	if b.Len() == 0 {
+		return nil
+	}
+	if c.raw == nil {
+		return ErrWouldBlock
+	}
+	if c.tryWrite == nil {
+		c.tryWrite = c.w.tryOnce
+	}
+	c.w.buf, c.w.err = b, nil
+	err := c.raw.Write(c.tryWrite)
+	c.w.buf = nil
 	if err == nil {
 		return c.w.err
 	}

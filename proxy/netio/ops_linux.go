@@ -148,6 +148,26 @@ func (o *writeOp) try(fd uintptr) bool {
 	return true
 }
 
+// tryOnce is try that does not wait: ErrWouldBlock says that the socket is full.
+func (o *writeOp) tryOnce(fd uintptr) bool {
+	for o.buf.Len() > 0 {
+		n, errno := writeOnce(fd, o.buf)
+		switch errno {
+		case 0:
+			o.buf.Discard(n)
+			o.count(n)
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			o.err = ErrWouldBlock
+			return true
+		default:
+			o.err = os.NewSyscallError("write", errno)
+			return true
+		}
+	}
+	return true
+}
+
 func writeOnce(fd uintptr, b *buffer.Buf) (int, syscall.Errno) {
 	if b.Segments() == 1 {
 		p := b.First()

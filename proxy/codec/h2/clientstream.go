@@ -1,0 +1,142 @@
+package h2
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/header"
+)
+
+// ClientStream is a request and its response.
+type ClientStream struct {
+	stream
+	conn    *ClientConn
+	reused  bool // the connection had carried a stream before
+	began   bool // a head of the response was read
+	connect bool
+}
+
+// WriteHeaders implements codec.Stream. An upgrade and a CONNECT have no end before
+// their tunnel has one.
+func (s *ClientStream) WriteHeaders(m *header.Map, end bool) error {
+	c, conn := s.c, s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case s.headed:
+		return errTwoHeads
+	case s.err != nil:
+		return s.err
+	case c.err != nil:
+		return c.streamError(c.err)
+	case conn.goneAway:
+		return refusedBy(NoError)
+	}
+	upgrade, err := c.encodeRequest(m)
+	if err != nil {
+		return err
+	}
+	method := m.Value(header.Method)
+	s.upgrade, s.connect = upgrade, method == "CONNECT"
+	s.noBody = method == "HEAD"
+	end = end && upgrade == "" && !s.connect
+	s.id = conn.nextID
+	conn.nextID += 2
+	c.lastSeen = s.id
+	c.flood.opened++
+	s.sendWin = c.peer.window
+	c.streams[s.id] = &s.stream
+	c.open++
+	c.stats.StreamsActive.Inc()
+	s.headed = true
+	conn.probe(time.Now)
+	s.wireOut.Header += int64(c.putBlock(s.id, end))
+	if end {
+		s.endLocal()
+		c.flush()
+		return s.err
+	}
+	c.waitRoom()
+	return s.err
+}
+
+// probe sends a PING ahead of a stream on a connection that was idle for a while
+// (connection_idle_interval).
+func (s *ClientConn) probe(now func() time.Time) {
+	if s.opt.Keepalive.Idle <= 0 || s.open > 1 {
+		return
+	}
+	t := now()
+	if !s.idleAt.IsZero() && t.Sub(s.idleAt) >= s.opt.Keepalive.Idle {
+		s.keepalive.ping(&s.conn, t)
+		s.arm(s.keepalive.deadAt)
+	}
+}
+
+// ReadHeaders implements codec.Stream. codec.ErrClosedBeforeResponse says that the
+// connection ended before the response began, codec.ErrRefused that the peer has not
+// looked at the request.
+func (s *ClientStream) ReadHeaders(m *header.Map) (codec.Next, error) {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fields, err := s.takeHead()
+	if err != nil {
+		if !s.began && errors.Is(err, io.ErrUnexpectedEOF) {
+			err = codec.ErrClosedBeforeResponse
+		}
+		return codec.End, err
+	}
+	s.began = true
+	fill(m, fields)
+	status := m.StatusCode()
+	switch {
+	case status < 200:
+		return codec.Data, nil
+	case s.upgrade != "" && status == 200:
+		s.upgraded = true
+		m.SetID(header.Status, "101")
+		m.SetID(header.Upgrade, s.upgrade)
+		m.SetID(header.Connection, "upgrade")
+	case s.connect && status < 300:
+		s.upgraded = true
+		m.DelID(header.ContentLength)
+	}
+	if s.upgraded {
+		s.left = -1
+		return codec.Data, nil
+	}
+	return s.next(), nil
+}
+
+// WriteTrailers implements codec.Stream.
+func (s *ClientStream) WriteTrailers(m *header.Map) error { return s.writeTrailers(m) }
+
+// Release implements codec.ClientStream. An exchange that is not complete is reset. The
+// result is whether the connection can carry another stream, now or later.
+func (s *ClientStream) Release() bool {
+	c, conn := s.c, s.conn
+	c.mu.Lock()
+	if !s.gone && s.id != 0 {
+		if s.remoteEnd {
+			s.giveUp(NoError)
+		} else {
+			s.giveUp(Cancel)
+		}
+	}
+	s.release()
+	if c.held == 0 && conn.opt.Keepalive.Idle > 0 {
+		conn.idleAt = time.Now()
+	}
+	c.flush()
+	ok := c.err == nil && !conn.goneAway
+	c.mu.Unlock()
+	s.stream.reset()
+	s.conn, s.reused, s.began, s.connect = nil, false, false, false
+	pools.client.Put(s)
+	return ok
+}
+
+var _ codec.ClientStream = (*ClientStream)(nil)

@@ -1,0 +1,105 @@
+package h2
+
+import (
+	"strings"
+
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/mecha-mesh/mecha/proxy/header"
+)
+
+// encode adds a field to the section that is being written, in c.encBuf.
+func (c *conn) encode(name, value string) {
+	// It writes to memory only.
+	_ = c.enc.WriteField(hpack.HeaderField{Name: name, Value: value})
+}
+
+// encodeFields adds the regular fields of m. The connection's own ones stay out. It
+// reports false if one of them would break the message; nothing must be written then.
+func (c *conn) encodeFields(m *header.Map) {
+	for f := range m.Fields() {
+		if f.Name[0] == ':' || connectionField(f.ID) || f.ID == header.Host {
+			continue
+		}
+		c.encode(f.Name, f.Value)
+	}
+}
+
+// checkFields looks at what is going to be written before the encoder's table changes.
+func checkFields(m *header.Map) error {
+	for f := range m.Fields() {
+		if f.ID == header.Other && !validName(f.Name) || !validValue(f.Value) {
+			return errBadField
+		}
+	}
+	return nil
+}
+
+// connectionField reports whether a field is the connection's and does not exist in
+// HTTP/2 (RFC 9113 8.2.2).
+func connectionField(id header.ID) bool {
+	switch id {
+	case header.Connection, header.KeepAlive, header.ProxyConnection, header.TransferEncoding, header.Upgrade:
+		return true
+	}
+	return false
+}
+
+// isUpgrade reports whether m asks for, or grants, an upgrade.
+func isUpgrade(m *header.Map) bool {
+	if !m.Has(header.Upgrade) {
+		return false
+	}
+	for list := m.Value(header.Connection); list != ""; {
+		var token string
+		token, list, _ = strings.Cut(list, ",")
+		if strings.EqualFold(strings.Trim(token, " \t"), "upgrade") {
+			return true
+		}
+	}
+	return false
+}
+
+// encodeRequest encodes the head of a request (RFC 9113 8.3.1). An upgrade becomes an
+// extended CONNECT (RFC 8441).
+func (c *conn) encodeRequest(m *header.Map) (upgrade string, err error) {
+	method, path, scheme := m.Value(header.Method), m.Value(header.Path), m.Value(header.Scheme)
+	connect := method == "CONNECT"
+	if !validToken(method) || !connect && (path == "" || scheme == "") || connect && m.Value(header.Authority) == "" {
+		return "", errBadTarget
+	}
+	if err := checkFields(m); err != nil {
+		return "", err
+	}
+	if isUpgrade(m) {
+		upgrade = m.Value(header.Upgrade)
+		method = "CONNECT"
+	}
+	c.encode(":method", method)
+	if !connect {
+		c.encode(":scheme", scheme)
+		c.encode(":path", path)
+	}
+	if m.Has(header.Authority) {
+		c.encode(":authority", m.Value(header.Authority))
+	}
+	if upgrade != "" {
+		c.encode(":protocol", upgrade)
+	}
+	c.encodeFields(m)
+	return upgrade, nil
+}
+
+// encodeResponse encodes the head of a response. 101 is the answer to an extended
+// CONNECT then, which is 200.
+func (c *conn) encodeResponse(m *header.Map, status string) error {
+	if err := checkFields(m); err != nil {
+		return err
+	}
+	if status == "101" {
+		status = "200"
+	}
+	c.encode(":status", status)
+	c.encodeFields(m)
+	return nil
+}
