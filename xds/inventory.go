@@ -90,11 +90,20 @@ func (v *Inventory) note(typeURL string, r *ads.Resource, err error) {
 	rec.Refused = nil
 }
 
-// fail notes that what is in effect as far as anybody was told is not.
+// fail notes that what is in effect as far as anybody was told is not: the version before
+// is.
 func (v *Inventory) fail(typeURL, name string, err error) {
-	if rec := v.types[typeURL][name]; rec != nil {
-		rec.Refused = &Refused{err, rec.Version, rec.Body, time.Now()}
+	rec := v.types[typeURL][name]
+	if rec == nil {
+		return
 	}
+	refused := &Refused{err, rec.Version, rec.Body, time.Now()}
+	key := resourceKey{typeURL, name}
+	if was, ok := v.before[key]; ok {
+		*rec = was
+		delete(v.before, key)
+	}
+	rec.Refused = refused
 }
 
 func (v *Inventory) forget(typeURL, name string) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
+	"github.com/mecha-mesh/mecha/proxy/l4"
 	"github.com/mecha-mesh/mecha/proxy/server"
 	"github.com/mecha-mesh/mecha/xds/ads"
 	"github.com/mecha-mesh/mecha/xds/translate"
@@ -13,9 +14,28 @@ import (
 
 // uses is what a listener refers to.
 type uses struct {
+	spec            *l4.Spec // the version that does
 	routes, configs []ref
 	scopes          []string // keys
 	extensions      []filter.ExtensionKey
+}
+
+// and returns what either of two refers to, once each.
+func (u uses) and(v uses) uses {
+	return uses{
+		routes: union(u.routes, v.routes), configs: union(u.configs, v.configs),
+		scopes: union(u.scopes, v.scopes), extensions: union(u.extensions, v.extensions),
+	}
+}
+
+func union[T comparable](a, b []T) []T {
+	out := slices.Clone(a)
+	for _, x := range b {
+		if !slices.Contains(out, x) {
+			out = append(out, x)
+		}
+	}
+	return out
 }
 
 func (m *Manager) setListener(name string, raw []byte) error {
@@ -55,22 +75,26 @@ func (m *Manager) setListener(name string, raw []byte) error {
 			needs.Extensions = append(needs.Extensions, x.ExtensionKey)
 		}
 	}
+	active := m.usesInEffect(name)
 	if err := m.engine.SetListener(spec, needs); err != nil {
 		return err
 	}
-	m.refer(name, needs.Routes, p)
+	m.refer(name, active, spec, needs.Routes, p)
 	return nil
 }
 
 func (m *Manager) removeListener(name string) {
+	held := m.uses(name)
 	m.engine.RemoveListener(name)
-	m.refer(name, nil, &filter.Parser{})
 	delete(m.listeners, name)
+	delete(m.before.listeners, name)
+	m.letGo(name, held)
 }
 
-// refer keeps the subscriptions in step with what listeners refer to.
-func (m *Manager) refer(listener string, routes []string, p *filter.Parser) {
-	old, now := m.listeners[listener], uses{}
+// refer keeps the subscriptions in step with what a listener refers to whose version before
+// refers to active, which stays as long as that version is in use.
+func (m *Manager) refer(listener string, active uses, spec *l4.Spec, routes []string, p *filter.Parser) {
+	held, now := m.uses(listener), uses{spec: spec}
 	for _, x := range p.Extensions {
 		r := refTo(x.Name, x.From)
 		now.extensions = append(now.extensions, x.ExtensionKey)
@@ -79,51 +103,67 @@ func (m *Manager) refer(listener string, routes []string, p *filter.Parser) {
 			continue
 		}
 		now.configs = append(now.configs, r)
-		if !slices.Contains(old.configs, r) {
+		if !slices.Contains(held.configs, r) {
 			m.use(m.configs, r, listener, x.From.Timeout, x.From.StatPrefix)
 		}
 	}
 	for _, n := range routes {
 		r := refTo(n, p.RDSFrom[n])
 		now.routes = append(now.routes, r)
-		if !slices.Contains(old.routes, r) {
+		if !slices.Contains(held.routes, r) {
 			m.use(m.routes, r, listener, p.RDSFrom[n].Timeout, p.RDSFrom[n].StatPrefix)
 		}
 	}
 	for key, from := range p.SRDS {
 		now.scopes = append(now.scopes, key)
-		if !slices.Contains(old.scopes, key) {
+		if !slices.Contains(held.scopes, key) {
 			m.useScopes(key, from, listener)
 		}
 	}
 	m.listeners[listener] = now
-	for _, key := range old.scopes {
+	if m.engine.ListenerWarming(listener) {
+		m.before.listeners[listener] = active
+	} else {
+		delete(m.before.listeners, listener)
+	}
+	m.letGo(listener, held)
+	m.reuseExtensions(now.extensions)
+}
+
+// uses is what all versions of a listener refer to. The lock is held.
+func (m *Manager) uses(listener string) uses {
+	return m.listeners[listener].and(m.before.listeners[listener])
+}
+
+// letGo drops what a listener has referred to and does no more. The lock is held.
+func (m *Manager) letGo(listener string, held uses) {
+	now := m.uses(listener)
+	for _, key := range held.scopes {
 		if !slices.Contains(now.scopes, key) {
 			m.dropScopes(key, listener)
 		}
 	}
-	for _, r := range old.routes {
+	for _, r := range held.routes {
 		if !slices.Contains(now.routes, r) {
 			m.drop(m.routes, r, listener)
 		}
 	}
-	for _, r := range old.configs {
+	for _, r := range held.configs {
 		if !slices.Contains(now.configs, r) {
 			m.drop(m.configs, r, listener)
 		}
 	}
-	for _, key := range old.extensions {
+	for _, key := range held.extensions {
 		if !m.discovered(key) {
 			delete(m.discovers, key)
 		}
 	}
-	m.reuseExtensions(now.extensions)
 }
 
 // discovered reports whether a listener refers to an extension.
 func (m *Manager) discovered(key filter.ExtensionKey) bool {
-	for _, u := range m.listeners {
-		if slices.Contains(u.extensions, key) {
+	for name := range m.listeners {
+		if slices.Contains(m.uses(name).extensions, key) {
 			return true
 		}
 	}

@@ -29,14 +29,18 @@ type Engine interface {
 	SetCluster(spec *cluster.Spec) error
 	RemoveCluster(name string)
 	SetAssignment(a *cluster.Assignment) error
+	// NoAssignment tells that the first endpoints of a service were refused, or, late, did
+	// not come in time: who waits for them goes on without.
+	NoAssignment(service string, late bool)
 	// SetListener adds or replaces a listener. It takes connections once what it needs
 	// has arrived.
 	SetListener(spec *l4.Spec, needs server.Needs) error
 	RemoveListener(name string)
 	// OnListenerError is told of a listener that was taken and could not be put in use once
 	// its route tables had come. It is called once, before any listener is set; f is
-	// called on a goroutine of its own.
-	OnListenerError(f func(name string, err error))
+	// called on a goroutine of its own, and until it returns the listener counts as one that
+	// warms.
+	OnListenerError(f func(spec *l4.Spec, err error))
 	// SetRoutes gives the route table of an RDS name; nil tells that none will come.
 	SetRoutes(name string, table filter.RouteTable)
 	// SetScopes gives all routing scopes of a key of filter.Parser.SRDS; nil tells that
@@ -80,6 +84,7 @@ type Manager struct {
 	streams   streams         // to what refers to sources of its own
 	known     map[string]bool // clusters that the engine has
 	clusters  map[string]ref  // cluster to its EDS service, those without EDS left out
+	before    before
 	services  *references     // EDS services, used by clusters
 	listeners map[string]uses // listener to what it uses
 	routes    *references     // RDS names, used by listeners
@@ -147,6 +152,7 @@ func NewManager(o Options) *Manager {
 		engine: o.Engine, registry: o.Registry, log: o.Log, runtime: o.Runtime, stats: o.Stats, applied: o.Applied,
 		started: o.Started, known: map[string]bool{},
 		clusters: map[string]ref{}, services: newReferences(ads.EndpointType),
+		before:    before{map[string]ref{}, map[string]uses{}},
 		listeners: map[string]uses{}, routes: newReferences(ads.RouteType),
 		values: newReferences(ads.RuntimeType), configs: newReferences(ads.ExtensionConfigType),
 		scopes: newReferences(ads.ScopedRouteType), scoped: map[string]*scopedRoutes{}, scopeSets: map[ref]*scopeSet{},
@@ -170,11 +176,7 @@ func NewManager(o Options) *Manager {
 		return m
 	}
 	o.Engine.OnDemand(m)
-	o.Engine.OnListenerError(func(name string, err error) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.inUse.fail(ads.ListenerType, name, err)
-	})
+	o.Engine.OnListenerError(m.listenerFailed)
 	return m
 }
 
@@ -299,7 +301,7 @@ func (m *Manager) apply(u ads.Update, source ref) (refused []ads.Refusal) {
 		if err != nil {
 			refused = append(refused, ads.Refusal{Name: r.Name, Err: err})
 			if was.Body == nil {
-				m.waitOver(u.TypeURL, r.Name)
+				m.waitOver(u.TypeURL, r.Name, false)
 			}
 		}
 	}
@@ -312,7 +314,7 @@ func (m *Manager) apply(u ads.Update, source ref) (refused []ads.Refusal) {
 			m.inUse.forget(u.TypeURL, name)
 		}
 	}
-	m.inUse.forgetBefore(m.warming)
+	m.settle()
 	return refused
 }
 
@@ -357,7 +359,8 @@ func (m *Manager) FetchTimedOut(typeURL, name string) {
 	m.log.Warn("initial_fetch_timeout", "type", ads.ShortType(typeURL), "name", name)
 	m.mu.Lock()
 	m.watches(typeURL, name, (*watch).timedOut)
-	m.waitOver(typeURL, name)
+	m.waitOver(typeURL, name, true)
+	m.settle()
 	m.mu.Unlock()
 	switch typeURL {
 	case ads.ClusterType:
@@ -371,15 +374,20 @@ func (m *Manager) FetchTimedOut(typeURL, name string) {
 	}
 }
 
-// waitOver lets listeners go on without something that has not come, or whose first version
-// was refused: that is an answer, so no timer runs any more. Clusters have timers of their
-// own for their endpoints. The lock is held.
-func (m *Manager) waitOver(typeURL, name string) {
+// waitOver lets go on without something who waits for it: it is late, or its first version
+// was refused, which is an answer, so no timer runs any more. The lock is held.
+func (m *Manager) waitOver(typeURL, name string, late bool) {
 	switch typeURL {
 	case ads.ExtensionConfigType:
 		m.extensionMissing(name)
 	case ads.RouteType:
 		m.engine.SetRoutes(name, nil)
+	case ads.EndpointType:
+		m.engine.NoAssignment(name, late)
+	case ads.ClusterType:
+		if w, asked := m.onDemand[name]; asked {
+			m.engine.Arrived(w, false)
+		}
 	}
 }
 
@@ -401,11 +409,12 @@ func (m *Manager) setCluster(name string, raw []byte) error {
 			return filter.At("eds_cluster_config.eds_config", err)
 		}
 	}
+	active := m.serviceInEffect(name)
 	if err := m.engine.SetCluster(spec); err != nil {
 		return err
 	}
 	m.known[name] = true
-	m.useService(name, service, timeout)
+	m.useService(name, active, service, timeout)
 	return nil
 }
 
@@ -413,25 +422,7 @@ func (m *Manager) removeCluster(name string) {
 	m.engine.RemoveCluster(name)
 	delete(m.known, name)
 	m.dropCluster(name)
-	m.useService(name, ref{}, 0)
-}
-
-// useService keeps the EDS subscriptions in step with the clusters.
-func (m *Manager) useService(name string, service ref, timeout time.Duration) {
-	old := m.clusters[name]
-	if old == service {
-		return
-	}
-	m.clusters[name] = service
-	if service != (ref{}) {
-		m.use(m.services, service, name, max(timeout, 0), "")
-	}
-	if old != (ref{}) {
-		m.drop(m.services, old, name)
-	}
-	if service == (ref{}) {
-		delete(m.clusters, name)
-	}
+	m.useService(name, ref{}, ref{}, 0)
 }
 
 // oneString lets the same name be the same bytes, of which there are many.

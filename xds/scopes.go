@@ -241,6 +241,7 @@ func (m *Manager) scopesTimedOut(source ref) {
 			_ = m.engine.SetScopes(key, nil) // nothing in it that could be wrong
 		}
 	}
+	m.settle()
 }
 
 // countScopes counts an update in the statistics of all who use its source. The lock is

@@ -58,12 +58,18 @@ func (c *Cluster) awaitAssignment() {
 		if c.slot.warming != c || c.assigned != nil {
 			return
 		}
-		m.log.Warn("no endpoints came for a cluster; it goes on without", "cluster", c.Spec().Name, "timeout", wait)
-		m.assign(c, &Assignment{})
-		m.count()
-		m.started(c).core.stats.InitFetchTimeout.Inc()
+		c.goOnWithout(true)
 	}}
 	m.agenda.set(c.timeout, time.Now().Add(wait))
+}
+
+// goOnWithout ends the wait for endpoints.
+func (c *Cluster) goOnWithout(late bool) {
+	c.m.log.Warn("no endpoints came for a cluster; it goes on without", "cluster", c.name, "late", late)
+	c.m.assign(c, &Assignment{})
+	if late {
+		c.m.started(c).core.stats.InitFetchTimeout.Inc()
+	}
 }
 
 // assign gives a version its hosts.

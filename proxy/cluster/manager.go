@@ -366,6 +366,22 @@ func (m *Manager) SetAssignment(a *Assignment) error {
 	return nil
 }
 
+// NoAssignment ends the wait of clusters for the first assignment of a service: none came
+// in time, or what came was refused.
+func (m *Manager) NoAssignment(service string, late bool) {
+	m.mu.Lock()
+	defer m.unlock()
+	s := m.services[service]
+	if s == nil || s.assignment != nil || m.closed {
+		return
+	}
+	for _, c := range slices.Clone(s.users) {
+		if c.slot.warming == c && c.assigned == nil {
+			c.goOnWithout(late)
+		}
+	}
+}
+
 func (m *Manager) updated(c *Cluster, a *Assignment, same bool) {
 	if r := c.run.Load(); r != nil {
 		r.core.stats.UpdateSuccess.Inc()

@@ -18,7 +18,8 @@ type Prepared struct {
 	l, old      *Listener // old is nil for a new listener, else l
 	cfg         *config
 	fresh, kept []*acceptor
-	gone        bool // used, or replaced by a newer version
+	gone        bool  // used, or replaced by a newer version
+	err         error // why it cannot be used although it is the newest
 }
 
 // Prepare does everything for a listener that can fail, so that whoever configures it
@@ -30,22 +31,47 @@ func (m *Manager) Prepare(spec *Spec) (*Prepared, error) {
 	if m.closing.Load() {
 		return nil, errors.New("l4: the listener manager is closed")
 	}
-	m.discard(m.warming[spec.Name])
-	if spec.UDP != nil || m.udp[spec.Name] != nil {
-		return m.prepareUDP(spec)
-	}
+	before := m.warming[spec.Name]
+	m.discard(before) // also for its sockets
 	old := m.listeners[spec.Name]
+	if spec.UDP != nil || m.udp[spec.Name] != nil {
+		p, err := m.prepareUDP(spec)
+		if err != nil {
+			m.renew(before, old)
+		}
+		return p, err
+	}
 	if old != nil && old.Spec().Hash == spec.Hash && spec.Hash != 0 {
 		delete(m.failed, spec.Name) // what was in use before is wanted again
 		return &Prepared{gone: true}, nil
 	}
 	p, err := m.prepare(old, spec)
 	if err != nil {
+		m.renew(before, old)
 		return nil, m.fail(spec.Name, err)
 	}
-	m.warming[spec.Name] = p
-	m.stats.Warming.Inc()
+	m.keep(p)
 	return p, nil
+}
+
+// keep notes a version that waits.
+func (m *Manager) keep(p *Prepared) {
+	m.warming[p.spec.Name] = p
+	m.stats.Warming.Inc()
+}
+
+// renew prepares a version again that was discarded for one that is refused; p may be nil.
+func (m *Manager) renew(p *Prepared, old *Listener) {
+	if p == nil {
+		return
+	}
+	again, err := m.prepare(old, p.spec)
+	if err != nil { // somebody was quicker with its address
+		p.err = m.fail(p.spec.Name, err)
+		return
+	}
+	*p = *again
+	m.keep(p)
 }
 
 // prepareUDP puts a UDP listener in use at once: it has no routes to wait for.
@@ -125,7 +151,7 @@ func (m *Manager) Use(p *Prepared) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p.gone || m.closing.Load() {
-		return nil
+		return p.err
 	}
 	name := p.spec.Name
 	if err := m.ready(p); err != nil {

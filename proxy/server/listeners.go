@@ -55,11 +55,28 @@ func (s *Server) useAll(ready []*waiting) {
 		before = append(before, needs)
 		if err != nil {
 			s.log.Error("listener cannot be used", "name", w.spec.Name, "error", err)
-			if s.failed != nil {
-				go s.failed(w.spec.Name, err)
-			}
+			s.fail(w, err)
 		}
 	}
+}
+
+// fail tells that a listener cannot be put in use that was taken.
+func (s *Server) fail(w *waiting, err error) {
+	if s.failed == nil {
+		return
+	}
+	name := w.spec.Name
+	s.mu.Lock()
+	s.failing[name] = w
+	s.mu.Unlock()
+	go func() {
+		s.failed(w.spec, err)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.failing[name] == w {
+			delete(s.failing, name)
+		}
+	}()
 }
 
 // SetListener implements xds.Engine. What can fail fails now, also where the listener
@@ -87,6 +104,7 @@ func (s *Server) SetListener(spec *l4.Spec, needs Needs) error {
 	for _, key := range needs.Scopes {
 		w.missing = append(w.missing, s.missingScopes(key)...)
 	}
+	delete(s.failing, spec.Name)
 	if before := s.waiting[spec.Name]; before != nil {
 		delete(s.waiting, spec.Name)
 		defer func() {
@@ -108,7 +126,7 @@ func (s *Server) SetListener(spec *l4.Spec, needs Needs) error {
 func (s *Server) ListenerWarming(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting[name] != nil
+	return s.waiting[name] != nil || s.failing[name] != nil
 }
 
 // Waiting returns the listeners whose newest version waits for route tables or
@@ -141,10 +159,11 @@ func (s *Server) use(w *waiting) error {
 	return err
 }
 
-// swap is use without letting go of what the version before needed, which it returns.
+// swap is use without letting go of what is not needed any more, which it returns: the
+// needs of the version before, or those of w if it fails.
 func (s *Server) swap(w *waiting) (before Needs, err error) {
 	if err := s.Listeners.Use(w.prepared); err != nil {
-		return Needs{}, err
+		return w.needs, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,6 +178,7 @@ func (s *Server) RemoveListener(name string) {
 	s.mu.Lock()
 	w := s.waiting[name]
 	delete(s.waiting, name)
+	delete(s.failing, name)
 	before := s.uses[name]
 	delete(s.uses, name)
 	s.letGo(before)
@@ -236,7 +256,7 @@ func (s *Server) SetRoutes(name string, table filter.RouteTable) {
 }
 
 // OnListenerError implements xds.Engine.
-func (s *Server) OnListenerError(f func(name string, err error)) { s.failed = f }
+func (s *Server) OnListenerError(f func(spec *l4.Spec, err error)) { s.failed = f }
 
 // WhenListening implements xds.Engine.
 func (s *Server) WhenListening(f func()) {

@@ -59,7 +59,7 @@ type Server struct {
 	start     time.Time
 
 	drainTime time.Duration
-	failed    func(listener string, err error) // see OnListenerError
+	failed    func(spec *l4.Spec, err error) // see OnListenerError
 
 	mu     sync.Mutex
 	routes map[string]*routeSource
@@ -70,6 +70,7 @@ type Server struct {
 	extensions map[filter.ExtensionKey]*extension
 
 	waiting map[string]*waiting // listeners that wait for route tables, by name
+	failing map[string]*waiting // listeners that could not be used, while that is told
 	warm    []func()            // called when no cluster warms any more
 	settled []func()            // called when no listener waits any more
 }
@@ -78,7 +79,7 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{
 		log: o.Log("main"), start: time.Now(),
-		routes: map[string]*routeSource{}, scopes: map[string]*scopes{}, uses: map[string]Needs{}, extensions: map[filter.ExtensionKey]*extension{}, waiting: map[string]*waiting{},
+		routes: map[string]*routeSource{}, scopes: map[string]*scopes{}, uses: map[string]Needs{}, extensions: map[filter.ExtensionKey]*extension{}, waiting: map[string]*waiting{}, failing: map[string]*waiting{},
 		drainTime: o.DrainTime,
 	}
 	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Bind: o.UpstreamBind, DNS: o.Resolver}
@@ -130,6 +131,9 @@ func (s *Server) ClusterWarming(name string) bool { return s.Clusters.IsWarming(
 
 // SetAssignment implements xds.Engine.
 func (s *Server) SetAssignment(a *cluster.Assignment) error { return s.Clusters.SetAssignment(a) }
+
+// NoAssignment implements xds.Engine.
+func (s *Server) NoAssignment(service string, late bool) { s.Clusters.NoAssignment(service, late) }
 
 // WhenWarm implements xds.Engine.
 func (s *Server) WhenWarm(f func()) {
