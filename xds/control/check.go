@@ -19,7 +19,7 @@ import (
 // refers to. These are warnings: the proxy's own bootstrap may hold what is missing
 // here.
 func check(s Set) (dangling []string, unused []orphan) {
-	c := checker{set: s, usedEndpoints: map[string]bool{}, usedRoutes: map[string]bool{}, addresses: map[string]*Resource{}}
+	c := newChecker(s)
 	all := c.references()
 	for _, r := range all {
 		c.at = r
@@ -28,6 +28,9 @@ func check(s Set) (dangling []string, unused []orphan) {
 		}
 		if r.TypeURL == ads.RouteType && !c.usedRoutes[r.Name] {
 			unused = append(unused, orphan{r, "no listener uses them"})
+		}
+		if r.TypeURL == ads.ExtensionConfigType && !c.usedConfigs[r.Name] {
+			unused = append(unused, orphan{r, "no listener uses it"})
 		}
 	}
 	return c.out, unused
@@ -45,9 +48,24 @@ func (c *checker) references() []*Resource {
 			c.listener(m)
 		case *routev3.RouteConfiguration:
 			c.routes(m, "")
+		case *routev3.ScopedRouteConfiguration:
+			c.scope(m)
+		case *routev3.VirtualHost:
+			if table, _ := cutHost(m.GetName()); !c.has(ads.RouteType, table) {
+				c.warn("name", "it is not the name of routes, a slash and one of its own")
+			}
+			c.virtualHost(m, "")
 		}
 	}
 	return all
+}
+
+func (c *checker) scope(m *routev3.ScopedRouteConfiguration) {
+	if rc := m.GetRouteConfiguration(); rc != nil {
+		c.routes(rc, "route_configuration.")
+	} else if name := m.GetRouteConfigurationName(); !c.has(ads.RouteType, name) {
+		c.warn("route_configuration_name", "there are no routes %q here", name)
+	}
 }
 
 // orphan is a resource that nothing in a set refers to.
@@ -90,9 +108,17 @@ type checker struct {
 	at            *Resource
 	usedEndpoints map[string]bool
 	usedRoutes    map[string]bool
+	usedConfigs   map[string]bool
 	addresses     map[string]*Resource
 	missing       map[string]bool // clusters that something refers to; nil: not wanted
 	out           []string
+}
+
+func newChecker(s Set) *checker {
+	return &checker{
+		set: s, usedEndpoints: map[string]bool{}, usedRoutes: map[string]bool{}, usedConfigs: map[string]bool{},
+		addresses: map[string]*Resource{},
+	}
 }
 
 func (c *checker) warn(path, format string, args ...any) {
@@ -132,6 +158,9 @@ func (c *checker) listener(m *listenerv3.Listener) {
 		}
 		c.addresses[where] = c.at
 	}
+	for i, f := range m.GetListenerFilters() {
+		c.discovery(fmt.Sprintf("listener_filters[%d]", i), f.GetName(), f.GetConfigDiscovery())
+	}
 	chains := m.GetFilterChains()
 	for i, fc := range chains {
 		c.filters(fc, fmt.Sprintf("filter_chains[%d]", i))
@@ -144,6 +173,7 @@ func (c *checker) listener(m *listenerv3.Listener) {
 func (c *checker) filters(fc *listenerv3.FilterChain, path string) {
 	for i, f := range fc.GetFilters() {
 		path := fmt.Sprintf("%s.filters[%d]", path, i)
+		c.discovery(path, f.GetName(), f.GetConfigDiscovery())
 		var hcm hcmv3.HttpConnectionManager
 		var tcp tcpv3.TcpProxy
 		switch body := f.GetTypedConfig(); {
@@ -158,7 +188,21 @@ func (c *checker) filters(fc *listenerv3.FilterChain, path string) {
 	}
 }
 
+// discovery follows the reference of a filter to its configuration (ECDS).
+func (c *checker) discovery(path, name string, d *corev3.ExtensionConfigSource) {
+	if d == nil {
+		return
+	}
+	c.usedConfigs[name] = true
+	if overADS(d.GetConfigSource()) && d.GetDefaultConfig() == nil && !c.has(ads.ExtensionConfigType, name) {
+		c.warn(path+".config_discovery", "there is no extension config %q; the listener waits for it", name)
+	}
+}
+
 func (c *checker) connectionManager(m *hcmv3.HttpConnectionManager, path string) {
+	for i, f := range m.GetHttpFilters() {
+		c.discovery(fmt.Sprintf("%s.http_filters[%d]", path, i), f.GetName(), f.GetConfigDiscovery())
+	}
 	if rds := m.GetRds(); rds != nil {
 		c.usedRoutes[rds.GetRouteConfigName()] = true
 		if overADS(rds.GetConfigSource()) && !c.has(ads.RouteType, rds.GetRouteConfigName()) {
@@ -177,16 +221,20 @@ func (c *checker) connectionManager(m *hcmv3.HttpConnectionManager, path string)
 
 func (c *checker) routes(m *routev3.RouteConfiguration, path string) {
 	for i, vh := range m.GetVirtualHosts() {
-		for j, r := range vh.GetRoutes() {
-			p := fmt.Sprintf("%svirtual_hosts[%d].routes[%d].route", path, i, j)
-			a := r.GetRoute()
-			c.reference(p+".cluster", a.GetCluster())
-			for k, w := range a.GetWeightedClusters().GetClusters() {
-				c.reference(fmt.Sprintf("%s.weighted_clusters.clusters[%d]", p, k), w.GetName())
-			}
-			for k, mirror := range a.GetRequestMirrorPolicies() {
-				c.reference(fmt.Sprintf("%s.request_mirror_policies[%d]", p, k), mirror.GetCluster())
-			}
+		c.virtualHost(vh, fmt.Sprintf("%svirtual_hosts[%d].", path, i))
+	}
+}
+
+func (c *checker) virtualHost(m *routev3.VirtualHost, path string) {
+	for j, r := range m.GetRoutes() {
+		p := fmt.Sprintf("%sroutes[%d].route", path, j)
+		a := r.GetRoute()
+		c.reference(p+".cluster", a.GetCluster())
+		for k, w := range a.GetWeightedClusters().GetClusters() {
+			c.reference(fmt.Sprintf("%s.weighted_clusters.clusters[%d]", p, k), w.GetName())
+		}
+		for k, mirror := range a.GetRequestMirrorPolicies() {
+			c.reference(fmt.Sprintf("%s.request_mirror_policies[%d]", p, k), mirror.GetCluster())
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -38,8 +39,9 @@ type hub struct {
 
 // published is a set with its snapshot, shared by the nodes that are served it.
 type published struct {
-	set  Set
-	snap *cachev3.Snapshot
+	set   Set
+	snap  *cachev3.Snapshot
+	hosts hostTables
 }
 
 // node is one proxy, by id and cluster, with at least one stream.
@@ -49,6 +51,7 @@ type node struct {
 	cluster string
 	streams int
 	now     *published
+	served  atomic.Pointer[published] // now, for who must not wait for the hub
 	target  *published
 	cancel  context.CancelFunc // of the walk under way
 	walked  chan struct{}      // closed when it has ended
@@ -64,6 +67,7 @@ type stream struct {
 	node     *node
 	sent     map[string]sent   // by type: the last response
 	answered map[string]string // by type: the version last accepted or refused
+	hosts    map[string]bool   // names of virtual hosts that it has asked for (delta)
 }
 
 type sent struct{ nonce, version string }
@@ -126,7 +130,7 @@ func (h *hub) publish(sets map[string]Set) error {
 
 func newPublished(s Set) (*published, error) {
 	snap, err := snapshot(s)
-	return &published{s, snap}, err
+	return &published{s, snap, newHostTables(s)}, err
 }
 
 // groupOf finds the subfolder meant for a node: by id, by cluster, else the folder.
@@ -229,6 +233,7 @@ func (h *hub) serve(ctx context.Context, n *node, p *published) bool {
 		return false
 	}
 	n.now = p
+	n.served.Store(p)
 	if err := h.cache.SetSnapshot(h.ctx, n.key, p.snap); err != nil {
 		if !errors.Is(err, context.Canceled) {
 			h.log.Error("cannot serve", "node", n.id, "error", err)
@@ -289,6 +294,7 @@ func (h *hub) callbacks() serverv3.Callbacks {
 		},
 		StreamDeltaRequestFunc: func(id int64, r *discoveryv3.DeltaDiscoveryRequest) error {
 			h.request(streamID{true, id}, r)
+			h.onHosts(streamID{true, id}, r.GetTypeUrl(), func(st *stream) { st.askHosts(r) })
 			return nil
 		},
 		StreamResponseFunc: func(_ context.Context, id int64, _ *discoveryv3.DiscoveryRequest, r *discoveryv3.DiscoveryResponse) {
@@ -296,6 +302,7 @@ func (h *hub) callbacks() serverv3.Callbacks {
 		},
 		StreamDeltaResponseFunc: func(id int64, _ *discoveryv3.DeltaDiscoveryRequest, r *discoveryv3.DeltaDiscoveryResponse) {
 			h.response(streamID{true, id}, r.GetTypeUrl(), sent{r.GetNonce(), r.GetSystemVersionInfo()})
+			h.onHosts(streamID{true, id}, r.GetTypeUrl(), func(st *stream) { st.alias(r) }) // it is not sent yet
 		},
 		StreamClosedFunc:      func(id int64, _ *corev3.Node) { h.closed(streamID{false, id}) },
 		DeltaStreamClosedFunc: func(id int64, _ *corev3.Node) { h.closed(streamID{true, id}) },
@@ -324,6 +331,25 @@ func (h *hub) request(id streamID, r message) {
 	}
 }
 
+// onHosts calls f for a stream if a message on it is about virtual hosts.
+func (h *hub) onHosts(id streamID, url string, f func(*stream)) {
+	if url != ads.VirtualHostType {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if st := h.streams[id]; st != nil {
+		f(st)
+	}
+}
+
+// nodeOf returns the node of a request, nil if it has gone.
+func (h *hub) nodeOf(c *corev3.Node) *node {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.nodes[nodeKey{}.ID(c)]
+}
+
 func (h *hub) response(id streamID, url string, s sent) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -342,6 +368,7 @@ func (h *hub) join(c *corev3.Node) *node {
 		n = &node{key: k, id: c.GetId(), cluster: c.GetCluster(), cancel: func() {}, walked: done}
 		group, p := h.groupOf(n)
 		n.now, n.target = p, p
+		n.served.Store(p)
 		h.nodes[k] = n
 		if err := h.cache.SetSnapshot(h.ctx, k, p.snap); err != nil && !errors.Is(err, context.Canceled) {
 			h.log.Error("cannot serve", "node", n.id, "error", err)
@@ -382,26 +409,35 @@ type message interface {
 // answering adds to go-control-plane's cache what the delta protocol asks for and the
 // cache leaves out: a name that does not exist is answered with its removal, so that
 // the client need not wait for initial_fetch_timeout.
-type answering struct{ cachev3.SnapshotCache }
+type answering struct {
+	cachev3.SnapshotCache
+	hub *hub
+}
 
 // CreateDeltaWatch is part of cachev3.Cache.
 func (a answering) CreateDeltaWatch(r *cachev3.DeltaRequest, sub cachev3.Subscription, out chan cachev3.DeltaResponse) (func(), error) {
+	name := func(asked string) string { return asked }
+	if n := a.hub.nodeOf(r.GetNode()); n != nil && r.GetTypeUrl() == ads.VirtualHostType {
+		name = n.served.Load().hosts.nameOf
+		sub = hostSubscription{sub, n}
+	}
 	known := sub.ReturnedResources()
-	var missing map[string]string
-	for _, name := range r.GetResourceNamesSubscribe() {
-		if _, ok := known[name]; ok || name == ads.Wildcard {
+	var again map[string]string
+	for _, asks := range r.GetResourceNamesSubscribe() {
+		means := name(asks)
+		if _, ok := known[means]; ok && means == asks || asks == ads.Wildcard {
 			continue
 		}
-		if missing == nil {
-			missing = maps.Clone(known)
-			if missing == nil {
-				missing = map[string]string{}
+		if again == nil {
+			again = maps.Clone(known)
+			if again == nil {
+				again = map[string]string{}
 			}
 		}
-		missing[name] = ""
+		again[means] = ""
 	}
-	if missing != nil {
-		sub = asked{sub, missing}
+	if again != nil {
+		sub = asked{sub, again}
 	}
 	return a.SnapshotCache.CreateDeltaWatch(r, sub, out)
 }

@@ -14,7 +14,8 @@ import (
 // save one file after the other, and on a busy machine the folder is read in between:
 // what is in use goes when nothing refers to it any more. The names are those kept.
 func keepReferred(old, set Set) (Set, []string) {
-	c := checker{set: set, usedEndpoints: map[string]bool{}, usedRoutes: map[string]bool{}, addresses: map[string]*Resource{}, missing: map[string]bool{}}
+	c := newChecker(set)
+	c.missing = map[string]bool{}
 	c.references()
 	var kept []string
 	for _, name := range slices.Sorted(maps.Keys(c.missing)) {

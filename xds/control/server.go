@@ -255,12 +255,14 @@ func newGRPC(ctx context.Context, h *hub) *grpc.Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.MaxRecvMsgSize(64<<20),
 	)
-	xds := serverv3.NewServer(ctx, answering{h.cache}, h.callbacks(), sotwv3.WithOrderedADS())
+	xds := serverv3.NewServer(ctx, answering{h.cache, h}, h.callbacks(), sotwv3.WithOrderedADS())
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, xds)
 	clusterservice.RegisterClusterDiscoveryServiceServer(g, xds)
 	endpointservice.RegisterEndpointDiscoveryServiceServer(g, xds)
 	listenerservice.RegisterListenerDiscoveryServiceServer(g, xds)
 	routeservice.RegisterRouteDiscoveryServiceServer(g, xds)
+	routeservice.RegisterScopedRoutesDiscoveryServiceServer(g, xds)
+	routeservice.RegisterVirtualHostDiscoveryServiceServer(g, xds)
 	secretservice.RegisterSecretDiscoveryServiceServer(g, xds)
 	runtimeservice.RegisterRuntimeDiscoveryServiceServer(g, xds)
 	extensionservice.RegisterExtensionConfigDiscoveryServiceServer(g, xds)
