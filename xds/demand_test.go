@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"github.com/mecha-mesh/mecha/xds/ads"
@@ -235,5 +236,46 @@ func TestScopesOnDemand(t *testing.T) {
 		if got := k.stat("http.l.scoped_rds.s." + name); got != want {
 			t.Errorf("%s is %d, want %d", name, got, want)
 		}
+	}
+}
+
+// TestConnectionsWaitForClusters: a connection of tcp_proxy to a cluster that is not there
+// waits for it, too; what the client has sent meanwhile is not lost.
+func TestConnectionsWaitForClusters(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "upstream") }))
+	t.Cleanup(upstream.Close)
+	host, p, _ := strings.Cut(strings.TrimPrefix(upstream.URL, "http://"), ":")
+	port, _ := strconv.Atoi(p)
+	plane := xdstest.New(t)
+	tcp := func(name, cluster, timeout string) *listenerv3.Listener {
+		return message(t, &listenerv3.Listener{}, `{name: `+name+`, address: {socket_address: {address: 127.0.0.1, port_value: 0}}, filter_chains: [{filters: [{name: tcp, typed_config: {
+  "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: `+name+`, cluster: `+cluster+`,
+  on_demand: {odcds_config: {ads: {}, resource_api_version: V3}, timeout: `+timeout+`}}}]}]}`)
+	}
+	plane.Set(tcp("l", "c", "60s"), tcp("short", "nowhere", "0.05s"))
+	k := proxyOf(t, plane, fmt.Sprintf(overADS, "DELTA_GRPC"))
+	if got := k.get("short", "/"); !strings.Contains(got, "EOF") && !strings.Contains(got, "reset") {
+		t.Errorf("a cluster that does not exist: %s", got)
+	}
+	release := plane.Hold()
+	plane.Set(xdstest.StaticCluster("c", host, uint32(port)))
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			if got := k.get("l", "/"); got != "200 upstream" {
+				t.Errorf("got %s", got)
+			}
+		})
+	}
+	until(t, "all to wait", func() bool { return k.stat("on_demand.waiting") == 3 })
+	release()
+	all.Wait()
+	for name, want := range map[string]int64{"l.on_demand_cluster_attempt": 3, "l.on_demand_cluster_success": 3, "short.on_demand_cluster_success": 0} {
+		if got := k.stat("tcp." + name); got != want {
+			t.Errorf("%s is %d, want %d", name, got, want)
+		}
+	}
+	if n := k.stat("tcp.short.on_demand_cluster_missing") + k.stat("tcp.short.on_demand_cluster_timeout"); n < 1 {
+		t.Errorf("%d connections did not get their cluster", n)
 	}
 }

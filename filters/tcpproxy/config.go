@@ -22,7 +22,7 @@ var fields = fromproto.Fields{
 		"backoff_options", "hash_policy", "max_downstream_connection_duration",
 		"max_downstream_connection_duration_jitter_percentage", "check_drain_close", "metadata_match", "tunneling_config",
 		"access_log_flush_interval", "flush_access_log_on_connected", "access_log_options", "upstream_connect_mode",
-		"proxy_protocol_tlvs", "proxy_protocol_tlv_merge_policy",
+		"proxy_protocol_tlvs", "proxy_protocol_tlv_merge_policy", "on_demand",
 		// What the client sends early waits in the socket: no limit of ours is needed.
 		"max_early_data_bytes",
 	},
@@ -47,6 +47,7 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 	c := &Config{StatPrefix: pb.StatPrefix, IdleTimeout: defaultIdleTimeout, MaxConnectAttempts: 1}
 	for _, f := range []func(*tcpproxyv3.TcpProxy, *filter.Parser) error{
 		c.parseClusters, c.parseTimes, c.parseAttempts, c.parseHash, c.parseLogs, c.parseConnect, c.parseTunnel,
+		c.parseOnDemand,
 	} {
 		if err := f(&pb, p); err != nil {
 			return nil, err

@@ -74,7 +74,7 @@ func TestParseRefuses(t *testing.T) {
 		`{"stat_prefix": "p", "cluster": "c", "tunneling_config": {"hostname": ""}}`:                                                 "tunneling_config.hostname",
 		`{"stat_prefix": "p", "cluster": "c", "tunneling_config": {"hostname": "h", "use_post": true}}`:                              "tunneling_config.use_post",
 		`{"stat_prefix": "p", "cluster": "c", "tunneling_config": {"hostname": "%NOSUCH%"}}`:                                         "tunneling_config.hostname",
-		`{"stat_prefix": "p", "cluster": "c", "on_demand": {}}`:                                                                      "on_demand",
+		`{"stat_prefix": "p", "cluster": "c", "on_demand": {"odcds_config": {"ads": {}}, "timeout": "0s"}}`:                          "on_demand.timeout",
 		`{"stat_prefix": "p", "cluster": "c", "access_log_options": {"access_log_flush_interval": "0.0001s"}}`:                       "access_log_options.access_log_flush_interval",
 		`{"stat_prefix": "p", "cluster": "c", "access_log_options": {}, "flush_access_log_on_connected": true}`:                      "access_log_options",
 		`{"stat_prefix": "p", "cluster": "c", "proxy_protocol_tlvs": [{"type": 256, "value": "aGk="}]}`:                              "proxy_protocol_tlvs[0].type",

@@ -27,7 +27,8 @@ var errNoCluster = errors.New("tcp_proxy: no such cluster")
 // connect makes the upstream connection, trying again as configured.
 func (s *session) connect(c *filter.Conn) (connection, error) {
 	name := s.choose(c)
-	cl := s.clusters.Cluster(name)
+	ctx := c.Engine.Context()
+	cl := s.find(ctx, name)
 	if cl == nil {
 		s.s.NoRoute.Inc()
 		c.Log.Flags |= meta.NoClusterFound
@@ -35,7 +36,6 @@ func (s *session) connect(c *filter.Conn) (connection, error) {
 	}
 	c.Log.Cluster = cl.Spec().StatName
 	s.prepare(c)
-	ctx := c.Engine.Context()
 	for {
 		up, err := s.try(ctx, c, cl)
 		if err == nil {

@@ -50,6 +50,7 @@ type Config struct {
 	// AwaitData connects only when the client has sent something (ON_DOWNSTREAM_DATA).
 	AwaitData bool
 	Tunnel    *Tunnel // nil connects directly
+	Demand    *Demand // nil asks for no clusters
 	TLVs      []TLV   // proxy_protocol_tlvs
 	TLVMerge  TLVMerge
 	// DrainClose ends connections once their listener drains, when the next bytes have
@@ -77,6 +78,8 @@ type counters struct {
 	MaxLife stats.Counter `stat:"max_downstream_connection_duration" help:"connections closed because they had lived long enough"`
 	Early   stats.Counter `stat:"early_data_received_count_total" help:"connections whose first bytes were awaited before connecting"`
 	Retries stats.Counter `stat:"mecha_connect_retries" help:"further connect attempts after a failed one"`
+
+	demandCounters
 }
 
 // proxy is one tcp_proxy in a filter chain.
@@ -85,6 +88,7 @@ type proxy struct {
 	s        *counters
 	logs     *accesslog.Set
 	clusters cluster.Source
+	demand   filter.Demand // nil: nothing can be asked for
 }
 
 func newFactory(c *Config, env filter.Env) (func() filter.Network, error) {
@@ -95,7 +99,7 @@ func newFactory(c *Config, env filter.Env) (func() filter.Network, error) {
 	env.OnRetire(logs.Close)
 	s, release := stats.Shared[counters](env.Stats, "tcp", "envoy_tcp_prefix", c.StatPrefix)
 	env.OnRetire(release)
-	p := &proxy{c: c, s: s, logs: logs, clusters: env.Clusters}
+	p := &proxy{c: c, s: s, logs: logs, clusters: env.Clusters, demand: env.Demand}
 	return func() filter.Network { return &session{proxy: p} }, nil
 }
 
