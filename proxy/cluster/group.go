@@ -28,6 +28,8 @@ type core struct {
 	scope    *stats.Scope
 	parts    parts
 
+	usesBefore uint64 // uses, when somebody last looked whether there are any
+
 	datagrams datagrams
 
 	maintenance runtime.FractionValue // of the requests that are refused

@@ -128,6 +128,9 @@ func (m *Manager) started(c *Cluster) *running {
 		return m.startedLate(c)
 	}
 	if s.core == nil {
+		if c.thaw != nil {
+			m.expectIdle()
+		}
 		s.core = newCore(m.scope, c.Spec())
 		s.core.maintenance = maintenance(c.Spec(), m.options.Runtime)
 	}

@@ -83,6 +83,8 @@ type Manager struct {
 	changed  []*core  // whose watchers are then to be told
 	active   int      // slots with an active version
 	warming  int      // slots with a warming one
+	idle     event    // looks for clusters that are idle
+	idleDue  bool
 }
 
 // slot is a name and what goes on under it across versions.
