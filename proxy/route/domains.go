@@ -12,37 +12,41 @@ import (
 // before prefixes, longer ones before shorter ones, "*" last. However many there are, a
 // name is read at most three times.
 type domains struct {
-	exact    map[string]*VirtualHost
-	list     []*VirtualHost // what the positions in the tries mean
-	values   []int32
-	suffixes *trie // "*.example.com", read from the end; nil: there are none
-	prefixes *trie // "example.*"
-	any      *VirtualHost
+	exact    map[string]int32 // to the position of the virtual host
+	values   []int32          // what the positions in the tries mean
+	suffixes *trie            // "*.example.com", read from the end; nil: there are none
+	prefixes *trie            // "example.*"
+	any      int32            // -1: there is none
 }
 
 var errTaken = errors.New("is a domain of an earlier virtual host, or given twice")
 
 // newDomains indexes virtual hosts. Its error names the virtual host by index.
-func newDomains(hosts []*VirtualHost) (*domains, error) {
-	d := &domains{exact: map[string]*VirtualHost{}, list: hosts}
+func newDomains(hosts []Deferred) (*domains, error) {
+	d := &domains{exact: make(map[string]int32, len(hosts)), any: -1}
 	var suffixes, prefixes []trieKey
-	seen := map[string]bool{}
-	for i, vh := range hosts {
-		for j, name := range vh.Domains {
-			name = lowerDomain(name)
-			if seen[name] {
+	wild := map[string]bool{}
+	for i := range hosts {
+		for j, name := range hosts[i].Domains {
+			if !isLower(name) {
+				name = lowerDomain(name)
+			}
+			_, taken := d.exact[name]
+			if taken || wild[name] {
 				return nil, filter.AtIndex("virtual_hosts", i, filter.AtIndex("domains", j, errTaken))
 			}
-			seen[name] = true
+			if strings.HasPrefix(name, "*") || strings.HasSuffix(name, "*") {
+				wild[name] = true
+			}
 			switch {
 			case name == "*":
-				d.any = vh
+				d.any = int32(i)
 			case strings.HasPrefix(name, "*"):
 				suffixes = append(suffixes, trieKey{text: reversed(name[1:]), value: int32(i)})
 			case strings.HasSuffix(name, "*"):
 				prefixes = append(prefixes, trieKey{text: name[:len(name)-1], value: int32(i)})
 			default:
-				d.exact[name] = vh
+				d.exact[name] = int32(i)
 			}
 		}
 	}
@@ -59,11 +63,11 @@ func newDomains(hosts []*VirtualHost) (*domains, error) {
 // onlyAny reports whether every host is served by "*", or none at all.
 func (d *domains) onlyAny() bool { return len(d.exact) == 0 && d.suffixes == nil && d.prefixes == nil }
 
-// find returns the virtual host of a name in lower case. A wildcard stands for at least
-// one byte.
-func (d *domains) find(host string) *VirtualHost {
-	if vh := d.exact[host]; vh != nil {
-		return vh
+// find returns the position of the virtual host of a name in lower case, -1 if there is
+// none. A wildcard stands for at least one byte.
+func (d *domains) find(host string) int32 {
+	if i, ok := d.exact[host]; ok {
+		return i
 	}
 	if t := d.suffixes; t != nil {
 		best := int32(-1)
@@ -73,7 +77,7 @@ func (d *domains) find(host string) *VirtualHost {
 			}
 		}
 		if best >= 0 {
-			return d.list[best]
+			return best
 		}
 	}
 	if t := d.prefixes; t != nil {
@@ -84,7 +88,7 @@ func (d *domains) find(host string) *VirtualHost {
 			}
 		}
 		if best >= 0 {
-			return d.list[best]
+			return best
 		}
 	}
 	return d.any
@@ -94,7 +98,7 @@ func (d *domains) find(host string) *VirtualHost {
 // that did not matter.
 func (t *Table) host(m *header.Map) (vh *VirtualHost, name string) {
 	if t.domains.onlyAny() && !t.onDemand {
-		return t.domains.any, ""
+		return t.hosts.at(t.domains.any), ""
 	}
 	host := ""
 	if t.hostHeader != "" {
@@ -114,7 +118,7 @@ func (t *Table) host(m *header.Map) (vh *VirtualHost, name string) {
 		mixed := host
 		host = m.Format(func(dst []byte) []byte { return appendLower(dst, mixed) })
 	}
-	return t.domains.find(host), host
+	return t.hosts.at(t.domains.find(host)), host
 }
 
 func isLower(s string) bool {

@@ -73,6 +73,7 @@ const (
 type Table struct {
 	Name         string
 	domains      *domains
+	hosts        *hosts
 	ignorePort   bool
 	ignoreParams bool
 	onDemand     bool
@@ -93,18 +94,48 @@ type Options struct {
 
 // NewTable compiles virtual hosts, which become the table's, and may be the next one's
 // too. Its error names the virtual host by index.
-func NewTable(name string, hosts []*VirtualHost, o Options) (*Table, error) {
+func NewTable(name string, list []*VirtualHost, o Options) (*Table, error) {
+	all := make([]Deferred, len(list))
+	for i, vh := range list {
+		all[i] = Deferred{Domains: vh.Domains, Host: vh}
+	}
+	return NewDeferredTable(name, all, nil, o)
+}
+
+// NewDeferredTable is NewTable where some virtual hosts are made by the first request that
+// needs them: make1 makes the i-th one, equal each time, and is safe for concurrent use.
+func NewDeferredTable(name string, list []Deferred, make1 func(i int) *VirtualHost, o Options) (*Table, error) {
 	t := &Table{Name: name, ignorePort: o.IgnorePort, ignoreParams: o.IgnoreParams, hostHeader: o.HostHeader, onDemand: o.OnDemand, internalOnly: o.InternalOnly}
 	t.secure = &Route{Kind: Redirect, Redirect: &RedirectAction{Code: 301, Scheme: "https"}}
 	t.secure.complete()
 	var err error
-	if t.domains, err = newDomains(hosts); err != nil {
+	if t.domains, err = newDomains(list); err != nil {
 		return nil, err
 	}
-	for _, vh := range hosts {
-		vh.list.compile(vh.Routes, vh)
-	}
+	t.hosts = newHosts(list, make1)
 	return t, nil
+}
+
+// Renewable reports whether a virtual host that is made again is equal in all that can be
+// observed: it has no statistics, and no settings of filters, which may remember things;
+// shared is how many of those all routes have in common.
+func (vh *VirtualHost) Renewable(shared int) bool {
+	if vh.Clusters != nil || vh.Tree != nil {
+		return false
+	}
+	for i := range vh.Routes {
+		e := &vh.Routes[i]
+		all := []*Route{e.Route}
+		if e.Weighted != nil {
+			all = e.Weighted.routes
+		}
+		for _, r := range all {
+			if r.Stats != nil || len(r.PerFilter) > shared {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // compile makes what matching needs, once.

@@ -108,11 +108,18 @@ func InlineRoutes(raw []byte, p *filter.Parser) (filter.RouteTable, error) {
 }
 
 func compile(raw []byte, p *filter.Parser, validate bool) (filter.RouteTable, error) {
+	if rest, parts := splitTable(raw); len(parts) > fewHosts {
+		return asTable(compileMany(rest, raw, parts, p, validate))
+	}
 	var pb routev3.RouteConfiguration
 	if err := Unmarshal(raw, &pb); err != nil {
 		return nil, err
 	}
-	t, err := routes(&pb, p, validate)
+	return asTable(routes(&pb, p, validate))
+}
+
+// asTable keeps a table that is nil from becoming an interface that is not.
+func asTable(t *route.Table, err error) (filter.RouteTable, error) {
 	if err != nil {
 		return nil, err
 	}
