@@ -55,13 +55,16 @@ func TestIdleClustersAreGivenBack(t *testing.T) {
 		}
 		before := b.run.Load()
 		time.Sleep(2*idleCluster + time.Second)
+		m.mu.Lock()
 		for _, c := range []*Cluster{a, b} {
 			if c.Used() || c.full.Load() != nil || c.slot.core != nil || c.slot.group != nil {
 				t.Errorf("%s is still in use", c.name)
 			}
 		}
-		if len(b.assigned.Localities) != 0 || requestsShown(st) != 0 {
-			t.Errorf("hosts are held: %v, %d clusters have counters", b.assigned.Localities, requestsShown(st))
+		held := b.assigned.Localities
+		m.mu.Unlock()
+		if len(held) != 0 || requestsShown(st) != 0 {
+			t.Errorf("hosts are held: %v, %d clusters have counters", held, requestsShown(st))
 		}
 		if err := m.SetAssignment(frozenHosts("s", &hostThaws, 2)); err != nil {
 			t.Fatal(err)
