@@ -274,12 +274,6 @@ func parseHTTP1(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser
 
 func parseUpgrades(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) error {
 	for i, u := range pb.UpgradeConfigs {
-		for j, f := range u.Filters {
-			if f.GetConfigDiscovery() != nil {
-				return filter.AtIndex("upgrade_configs", i, filter.AtIndex("filters", j, filter.At("config_discovery",
-					errors.New("this build discovers the filters of http_filters only"))))
-			}
-		}
 		own, err := httpFilters("filters", u.Filters, p)
 		if err != nil {
 			return filter.AtIndex("upgrade_configs", i, err)

@@ -11,8 +11,9 @@ type ExtensionKind string
 
 // The kinds.
 const (
-	HTTPExtension    ExtensionKind = "http_filter"
-	NetworkExtension ExtensionKind = "network_filter"
+	HTTPExtension     ExtensionKind = "http_filter"
+	NetworkExtension  ExtensionKind = "network_filter"
+	ListenerExtension ExtensionKind = "tcp_listener_filter"
 )
 
 // ExtensionKey names an extension whose configuration comes over ECDS.
@@ -33,7 +34,7 @@ type Extension struct {
 }
 
 // ExtensionSource is the configuration of a discovered filter as it is now: an
-// HTTPFactory or a NetworkFactory. It is replaced while it is in use. The zero value has
+// HTTPFactory, a NetworkFactory or a ListenerFactory. It is replaced while it is in use. The zero value has
 // none. It is safe for concurrent use.
 type ExtensionSource struct {
 	mu       sync.Mutex

@@ -1,12 +1,12 @@
 package l4
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
@@ -23,17 +23,18 @@ type chain struct {
 	conns  conns
 	about  *meta.Configured // nil: neither the chain nor its listener has metadata
 
-	once   sync.Once
-	err    error
-	makers []func() filter.Network
-	pool   sync.Pool // *set
-	mu     sync.Mutex
-	retire []func() // what filters registered with Env.OnRetire
+	once       sync.Once
+	err        error
+	discovered bool // the configuration of a filter comes over ECDS
+	live       atomic.Pointer[lineup]
+	mu         sync.Mutex
+	retire     []func() // what filters registered with Env.OnRetire
 }
 
 // set is the filters of one connection, sorted by hook. It is used again for the
 // next connection of its chain.
 type set struct {
+	of    *lineup
 	all   []filter.Network
 	open  []filter.ConnOpener
 	read  []filter.ConnReader
@@ -49,30 +50,6 @@ func (s *set) plain() bool { return len(s.read) == 0 && len(s.write) == 0 }
 func (c *chain) build() error {
 	c.once.Do(func() { c.err = filter.At(c.path, c.makeFilters()) })
 	return c.err
-}
-
-func (c *chain) makeFilters() error {
-	env := c.env
-	env.Retire = c.onRetire
-	for i, f := range c.spec.Filters {
-		env.Name = f.Name
-		mk, err := f.Factory(env)
-		if err != nil {
-			return filter.AtIndex("filters", i, err)
-		}
-		if mk == nil {
-			continue
-		}
-		last := i == len(c.spec.Filters)-1
-		if err := checkHooks(mk(), f.Name, last); err != nil {
-			return filter.AtIndex("filters", i, err)
-		}
-		c.makers = append(c.makers, mk)
-	}
-	if len(c.makers) == 0 {
-		return filter.At("filters", errors.New("no network filter: a chain needs a terminal one, such as tcp_proxy or http_connection_manager"))
-	}
-	return nil
 }
 
 // hooks are the methods that a network filter may have besides Reset.
@@ -114,19 +91,6 @@ func checkHooks(f filter.Network, name string, last bool) error {
 	return nil
 }
 
-// take returns filters for one connection.
-func (c *chain) take() *set {
-	if s, ok := c.pool.Get().(*set); ok {
-		return s
-	}
-	s := &set{}
-	for _, mk := range c.makers {
-		s.add(mk())
-	}
-	slices.Reverse(s.write)
-	return s
-}
-
 func (s *set) add(f filter.Network) {
 	s.all = append(s.all, f)
 	if h, ok := f.(filter.ConnOpener); ok {
@@ -145,14 +109,6 @@ func (s *set) add(f filter.Network) {
 	if h, ok := f.(filter.ConnWriter); ok {
 		s.write = append(s.write, h)
 	}
-}
-
-// give takes back the filters of a connection that has ended in good order.
-func (c *chain) give(s *set) {
-	for _, f := range s.all {
-		f.Reset()
-	}
-	c.pool.Put(s)
 }
 
 // onRetire registers f to be called when the chain and its last connection are gone.

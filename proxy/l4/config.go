@@ -67,22 +67,6 @@ func (l *Listener) env(of *Spec) filter.Env {
 	return env
 }
 
-func (l *Listener) makeInspectors(cfg *config) error {
-	for i, f := range cfg.spec.Filters {
-		env := l.env(cfg.spec)
-		env.Name = f.Name
-		env.Retire = func(f func()) { cfg.retire = append(cfg.retire, f) }
-		in, err := f.Factory(env)
-		if err != nil {
-			return filter.AtIndex("listener_filters", i, err)
-		}
-		if in != nil {
-			cfg.filters = append(cfg.filters, inspector{in, f.Disabled})
-		}
-	}
-	return nil
-}
-
 // end gives back what a version that was never in use holds.
 func (cfg *config) end() { cfg.endExcept(nil) }
 

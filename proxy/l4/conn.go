@@ -73,7 +73,10 @@ func (c *conn) guard(f func() error) (err error) {
 			c.l.log().Error("a network filter panicked; its connection is closed",
 				slog.String("listener", c.l.name), slog.String("chain", c.meta.FilterChain),
 				slog.String("panic", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
-			c.set = nil // not to be used again
+			if c.set != nil {
+				c.ch.drop(c.set) // not to be used again
+			}
+			c.set = nil
 			err = errPanic
 		}
 	}()

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
-	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
@@ -49,11 +48,6 @@ type config struct {
 	chains  []*chain       // with the default chain last, if there is one
 	logs    *accesslog.Set // nil: none
 	retire  []func()       // of the listener filters, and the logs
-}
-
-type inspector struct {
-	filter.Listener
-	disabled *Predicate
 }
 
 // Spec returns the configuration in use.
@@ -253,6 +247,9 @@ func (l *Listener) inspect(c *conn, cfg *config) error {
 	if len(cfg.filters) == 0 {
 		return nil
 	}
+	if cfg.incomplete() {
+		return errNoInspector
+	}
 	l.stats.PreActive.Inc()
 	defer l.stats.PreActive.Dec()
 	p := &peeker{conn: c.sock, down: &c.fc}
@@ -260,7 +257,8 @@ func (l *Listener) inspect(c *conn, cfg *config) error {
 		p.deadline = time.Now().Add(t)
 	}
 	err := c.guard(func() error {
-		for _, f := range cfg.filters {
+		for i := range cfg.filters {
+			f := &cfg.filters[i]
 			if f.disabled.Match(&c.meta) {
 				continue
 			}
@@ -296,6 +294,12 @@ func (c *conn) refuse(err error) {
 		c.l.stats.NoChain.Inc()
 		c.fc.Log.Flags |= meta.NoRouteFound
 		c.fc.Log.Details = "filter_chain_not_found"
+	case errors.Is(err, errNoConfig): // it had a chain
+		c.l.stats.Total.Inc()
+		c.l.stats.Destroy.Inc()
+		c.l.stats.NoFilter.Inc()
+	case errors.Is(err, errNoInspector):
+		c.l.stats.NoInspector.Inc()
 	case errors.Is(err, errSocketTimeout):
 		c.l.stats.SocketTimeout.Inc()
 	default: // a filter has decided so, or counts it itself
@@ -341,11 +345,20 @@ func (l *Listener) choose(c *conn, cfg *config) *conn {
 	}
 	c.ch, c.meta.FilterChain, c.meta.Configured = ch, ch.spec.Name, ch.about
 	c.remember()
+	if ch.incomplete() {
+		c.refuse(errNoConfig)
+		return nil
+	}
 	if err := c.handshake(); err != nil {
 		c.refuse(err)
 		return nil
 	}
-	c.set = ch.take()
+	set, err := ch.take()
+	if err != nil {
+		c.refuse(err)
+		return nil
+	}
+	c.set = set
 	l.stats.Total.Inc()
 	l.stats.Active.Inc()
 	ch.conns.add(&c.live) // in both lists for a moment: neither may seem empty

@@ -103,6 +103,8 @@ func (d Direction) String() string { return [...]string{"UNSPECIFIED", "INBOUND"
 type ListenerFilter struct {
 	Name    string
 	Factory filter.ListenerFactory
+	// Discovered says that the configuration comes over ECDS; Factory is its default, or nil.
+	Discovered bool
 	// Disabled is filter_disabled; nil is never.
 	Disabled *Predicate
 }
@@ -165,6 +167,8 @@ type Chain struct {
 type NetworkFilter struct {
 	Name    string
 	Factory filter.NetworkFactory
+	// Discovered says that the configuration comes over ECDS; Factory is its default, or nil.
+	Discovered bool
 }
 
 // Match is what a chain asks of a connection (FilterChainMatch); an empty field asks

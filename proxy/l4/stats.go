@@ -9,8 +9,6 @@ import (
 
 // listenerStats is listener.<address>.*.
 type listenerStats struct {
-	neverStats // of no size; first, where it adds none
-
 	Total          stats.Counter   `stat:"downstream_cx_total" help:"connections that a filter chain has taken"`
 	Destroy        stats.Counter   `stat:"downstream_cx_destroy" help:"connections that have ended"`
 	Active         stats.Gauge     `stat:"downstream_cx_active" help:"connections that a filter chain has"`
@@ -24,6 +22,8 @@ type listenerStats struct {
 	FilterClose    stats.Counter   `stat:"downstream_listener_filter_remote_close" help:"connections whose client left while listener filters waited"`
 	OverloadReject stats.Counter   `stat:"downstream_cx_overload_reject" help:"connections refused by the overload manager"`
 	NoChain        stats.Counter   `stat:"no_filter_chain_match" help:"connections closed because no filter chain matches them"`
+	NoInspector    stats.Counter   `stat:"extension_config_missing" help:"connections closed because the configuration of a listener filter has not come"`
+	NoFilter       stats.Counter   `stat:"network_extension_config_missing" help:"connections closed because the configuration of a network filter has not come"`
 	Panics         stats.Counter   `stat:"mecha_connection_panics" help:"connections closed because a filter panicked"`
 	AcceptErrors   stats.Counter   `stat:"mecha_accept_errors" help:"connections that could not be accepted, such as for lack of descriptors"`
 }

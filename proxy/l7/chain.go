@@ -41,7 +41,7 @@ const maxFilters = 64
 
 func newFactory(filters []Filter, env filter.Env, slot func(string) filter.Slot) (*factory, error) {
 	if len(filters) > maxFilters {
-		return nil, fmt.Errorf("http_filters: %d filters, at most %d are possible", len(filters), maxFilters)
+		return nil, fmt.Errorf("%d filters, at most %d are possible", len(filters), maxFilters)
 	}
 	fc := &factory{}
 	for i, f := range filters {
@@ -49,13 +49,13 @@ func newFactory(filters []Filter, env filter.Env, slot func(string) filter.Slot)
 		e.Name, e.Slot = f.Name, slot(f.Name)
 		mk, err := f.Factory(e)
 		if err != nil {
-			return nil, filter.AtIndex("http_filters", i, err)
+			return nil, filter.AtIndex("", i, err)
 		}
 		if mk == nil {
 			continue
 		}
 		if err := checkHooks(mk()); err != nil {
-			return nil, filter.AtIndex("http_filters", i, err)
+			return nil, filter.AtIndex("", i, err)
 		}
 		fc.names = append(fc.names, f.Name)
 		fc.slots = append(fc.slots, e.Slot)
@@ -64,14 +64,14 @@ func newFactory(filters []Filter, env filter.Env, slot func(string) filter.Slot)
 	}
 	last := len(fc.make) - 1
 	if last < 0 {
-		return nil, fmt.Errorf("http_filters: empty; the last filter must be a terminal one such as envoy.filters.http.router")
+		return nil, fmt.Errorf("empty; the last filter must be a terminal one such as envoy.filters.http.router")
 	}
 	if _, ok := fc.make[last]().(filter.Terminal); !ok {
-		return nil, fmt.Errorf("http_filters[%d]: %s is not a terminal filter; the last one must be, such as envoy.filters.http.router", last, fc.names[last])
+		return nil, filter.AtIndex("", last, fmt.Errorf("%s is not a terminal filter; the last one must be, such as envoy.filters.http.router", fc.names[last]))
 	}
 	for i := range last {
 		if _, ok := fc.make[i]().(filter.Terminal); ok {
-			return nil, fmt.Errorf("http_filters[%d]: %s is a terminal filter and must be the last one", i, fc.names[i])
+			return nil, filter.AtIndex("", i, fmt.Errorf("%s is a terminal filter and must be the last one", fc.names[i]))
 		}
 	}
 	return fc, nil

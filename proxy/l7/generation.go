@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
@@ -15,15 +14,12 @@ import (
 // configuration is discovered (ECDS): then each new one replaces it for the streams to
 // come, and those under way keep what they began with.
 type generation struct {
-	factory *factory
-	streams sync.Pool
+	filter.Generation
+	factory  *factory
+	upgrades map[string]*factory // of upgrades that have filters of their own
+	streams  sync.Pool
 
-	discovered bool         // what follows counts
-	active     atomic.Int64 // streams under way
-	over       atomic.Bool  // replaced
-	once       sync.Once
-	mu         sync.Mutex
-	retire     []func() // what filters registered with Env.OnRetire
+	discovered bool // who uses it is counted
 }
 
 // begin returns a stream of the newest generation.
@@ -38,11 +34,11 @@ func (m *Manager) begin() *stream {
 func (m *Manager) enter() *generation {
 	for {
 		g := m.live.Load()
-		g.active.Add(1)
+		g.Enter()
 		if m.live.Load() == g {
 			return g
 		}
-		g.leave()
+		g.Leave()
 	}
 }
 
@@ -50,76 +46,59 @@ func (m *Manager) enter() *generation {
 func (g *generation) end(st *stream) {
 	g.streams.Put(st)
 	if g.discovered {
-		g.leave()
+		g.Leave()
 	}
-}
-
-func (g *generation) leave() {
-	if g.active.Add(-1) == 0 && g.over.Load() {
-		g.close()
-	}
-}
-
-// replaced is called when a newer generation is in use.
-func (g *generation) replaced() {
-	g.over.Store(true)
-	if g.active.Load() == 0 {
-		g.close()
-	}
-}
-
-// close gives back what the filters hold, once no stream uses them.
-func (g *generation) close() {
-	g.once.Do(func() {
-		g.mu.Lock()
-		fs := g.retire
-		g.retire = nil
-		g.mu.Unlock()
-		for _, f := range fs {
-			f()
-		}
-	})
-}
-
-func (g *generation) onRetire(f func()) {
-	g.mu.Lock()
-	g.retire = append(g.retire, f)
-	g.mu.Unlock()
 }
 
 // build makes the first generation, and follows the discovered filters, if there are any.
 func (m *Manager) build(env filter.Env, slot func(string) filter.Slot) error {
+	chains := chainsOf(m.spec)
 	var sources []*filter.ExtensionSource
-	for _, f := range m.spec.Filters {
-		if !f.Discovered {
-			continue
+	for _, filters := range chains {
+		for _, f := range filters {
+			if !f.Discovered {
+				continue
+			}
+			if env.Extensions == nil {
+				return fmt.Errorf("%s: there is nowhere to discover it", f.Name)
+			}
+			sources = append(sources, env.Extensions(filter.ExtensionKey{Kind: filter.HTTPExtension, Name: f.Name}))
 		}
-		if env.Extensions == nil {
-			return fmt.Errorf("http_filters: %s: there is nowhere to discover it", f.Name)
-		}
-		sources = append(sources, env.Extensions(filter.ExtensionKey{Kind: filter.HTTPExtension, Name: f.Name}))
-	}
-	filters := m.spec.Filters
-	if len(sources) > 0 {
-		filters = onceEach(filters, env)
-	}
-	if err := m.renew(filters, env, slot, len(sources) > 0); err != nil {
-		return err
 	}
 	if len(sources) == 0 {
-		return nil
+		return m.renew(chains, env, slot, false)
+	}
+	chains[0] = onceEach(chains[0], env)
+	for i := range chains[1:] {
+		own, top := env, env.Stats.Scope("http") // see newUpgrades
+		own.Parent = top.Tag("envoy_http_conn_manager_prefix", m.spec.StatPrefix)
+		env.OnRetire(top.Close)
+		chains[i+1] = onceEach(chains[i+1], own)
 	}
 	var mu sync.Mutex // one renewal at a time
+	mu.Lock()
+	defer mu.Unlock()
 	for _, s := range sources {
-		stop := s.Watch(func() error {
+		env.OnRetire(s.Watch(func() error {
 			mu.Lock()
 			defer mu.Unlock()
-			return m.renew(filters, env, slot, true)
-		})
-		env.OnRetire(stop)
+			return m.renew(chains, env, slot, true)
+		}))
 	}
-	env.OnRetire(func() { m.live.Load().close() })
+	if err := m.renew(chains, env, slot, true); err != nil {
+		return err
+	}
+	env.OnRetire(func() { m.live.Load().Close() })
 	return nil
+}
+
+// chainsOf returns the filters of a connection manager, and then those of each upgrade.
+func chainsOf(spec *Spec) [][]Filter {
+	out := [][]Filter{spec.Filters}
+	for _, u := range spec.Upgrades {
+		out = append(out, u.Filters)
+	}
+	return out
 }
 
 // onceEach lets the filters that are not discovered be built once, for all generations.
@@ -146,30 +125,43 @@ func onceEach(filters []Filter, env filter.Env) []Filter {
 }
 
 // renew makes a generation of what is configured now.
-func (m *Manager) renew(all []Filter, env filter.Env, slot func(string) filter.Slot, discovered bool) error {
+func (m *Manager) renew(chains [][]Filter, env filter.Env, slot func(string) filter.Slot, discovered bool) error {
 	g := &generation{discovered: discovered}
-	filters := all
 	if discovered {
 		top := env.Stats.Scope("http")
-		g.onRetire(top.Close)
-		env.Retire, env.Parent = g.onRetire, top.Tag("envoy_http_conn_manager_prefix", m.spec.StatPrefix)
-		filters = slices.Clone(all)
-		for i, f := range filters {
-			if f.Discovered {
-				filters[i].Factory = discoveredFactory(env, f)
-			}
+		g.OnRetire(top.Close)
+		env.Retire, env.Parent = g.OnRetire, top.Tag("envoy_http_conn_manager_prefix", m.spec.StatPrefix)
+		chains = slices.Clone(chains)
+		for i := range chains {
+			chains[i] = found(env, chains[i])
 		}
 	}
 	var err error
-	if g.factory, err = newFactory(filters, env, slot); err != nil {
-		g.close()
+	if g.factory, err = newFactory(chains[0], env, slot); err != nil {
+		err = filter.At("http_filters", err)
+	} else {
+		g.upgrades, err = newUpgrades(m.spec, chains[1:], env, slot)
+	}
+	if err != nil {
+		g.Close()
 		return err
 	}
 	g.streams.New = func() any { return newStream(m, g) }
 	if old := m.live.Swap(g); old != nil {
-		old.replaced()
+		old.Replaced()
 	}
 	return nil
+}
+
+// found gives the discovered filters of a chain the factories of now.
+func found(env filter.Env, filters []Filter) []Filter {
+	filters = slices.Clone(filters)
+	for i, f := range filters {
+		if f.Discovered {
+			filters[i].Factory = discoveredFactory(env, f)
+		}
+	}
+	return filters
 }
 
 // discoveredFactory is the factory of now: what came, else default_config, else one

@@ -27,7 +27,6 @@ type Manager struct {
 	outbound   bool
 	routes     filter.RouteSource
 	live       atomic.Pointer[generation]
-	upgrades   map[string]*factory // of upgrades that have filters of their own
 	h1         h1.ServerOptions
 	counters   *counters   // both are shared with the other managers of the same stat_prefix
 	atListener *byListener // nil: there is no listener
@@ -60,9 +59,6 @@ func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manag
 		return nil, err
 	}
 	var err error
-	if m.upgrades, err = newUpgrades(spec.Upgrades, spec.StatPrefix, inner, slot); err != nil {
-		return nil, err
-	}
 	if m.logs, err = accesslog.OpenSet(spec.Logs, env.Logs); err != nil {
 		return nil, err
 	}

@@ -93,25 +93,30 @@ func hashOf(raw []byte) uint64 {
 
 func listenerFilters(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser) error {
 	for i, f := range pb.ListenerFilters {
-		at := func(err error) error { return filter.AtIndex("listener_filters", i, err) }
-		if f.GetConfigDiscovery() != nil {
-			return at(filter.At("config_discovery", errors.New("this build does not support ECDS")))
-		}
-		c, err := fromproto.Any(f.GetTypedConfig())
+		l, err := listenerFilter(f, p)
 		if err != nil {
-			return at(filter.At("typed_config", err))
+			return filter.AtIndex("listener_filters", i, err)
 		}
-		factory, err := p.Listener(c)
-		if err != nil {
-			return at(filter.At("typed_config", err))
-		}
-		pred, err := predicate(f.FilterDisabled)
-		if err != nil {
-			return at(filter.At("filter_disabled", err))
-		}
-		spec.Filters = append(spec.Filters, l4.ListenerFilter{Name: f.Name, Factory: factory, Disabled: pred})
+		spec.Filters = append(spec.Filters, l)
 	}
 	return nil
+}
+
+func listenerFilter(f *listenerv3.ListenerFilter, p *filter.Parser) (l l4.ListenerFilter, err error) {
+	l.Name = f.Name
+	if l.Disabled, err = predicate(f.FilterDisabled); err != nil {
+		return l, filter.At("filter_disabled", err)
+	}
+	if d := f.GetConfigDiscovery(); d != nil {
+		l.Discovered = true
+		l.Factory, err = fromproto.ListenerDiscovery(f.Name, d, p)
+		return l, filter.At("config_discovery", err)
+	}
+	c, err := fromproto.Any(f.GetTypedConfig())
+	if err == nil {
+		l.Factory, err = p.Listener(c)
+	}
+	return l, filter.At("typed_config", err)
 }
 
 // predicate converts a ListenerFilterChainMatchPredicate; nil stays nil.
@@ -198,21 +203,27 @@ func chain(pb *listenerv3.FilterChain, p *filter.Parser) (*l4.Chain, error) {
 		return nil, filter.At("filter_chain_match", err)
 	}
 	for i, f := range pb.Filters {
-		at := func(err error) error { return filter.AtIndex("filters", i, err) }
-		if f.GetConfigDiscovery() != nil {
-			return nil, at(filter.At("config_discovery", errors.New("this build does not support ECDS")))
-		}
-		cfg, err := fromproto.Any(f.GetTypedConfig())
+		n, err := networkFilter(f, p)
 		if err != nil {
-			return nil, at(filter.At("typed_config", err))
+			return nil, filter.AtIndex("filters", i, err)
 		}
-		factory, err := p.Network(cfg)
-		if err != nil {
-			return nil, at(filter.At("typed_config", err))
-		}
-		c.Filters = append(c.Filters, l4.NetworkFilter{Name: f.Name, Factory: factory})
+		c.Filters = append(c.Filters, n)
 	}
 	return c, nil
+}
+
+func networkFilter(f *listenerv3.Filter, p *filter.Parser) (n l4.NetworkFilter, err error) {
+	n.Name = f.Name
+	if d := f.GetConfigDiscovery(); d != nil {
+		n.Discovered = true
+		n.Factory, err = fromproto.NetworkDiscovery(f.Name, d, p)
+		return n, filter.At("config_discovery", err)
+	}
+	c, err := fromproto.Any(f.GetTypedConfig())
+	if err == nil {
+		n.Factory, err = p.Network(c)
+	}
+	return n, filter.At("typed_config", err)
 }
 
 func chainMatch(pb *listenerv3.FilterChainMatch, p *filter.Parser) (m l4.Match, err error) {

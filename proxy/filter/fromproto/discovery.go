@@ -21,6 +21,11 @@ func NetworkDiscovery(name string, d *corev3.ExtensionConfigSource, p *filter.Pa
 	return discovery(name, filter.NetworkExtension, d, p, (*filter.Parser).Network)
 }
 
+// ListenerDiscovery reads the config_discovery of a listener filter.
+func ListenerDiscovery(name string, d *corev3.ExtensionConfigSource, p *filter.Parser) (filter.ListenerFactory, error) {
+	return discovery(name, filter.ListenerExtension, d, p, (*filter.Parser).Listener)
+}
+
 func discovery[F any](name string, kind filter.ExtensionKind, d *corev3.ExtensionConfigSource, p *filter.Parser, parse func(*filter.Parser, filter.Any) (F, error)) (def F, err error) {
 	if err := Validate(d); err != nil {
 		return def, err
@@ -75,6 +80,8 @@ func ExtensionConfig(raw []byte, x filter.Extension, p *filter.Parser) (factory 
 	switch x.Kind {
 	case filter.HTTPExtension:
 		factory, err = p.HTTP(c)
+	case filter.ListenerExtension:
+		factory, err = p.Listener(c)
 	default:
 		factory, err = p.Network(c)
 	}

@@ -23,10 +23,11 @@ type site struct {
 }
 
 // Names that configurations may use: $up and $other are clusters of recording upstream
-// servers, $closed refuses connections, $empty has no host; $name is the case's.
+// servers, $closed refuses connections, $empty has no host; $name is the case's, $log the
+// file of its access log.
 func (s *site) vars(text string) string {
 	return strings.NewReplacer("$name", s.c.Name, "$up", s.cluster("up"), "$other", s.cluster("other"),
-		"$closed", s.cluster("closed"), "$empty", s.cluster("empty"), "$port", s.port()).Replace(text)
+		"$closed", s.cluster("closed"), "$empty", s.cluster("empty"), "$port", s.port(), "$log", s.logFile).Replace(text)
 }
 
 func (s *site) cluster(name string) string { return s.c.Name + "-" + name }

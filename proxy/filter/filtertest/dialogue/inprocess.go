@@ -2,6 +2,7 @@ package dialogue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -27,6 +28,7 @@ type engine struct {
 	server  *server.Server
 	files   *accesslog.Files
 	runtime *runtime.Runtime
+	stop    func() // of what configuration refers to and is not in it (xDS)
 }
 
 func startEngine(config []byte, log *slog.Logger) (*engine, error) {
@@ -52,15 +54,39 @@ func startEngine(config []byte, log *slog.Logger) (*engine, error) {
 		Env:          filter.Env{Logs: e.files, Runtime: e.runtime},
 		LocalCluster: b.GetClusterManager().GetLocalClusterName(), Locality: translate.Locality(b.GetNode().GetLocality()),
 	})
-	if _, err := xds.NewManager(xds.Options{Engine: e.server, Registry: registry, Log: log, Runtime: e.runtime, Stats: e.stats}).Load(b); err != nil {
+	dynamic, err := xds.NewManager(xds.Options{Engine: e.server, Registry: registry, Log: log, Runtime: e.runtime, Stats: e.stats}).Load(b)
+	if err != nil {
 		e.close()
 		return nil, err
 	}
 	e.server.Start()
-	return e, nil
+	return e, e.follow(dynamic)
+}
+
+// follow asks for what configuration refers to, and waits until all listeners are there.
+func (e *engine) follow(d *xds.Dynamic) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	e.stop = func() {
+		cancel()
+		<-done
+	}
+	listening := make(chan struct{})
+	e.server.WhenListening(func() { close(listening) })
+	select {
+	case <-listening:
+		return nil
+	case <-time.After(patience):
+		e.close()
+		return errors.New("a listener waits for what does not come")
+	}
 }
 
 func (e *engine) close() {
+	if e.stop != nil {
+		e.stop()
+	}
 	e.server.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
