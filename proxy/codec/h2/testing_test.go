@@ -1,8 +1,6 @@
 package h2
 
 import (
-	"errors"
-	"io"
 	"net"
 	"sync"
 	"testing"
@@ -178,6 +176,3 @@ func mustRoundTrip(t *testing.T, c *ClientConn, q *header.Map, body string) *res
 	}
 	return r
 }
-
-var _ = errors.Is
-var _ = io.EOF
