@@ -27,6 +27,8 @@ type core struct {
 	watches  hostWatches
 	scope    *stats.Scope
 	parts    parts
+	tls      *transport.TLSStats // made by tlsOnce
+	tlsOnce  sync.Once
 
 	usesBefore uint64 // uses, when somebody last looked whether there are any
 
@@ -51,6 +53,16 @@ func newCore(all *stats.Scope, s *Spec) *core {
 		c.scope.Child("circuit_breakers").Child(name).Bind(&c.breakers[i].stats)
 	}
 	return c
+}
+
+// tlsStats returns the counters of handshakes, which are there once there was one.
+func (c *core) tlsStats() *transport.TLSStats {
+	c.tlsOnce.Do(func() {
+		if c.tls = new(transport.TLSStats); c.scope != nil {
+			c.tls = transport.NewTLSStats(c.scope, false)
+		}
+	})
+	return c.tls
 }
 
 // follow takes over what of a new configuration concerns the counters.
@@ -272,6 +284,9 @@ func (g *group) open(ctx context.Context, s *Spec, h *Host, to *transport.Peer) 
 			g.core.stats.BindErrors.Inc()
 		}
 		return raw{}, err
+	}
+	if _, plain := socket.(transport.Raw); !plain {
+		to.Stats = g.core.tlsStats()
 	}
 	conn, err := socket.Client(ctx, sock, to)
 	return raw{sock, conn}, err

@@ -20,6 +20,7 @@ type chain struct {
 	path   string // "filter_chains[2]", for errors
 	env    filter.Env
 	socket transport.Socket
+	tls    *transport.TLSStats // nil for plain text
 	conns  conns
 	about  *meta.Configured // nil: neither the chain nor its listener has metadata
 

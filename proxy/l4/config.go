@@ -6,6 +6,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 // compile makes the runtime of a spec. Chains that have not changed are taken over
@@ -55,10 +56,19 @@ func (l *Listener) chain(before *config, spec *Chain, path string, of *Spec) *ch
 		}
 	}
 	c := &chain{spec: spec, path: path, env: l.env(of), socket: spec.Socket}
+	if _, plain := spec.Socket.(transport.Raw); !plain && spec.Socket != nil {
+		c.tls = l.tlsStats()
+	}
 	if of.Metadata != nil || spec.Metadata != nil {
 		c.about = &meta.Configured{Listener: of.Metadata, FilterChain: spec.Metadata}
 	}
 	return c
+}
+
+// tlsStats returns the counters of handshakes, which are there once a chain has any.
+func (l *Listener) tlsStats() *transport.TLSStats {
+	l.tlsOnce.Do(func() { l.tls = transport.NewTLSStats(l.scope, true) })
+	return l.tls
 }
 
 func (l *Listener) env(of *Spec) filter.Env {

@@ -315,7 +315,7 @@ func (c *conn) setOther(up *netio.Conn) {
 
 // Park implements filter.ConnEngine.
 func (c *conn) Park(deadline time.Time, resume func(readable bool) error) (ok bool) {
-	if !c.sock.Direct() || !c.Plain() {
+	if !c.sock.Parkable() || !c.Plain() {
 		return false
 	}
 	c.parkUntil, c.resume = deadline, resume

@@ -17,6 +17,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
+	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 // Listener is a running listener. Its configuration may be replaced at any time: a
@@ -26,14 +27,16 @@ type Listener struct {
 	name   string
 	cfg    atomic.Pointer[config]
 	stats  *listenerStats
-	scope  *stats.Scope      // parent of what the filters count
-	unbind func()            // gives stats back
+	scope  *stats.Scope // parent of what the filters count
+	unbind func()       // gives stats back
+	tls    *transport.TLSStats
 	limit  runtime.UintValue // of the runtime, 0 where it has none
 	active atomic.Int64      // connections, those that listener filters look at included
 	young  conns             // connections that have no chain yet
 	// draining tells connections to come, too, to finish what is under way.
 	draining atomic.Bool
 
+	tlsOnce sync.Once
 	logging sync.RWMutex // held for writing while the logs of an old version are closed
 	socks   []*acceptor  // guarded by m.mu
 	stopped atomic.Bool  // takes no connections any more
@@ -380,7 +383,7 @@ func (c *conn) handshake() error {
 		ctx, cancel = context.WithTimeout(ctx, t)
 	}
 	defer cancel()
-	sock, err := s.Server(ctx, c.sock, &c.meta)
+	sock, err := s.Server(ctx, c.sock, &c.meta, c.ch.tls)
 	switch {
 	case err == nil:
 		c.mu.Lock()

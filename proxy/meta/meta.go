@@ -98,6 +98,7 @@ type Conn struct {
 	ALPN              []string // what the client offers, or what http_inspector saw
 	PeerPresented     bool     // the client has shown a certificate,
 	PeerValidated     bool     // and it was found valid
+	TLS               *TLS     // nil for plain text
 	Listener          string   // name of the listener
 	FilterChain       string   // name of the matched chain
 	// Configured is the metadata of both; nil if neither has any.
@@ -153,6 +154,7 @@ type Stream struct {
 	ClusterMetadata  func() Fields             // nil: none
 	UpstreamFailure  string                    // upstream_transport_failure_reason
 	UpstreamConn     uint64                    // connection ID
+	UpstreamTLS      *TLS                      // of that connection, nil for plain text
 
 	BytesReceived, BytesSent       int64 // bodies; for TCP the bytes of the session
 	UpstreamReceived, UpstreamSent int64

@@ -36,6 +36,7 @@ type Conn struct {
 	r       readOp
 	w       writeOp
 	turn    turnOp
+	rec     *Records   // nil unless this is a TLS connection
 	pending buffer.Buf // read already, by listener filters: the next read returns it
 
 	readBy, readArmed time.Time // deadline wanted; deadline that the poller knows
@@ -76,9 +77,13 @@ func NewConn(c net.Conn) *Conn {
 // Direct reports whether c is a plain socket, so that the kernel can splice it.
 func (c *Conn) Direct() bool { return c.raw != nil }
 
+// Parkable reports whether a Parker can watch c: it is a plain socket, or TLS over one.
+func (c *Conn) Parkable() bool { return c.below().raw != nil }
+
 // CountInto adds every byte that is read from or written to c from now on to the
 // counters; nil counts nothing. Unread bytes are counted at once: nobody has
-// counted what listener filters have looked at. It is called before c is used.
+// counted what listener filters have looked at. It is called before c is used. Over TLS
+// these are the bytes inside.
 func (c *Conn) CountInto(read, written *stats.Counter) {
 	c.r.total, c.w.total = read, written
 	c.r.count(c.pending.Len())
@@ -109,7 +114,7 @@ func (c *Conn) TryReadBuf(b *buffer.Buf) (int, error) { return c.readBuf(b, buff
 const minRead = 2 << 10
 
 func (c *Conn) readBuf(b *buffer.Buf, limit int, try bool) (int, error) {
-	if c.halt.Load() != running {
+	if c.below().halt.Load() != running {
 		return 0, ErrInterrupted
 	}
 	if n := min(c.pending.Len(), limit); n > 0 || limit <= 0 {
@@ -148,6 +153,9 @@ func (c *Conn) readBuf(b *buffer.Buf, limit int, try bool) (int, error) {
 // deadline has passed and the caller reads again, so there must be one. sent tells
 // whether out has left; it is consumed in any case.
 func (c *Conn) Exchange(out, in *buffer.Buf) (n int, sent bool, err error) {
+	if c.rec != nil && c.pending.Len() == 0 {
+		return c.exchangeRecords(out, in)
+	}
 	if c.raw == nil || c.pending.Len() > 0 {
 		if err := c.WriteBuf(out); err != nil {
 			return 0, false, err
@@ -225,9 +233,23 @@ func (c *Conn) arm(t time.Time) error {
 	return err
 }
 
+// below returns what c waits on, is interrupted and has its deadlines at: the connection
+// that TLS goes over, or c itself.
+func (c *Conn) below() *Conn {
+	if c.rec != nil {
+		return c.rec.under
+	}
+	return c
+}
+
 // readThrough reads from a connection that is no plain socket.
-func (c *Conn) readThrough(b *buffer.Buf, limit int, try bool) (int, error) {
-	if try {
+func (c *Conn) readThrough(b *buffer.Buf, limit int, dontWait bool) (int, error) {
+	switch {
+	case c.rec != nil && dontWait:
+		return c.readRecords(b, limit, try)
+	case c.rec != nil:
+		return c.readRecords(b, limit, wait)
+	case dontWait:
 		return 0, ErrWouldBlock
 	}
 	for {
@@ -254,6 +276,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 		c.pending.Discard(n)
 		return n, nil
 	}
+	if c.rec != nil {
+		var b buffer.Buf
+		n, err := c.readRecords(&b, len(p), wait)
+		b.CopyTo(p)
+		b.Release()
+		return n, err
+	}
 	for {
 		n, err := c.Conn.Read(p)
 		if n > 0 || err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -270,7 +299,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.w.count(n)
-	return n, c.why(err)
+	return n, c.below().why(err)
 }
 
 // WriteBuf writes all of b, several views in one system call, and releases what
@@ -279,6 +308,9 @@ func (c *Conn) WriteBuf(b *buffer.Buf) error {
 	if b.Len() == 0 {
 		b.Release()
 		return nil
+	}
+	if c.rec != nil {
+		return c.writeRecords(b)
 	}
 	if c.raw == nil {
 		defer b.Release()
@@ -338,6 +370,7 @@ func (c *Conn) why(err error) error {
 // cheap to move into the future: the poller learns of it only when an earlier
 // deadline has passed. It is called by the goroutine that reads.
 func (c *Conn) SetReadDeadline(t time.Time) error {
+	c = c.below()
 	c.readBy = t
 	if t.IsZero() || (!c.readArmed.IsZero() && !t.Before(c.readArmed)) {
 		return nil
@@ -347,6 +380,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline sets when a blocked write gives up; the zero time is never.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c = c.below()
 	err := c.Conn.SetWriteDeadline(t)
 	if c.halt.Load() == cut {
 		_ = c.Conn.SetWriteDeadline(longAgo) // fails only on a closed socket
@@ -357,7 +391,10 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 // LimitStall makes writes fail with os.ErrDeadlineExceeded when the peer has taken
 // nothing for d; 0 is never. It costs nothing while the socket has room, and replaces
 // SetWriteDeadline. It is called by the goroutine that writes.
-func (c *Conn) LimitStall(d time.Duration) { c.w.conn, c.w.stall = c, d }
+func (c *Conn) LimitStall(d time.Duration) {
+	c = c.below()
+	c.w.conn, c.w.stall = c, d
+}
 
 // SetDeadline sets the deadlines of both directions.
 func (c *Conn) SetDeadline(t time.Time) error {
@@ -370,6 +407,7 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // Interrupt makes a read that is blocked in another goroutine, and every later
 // one, return ErrInterrupted until Resume. A parked connection is woken.
 func (c *Conn) Interrupt() {
+	c = c.below()
 	c.halt.CompareAndSwap(running, interrupted)
 	_ = c.Conn.SetReadDeadline(longAgo) // fails only on a closed socket, whose reads end anyway
 	c.unpark()
@@ -378,6 +416,7 @@ func (c *Conn) Interrupt() {
 // Cut is Interrupt for reads and writes, for good: it ends what other goroutines do
 // with the connection without closing it under their hands.
 func (c *Conn) Cut() {
+	c = c.below()
 	c.halt.Store(cut)
 	_ = c.Conn.SetDeadline(longAgo) // as in Interrupt
 	c.unpark()
@@ -385,6 +424,7 @@ func (c *Conn) Cut() {
 
 // Resume ends an interruption. No read may be under way.
 func (c *Conn) Resume() {
+	c = c.below()
 	if c.halt.CompareAndSwap(interrupted, running) {
 		_ = c.arm(c.readBy) // fails only on a closed socket
 	}
@@ -406,6 +446,9 @@ func (c *Conn) Close() error {
 		c.turn.closing = true // closing waits for reads, and one is under way
 		return nil
 	}
+	if c.rec != nil {
+		c.rec.bye.Store(true) // the farewell must not wait
+	}
 	c.forget()
 	if c.pending.Len() > 0 { // without any, a read in another goroutine does not mind
 		c.pending.Release()
@@ -415,6 +458,10 @@ func (c *Conn) Close() error {
 
 // Abort closes the connection with a reset (RST) instead of an orderly end.
 func (c *Conn) Abort() error {
+	if c.rec != nil {
+		_ = c.rec.under.Abort() // what follows finds it closed
+		return c.Close()
+	}
 	if t, ok := c.Conn.(*net.TCPConn); ok {
 		_ = t.SetLinger(0) // a socket that is gone needs no reset
 	}

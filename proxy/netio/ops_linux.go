@@ -99,6 +99,8 @@ const maxVecs = 16
 type writeOp struct {
 	fn    func(fd uintptr) bool
 	buf   *buffer.Buf
+	flat  []byte // in place of buf, for writeFlat
+	once  bool   // don't wait
 	err   error
 	total *stats.Counter
 	conn  *Conn         // whose deadline is set when the socket is full; see LimitStall
@@ -130,6 +132,9 @@ func (o *writeOp) count(n int) {
 
 // try writes until everything is gone (true) or the socket is full (false).
 func (o *writeOp) try(fd uintptr) bool {
+	if o.flat != nil {
+		return o.tryFlat(fd)
+	}
 	for o.buf.Len() > 0 {
 		n, errno := writeOnce(fd, o.buf)
 		switch errno {
@@ -160,6 +165,51 @@ func (o *writeOp) tryOnce(fd uintptr) bool {
 		case syscall.EAGAIN:
 			o.err = ErrWouldBlock
 			return true
+		default:
+			o.err = os.NewSyscallError("write", errno)
+			return true
+		}
+	}
+	return true
+}
+
+// writeFlat writes p without counting it. With once it gives up where it would have to
+// wait.
+func (c *Conn) writeFlat(p []byte, once bool) (int, error) {
+	if c.raw == nil {
+		return c.Conn.Write(p)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	c.w.flat, c.w.once, c.w.err = p, once, nil
+	var err error
+	if !c.turn.inside || !c.w.try(c.turn.fd) {
+		err = c.raw.Write(c.w.fn)
+		c.w.settle()
+	}
+	n := len(p) - len(c.w.flat)
+	c.w.flat, c.w.once = nil, false
+	if err != nil {
+		return n, c.why(err)
+	}
+	return n, c.w.err
+}
+
+func (o *writeOp) tryFlat(fd uintptr) bool {
+	for len(o.flat) > 0 {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&o.flat[0])), uintptr(len(o.flat)), syscall.MSG_NOSIGNAL, 0, 0)
+		switch errno {
+		case 0:
+			o.flat = o.flat[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			if o.once {
+				o.err = ErrWouldBlock
+				return true
+			}
+			o.full()
+			return false
 		default:
 			o.err = os.NewSyscallError("write", errno)
 			return true
@@ -225,6 +275,7 @@ const pollHangUp = unix.POLLRDHUP | unix.POLLHUP | unix.POLLERR
 // plain sockets and says false. After Cut it says true. It is called by the goroutine
 // that owns c.
 func (c *Conn) PeerClosed() bool {
+	c = c.below()
 	if c.halt.Load() == cut {
 		return true
 	}
@@ -238,6 +289,7 @@ func (c *Conn) PeerClosed() bool {
 // PeerReset is PeerClosed for connections in error only: a peer that has ended its
 // own direction may still be waiting for an answer.
 func (c *Conn) PeerReset() bool {
+	c = c.below()
 	if c.halt.Load() == cut {
 		return true
 	}

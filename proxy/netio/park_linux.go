@@ -66,14 +66,17 @@ func NewParker() *Parker {
 // closed (not readable). Then resume runs, once, on a goroutine of its own. Deadlines
 // may be late by a twentieth of a second. The caller must be the only user of c and
 // give it up. It reports false, and does nothing, for connections that are no plain
-// sockets and after Close.
+// sockets, nor TLS over one, and after Close.
 func (p *Parker) Park(c *Conn, deadline time.Time, resume func(readable bool)) bool {
-	if c.raw == nil {
-		return false
-	}
-	if c.pending.Len() > 0 {
+	if c.pending.Len() > 0 || c.rec != nil && !c.rec.idle() {
 		go resume(true)
 		return true
+	}
+	if c.rec != nil {
+		return p.Park(c.rec.under, deadline, resume)
+	}
+	if c.raw == nil {
+		return false
 	}
 	if !p.enter(c, deadline, resume) {
 		return false

@@ -42,13 +42,16 @@ const inqAfter = 2
 // TryReadBuf is allowed, other reads fail. A Close inside f happens when ReadEach
 // returns.
 func (c *Conn) ReadEach(b *buffer.Buf, f func() bool) error {
-	if c.raw == nil || c.pending.Len() > 0 {
+	if c.raw == nil && c.rec == nil || c.pending.Len() > 0 {
 		if _, err := c.ReadBuf(b); err != nil || !f() {
 			return err
 		}
-		if c.raw == nil {
+		if c.raw == nil && c.rec == nil {
 			return c.readEachThrough(b, f)
 		}
+	}
+	if c.rec != nil {
+		return c.eachRecord(b, f)
 	}
 	if c.turn.inside {
 		return errInside

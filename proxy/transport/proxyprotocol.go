@@ -29,7 +29,7 @@ type ProxyProtocol struct {
 }
 
 // Server implements Socket.
-func (*ProxyProtocol) Server(context.Context, *netio.Conn, *meta.Conn) (*netio.Conn, error) {
+func (*ProxyProtocol) Server(context.Context, *netio.Conn, *meta.Conn, *TLSStats) (*netio.Conn, error) {
 	return nil, errors.New("upstream_proxy_protocol is for upstream connections")
 }
 

@@ -13,8 +13,9 @@ import (
 // Socket takes over a raw connection and returns the one to use. On an error it has
 // closed the raw one.
 type Socket interface {
-	Server(ctx context.Context, raw *netio.Conn, m *meta.Conn) (*netio.Conn, error)
-	// Client is lent what is known of the peer for the call.
+	// Server completes m by what it finds out, and counts in st, which is nil nowhere.
+	Server(ctx context.Context, raw *netio.Conn, m *meta.Conn, st *TLSStats) (*netio.Conn, error)
+	// Client is lent what is known of the peer for the call, and sets Peer.TLS.
 	Client(ctx context.Context, raw *netio.Conn, to *Peer) (*netio.Conn, error)
 	// Key tells apart sockets that may not share a connection pool.
 	Key() string
@@ -29,7 +30,7 @@ type Bound interface {
 }
 
 // Peer is whom a connection is made to, and for whom. Everything in it is optional and
-// nothing in it is changed any more.
+// nothing in it is changed any more, except by the socket.
 type Peer struct {
 	Hostname string // of the host, for a server name that is made from it
 	HostTLVs []TLV  // of the host, for PROXY protocol
@@ -38,6 +39,9 @@ type Peer struct {
 	Source, Dest meta.Addr
 	TLVs         []TLV // that came with it in PROXY protocol
 	Options      Options
+	ALPN         []string  // what the protocol on top asks for where the socket's configuration asks for nothing
+	Stats        *TLSStats // of the cluster; nil counts nowhere
+	TLS          *meta.TLS // what a handshake has found out
 	// From is where the connection comes from, nil for anywhere; who dials obeys it.
 	From *meta.Source
 	// State is what of downstream's filter state an internal listener is given.
@@ -89,7 +93,7 @@ type TLV struct {
 type Raw struct{}
 
 // Server implements Socket.
-func (Raw) Server(_ context.Context, raw *netio.Conn, _ *meta.Conn) (*netio.Conn, error) {
+func (Raw) Server(_ context.Context, raw *netio.Conn, _ *meta.Conn, _ *TLSStats) (*netio.Conn, error) {
 	return raw, nil
 }
 

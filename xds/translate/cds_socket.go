@@ -81,9 +81,19 @@ func preconnect(pb *clusterv3.Cluster_PreconnectPolicy, spec *cluster.Spec, p *f
 // PlainSocket accepts the raw_buffer transport socket.
 func PlainSocket(ts *corev3.TransportSocket) error {
 	_, err := socket(ts, func(c filter.Any) (transport.Socket, error) {
-		return nil, fmt.Errorf("this build does not support the transport socket %q", c.Type)
+		return nil, fmt.Errorf("this build does not support the transport socket %q here", c.Type)
 	})
 	return err
+}
+
+// downstreamSocket reads a transport socket of a filter chain; nil is raw_buffer.
+func downstreamSocket(ts *corev3.TransportSocket, p *filter.Parser) (transport.Socket, error) {
+	return socket(ts, func(c filter.Any) (transport.Socket, error) {
+		if c.Type == downstreamTLS {
+			return downstreamContext(c.Value, p)
+		}
+		return nil, fmt.Errorf("this build does not support the transport socket %q", c.Type)
+	})
 }
 
 // upstreamSocket reads a transport socket of a cluster; nil is raw_buffer.
@@ -94,6 +104,8 @@ func upstreamSocket(ts *corev3.TransportSocket, p *filter.Parser) (transport.Soc
 			return proxyProtocolSocket(c.Value, p)
 		case internalUpstream:
 			return internalSocket(c.Value, p)
+		case upstreamTLS:
+			return upstreamContext(c.Value, p)
 		}
 		return nil, fmt.Errorf("this build does not support the transport socket %q", c.Type)
 	})

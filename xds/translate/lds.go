@@ -185,14 +185,15 @@ func chain(pb *listenerv3.FilterChain, p *filter.Parser) (*l4.Chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := PlainSocket(pb.TransportSocket); err != nil {
+	socket, err := downstreamSocket(pb.TransportSocket, p)
+	if err != nil {
 		return nil, filter.At("transport_socket", err)
 	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(pb)
 	if err != nil {
 		return nil, err
 	}
-	c := &l4.Chain{Name: pb.Name, Hash: hashOf(raw)}
+	c := &l4.Chain{Name: pb.Name, Hash: hashOf(raw), Socket: socket}
 	if len(pb.GetMetadata().GetFilterMetadata()) > 0 {
 		c.Metadata = kept(raw, &listenerv3.FilterChain{})
 	}
