@@ -154,7 +154,6 @@ type Stream struct {
 	ClusterMetadata  func() Fields             // nil: none
 	UpstreamFailure  string                    // upstream_transport_failure_reason
 	UpstreamConn     uint64                    // connection ID
-	UpstreamTLS      *TLS                      // of that connection, nil for plain text
 
 	BytesReceived, BytesSent       int64 // bodies; for TCP the bytes of the session
 	UpstreamReceived, UpstreamSent int64

@@ -96,11 +96,8 @@ func (t *UpstreamTLS) configFor(cc *clientContext, raw *netio.Conn, to *Peer, v 
 	case t.AutoHostSNI && to.Hostname != "":
 		c.ServerName = to.Hostname
 	}
-	switch {
-	case len(to.Options.ALPN) > 0:
+	if len(to.Options.ALPN) > 0 {
 		c.NextProtos = to.Options.ALPN
-	case len(c.NextProtos) == 0:
-		c.NextProtos = to.ALPN
 	}
 	switch {
 	case len(to.Options.SANs) > 0:

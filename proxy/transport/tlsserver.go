@@ -66,7 +66,7 @@ func (t *DownstreamTLS) Server(ctx context.Context, raw *netio.Conn, m *meta.Con
 		ctx, cancel = context.WithTimeout(ctx, maxHandshake)
 		defer cancel()
 	}
-	h := &serverHandshake{sc: sc, verifier: verifier{rules: sc.rules, stats: st, server: true, required: t.RequireClientCertificate}}
+	h := &serverHandshake{sc: sc, verifier: verifier{rules: sc.rules, stats: st, server: true}}
 	if t.KeyLog.wants(raw) {
 		h.log = t.KeyLog
 	}

@@ -87,9 +87,7 @@ type verifier struct {
 	stats *TLSStats
 	// names, if not nil, is in place of the configured matchers: one of them must be a name
 	// of the certificate.
-	names []string
-	// required: a peer without a certificate is refused.
-	required  bool
+	names     []string
 	server    bool // we are it
 	validated bool
 }

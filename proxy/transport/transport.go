@@ -39,7 +39,6 @@ type Peer struct {
 	Source, Dest meta.Addr
 	TLVs         []TLV // that came with it in PROXY protocol
 	Options      Options
-	ALPN         []string  // what the protocol on top asks for where the socket's configuration asks for nothing
 	Stats        *TLSStats // of the cluster; nil counts nowhere
 	TLS          *meta.TLS // what a handshake has found out
 	// From is where the connection comes from, nil for anywhere; who dials obeys it.
