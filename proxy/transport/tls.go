@@ -36,7 +36,6 @@ type secrets struct {
 	certs      []*secret.Certificate
 	validation *secret.Validation // merged
 	current    *secret.Validation // as it came
-	tickets    *secret.TicketKeys
 }
 
 var errNotReady = errors.New("TLS_error:Secret is not supplied by SDS")

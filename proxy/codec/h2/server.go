@@ -28,7 +28,6 @@ type ServerConn struct {
 	draining   bool
 	final      bool // the second GOAWAY was sent
 	drainTimer *time.Timer
-	premature  uint64
 	accepted   uint64
 }
 
