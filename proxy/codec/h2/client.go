@@ -99,7 +99,6 @@ func (s *ClientConn) Open(ctx context.Context) (codec.ClientStream, error) {
 	st := pools.client.Get().(*ClientStream)
 	st.stream.begin(&s.conn)
 	st.conn = s
-	st.reused = s.used
 	s.used = true
 	s.held++
 	return st, nil

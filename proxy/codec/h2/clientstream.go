@@ -13,7 +13,6 @@ import (
 type ClientStream struct {
 	stream
 	conn    *ClientConn
-	reused  bool // the connection had carried a stream before
 	began   bool // a head of the response was read
 	connect bool
 }
@@ -32,7 +31,7 @@ func (s *ClientStream) WriteHeaders(m *header.Map, end bool) error {
 	case c.err != nil:
 		return c.streamError(c.err)
 	case conn.goneAway:
-		return refusedBy(NoError)
+		return errNotLookedAt
 	}
 	upgrade, err := c.encodeRequest(m)
 	if err != nil {
@@ -51,7 +50,7 @@ func (s *ClientStream) WriteHeaders(m *header.Map, end bool) error {
 	c.open++
 	c.stats.StreamsActive.Inc()
 	s.headed = true
-	conn.probe(time.Now)
+	conn.probe()
 	s.wireOut.Header += int64(c.putBlock(s.id, end))
 	if end {
 		s.endLocal()
@@ -64,11 +63,11 @@ func (s *ClientStream) WriteHeaders(m *header.Map, end bool) error {
 
 // probe sends a PING ahead of a stream on a connection that was idle for a while
 // (connection_idle_interval).
-func (s *ClientConn) probe(now func() time.Time) {
+func (s *ClientConn) probe() {
 	if s.opt.Keepalive.Idle <= 0 || s.open > 1 {
 		return
 	}
-	t := now()
+	t := time.Now()
 	if !s.idleAt.IsZero() && t.Sub(s.idleAt) >= s.opt.Keepalive.Idle {
 		s.keepalive.ping(&s.conn, t)
 		s.arm(s.keepalive.deadAt)
@@ -134,7 +133,7 @@ func (s *ClientStream) Release() bool {
 	ok := c.err == nil && !conn.goneAway
 	c.mu.Unlock()
 	s.stream.reset()
-	s.conn, s.reused, s.began, s.connect = nil, false, false, false
+	s.conn, s.began, s.connect = nil, false, false
 	pools.client.Put(s)
 	return ok
 }

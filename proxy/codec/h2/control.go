@@ -278,13 +278,13 @@ func (c *conn) onGoAway(h FrameHeader, p []byte) *connError {
 	if c.server {
 		return nil // the client opens no more streams; those that it has go on
 	}
-	last, code := binary.BigEndian.Uint32(p)&maxStreamID, ErrCode(binary.BigEndian.Uint32(p[4:]))
+	last := binary.BigEndian.Uint32(p) & maxStreamID
 	c.mu.Lock()
 	c.goneAway = true
 	c.lastOurs = min(c.lastOurs, last)
 	for id, s := range c.streams {
 		if id > c.lastOurs {
-			s.failLocked(refusedBy(code))
+			s.failLocked(errNotLookedAt)
 			c.closeStream(s)
 		}
 	}

@@ -103,15 +103,13 @@ type ClientOptions struct {
 
 // The response_code_details of refused messages, as Envoy spells them.
 const (
-	detailsHeader      = "http2.invalid.header.field"
-	detailsMessaging   = "http2.violation.of.messaging.rule"
-	detailsUnknown     = "http2.unknown.nghttp2.error"
-	detailsTooMany     = "http2.too_many_headers"
-	detailsUnderscore  = "http2.unexpected_underscore"
-	detailsEmptyFlood  = "http2.inbound_empty_frames_flood"
-	detailsOutbound    = "http2.outbound_frames_flood"
-	detailsRemoteReset = "http2.remote_reset"
-	detailsRefused     = "http2.remote_refuse"
+	detailsHeader     = "http2.invalid.header.field"
+	detailsMessaging  = "http2.violation.of.messaging.rule"
+	detailsUnknown    = "http2.unknown.nghttp2.error"
+	detailsTooMany    = "http2.too_many_headers"
+	detailsUnderscore = "http2.unexpected_underscore"
+	detailsEmptyFlood = "http2.inbound_empty_frames_flood"
+	detailsOutbound   = "http2.outbound_frames_flood"
 )
 
 // limits is Options with the defaults in place.

@@ -42,9 +42,6 @@ func answer(st codec.ServerStream) {
 
 // TestH2spec: all cases of h2spec pass, strict ones included.
 func TestH2spec(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -101,10 +101,11 @@ func (c *conn) onField(f hpack.HeaderField) {
 
 // add takes a regular field (RFC 9113 8.2).
 func (h *head) add(id header.ID, name, value string) {
-	switch id {
-	case header.Connection, header.KeepAlive, header.ProxyConnection, header.TransferEncoding, header.Upgrade:
+	if connectionField(id) {
 		h.refuse(detailsHeader, "field of the connection: "+name)
 		return
+	}
+	switch id {
 	case header.Te:
 		if value != "trailers" {
 			h.refuse(detailsHeader, "te other than trailers")

@@ -28,7 +28,6 @@ type ServerConn struct {
 	draining   bool
 	final      bool // the second GOAWAY was sent
 	drainTimer *time.Timer
-	accepted   uint64
 }
 
 // NewServer takes over c, with what is unread in it. Nothing is sent before Accept.
@@ -222,7 +221,6 @@ func (s *ServerConn) open(h FrameHeader) *connError {
 	st.final = true
 	st.wireIn.Header = int64(frameHeaderLen + h.Length)
 	st.bad = c.head.bad
-	s.accepted++
 	if st.bad != nil {
 		s.fresh = st
 		return c.badMessage(&st.stream, st.bad)

@@ -159,7 +159,7 @@ func (s *stream) writeTrailers(m *header.Map) error {
 	s.wireOut.Body += int64(c.putBlock(s.id, true))
 	s.endLocal()
 	c.flush()
-	return s.failed()
+	return s.err
 }
 
 // Release implements codec.ServerStream. A response that is not complete resets the

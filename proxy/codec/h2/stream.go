@@ -28,8 +28,8 @@ func (e *ResetError) Is(target error) bool {
 	return target == codec.ErrRefused && e.Code == RefusedStream
 }
 
-// refusedBy is the error of a stream that the peer's GOAWAY says it has not looked at.
-func refusedBy(ErrCode) error { return &ResetError{Code: RefusedStream} }
+// errNotLookedAt is the error of a stream that the peer's GOAWAY says it has not looked at.
+var errNotLookedAt = &ResetError{Code: RefusedStream}
 
 // Errors of the caller, not of the peer: nothing was written.
 var (
@@ -177,7 +177,7 @@ func (s *stream) ReadData(b *buffer.Buf) (codec.Next, error) {
 			return s.next(), nil
 		}
 		if err := s.waitRead(); err != nil {
-			return codec.Data, s.readError(err)
+			return codec.Data, err
 		}
 	}
 }
@@ -192,8 +192,6 @@ func (s *stream) next() codec.Next {
 	}
 	return codec.End
 }
-
-func (s *stream) readError(err error) error { return unexpectedEOF(err) }
 
 // BufferedData implements codec.Stream.
 func (s *stream) BufferedData() bool {
@@ -279,7 +277,7 @@ func (s *stream) WriteData(b *buffer.Buf, end bool) error {
 		s.endLocal()
 		c.flush()
 	}
-	return s.failed()
+	return s.err
 }
 
 // writable reports whether a body, or its end, may be written. The lock is held.
@@ -293,14 +291,6 @@ func (s *stream) writable() error {
 		return errNoHead
 	case s.localEnd:
 		return errAfterEnd
-	}
-	return nil
-}
-
-// failed is the error of a connection that has failed while something was queued.
-func (s *stream) failed() error {
-	if s.err != nil {
-		return s.err
 	}
 	return nil
 }
@@ -350,7 +340,7 @@ func (s *stream) Flush() error {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.c.flush()
-	return s.failed()
+	return s.err
 }
 
 // Upgraded implements codec.Stream.
