@@ -246,7 +246,7 @@ func (s *ClientStream) ReadTrailers(m *header.Map) error { return s.r.readTraile
 // still find a response.
 func (s *ClientStream) WriteHeaders(m *header.Map, end bool) error {
 	q, err := s.w.writeRequest(m, end, s.c.opt.ProperCase)
-	s.asked, s.upgrade = q, s.w.framing == noBody && isUpgrade(m)
+	s.asked, s.upgrade = q, s.w.framing == noBody && codec.IsUpgrade(m)
 	s.closing = s.closing || wantsClose(m)
 	if err == nil && !end {
 		return s.w.push()

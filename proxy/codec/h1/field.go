@@ -1,13 +1,17 @@
 package h1
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/mecha-mesh/mecha/proxy/codec"
+)
 
 // ParseField parses a field line without its line end (RFC 9112 5). The name is
 // made lower case in place; name and value are lent from the line, the value
 // without white space around it.
 func ParseField(line []byte) (name, value []byte, err error) {
 	for i, c := range line {
-		if l := lowerToken[c]; l != 0 {
+		if l := codec.LowerToken(c); l != 0 {
 			line[i] = l
 			continue
 		}

@@ -3,6 +3,7 @@ package h1
 import (
 	"bytes"
 
+	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
@@ -167,7 +168,7 @@ func (f *fields) dropNominated(m *header.Map) error {
 	for v := range m.Values("connection") {
 		for list := v; list != ""; {
 			var token string
-			token, list = cutToken(list)
+			token, list = codec.CutToken(list)
 			switch token {
 			case "", "close", "keep-alive", "upgrade", "te", "connection":
 			case "host", "content-length", "transfer-encoding", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto":
@@ -189,7 +190,7 @@ func settleTE(m *header.Map) {
 	for v := range m.Values("te") {
 		for v != "" {
 			var token string
-			token, v = cutToken(v)
+			token, v = codec.CutToken(v)
 			trailers = trailers || foldEqual(token, "trailers")
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
@@ -19,14 +20,14 @@ func (w *writer) writeRequest(m *header.Map, end, proper bool) (asked, error) {
 	if q == askedConnect {
 		target = host
 	}
-	if !isToken(method) || target == "" || strings.IndexByte(target, ' ') >= 0 {
+	if !codec.IsToken(method) || target == "" || strings.IndexByte(target, ' ') >= 0 {
 		return q, errBadTarget
 	}
 	length, known, err := w.declared(m, end)
 	if err != nil {
 		return q, err
 	}
-	upgrade := isUpgrade(m)
+	upgrade := codec.IsUpgrade(m)
 	h := headWriter{proper: proper}
 	h.open(&w.out, m, 96+len(target))
 	h.str(method)
@@ -69,20 +70,6 @@ func (w *writer) writeRequest(m *header.Map, end, proper bool) (asked, error) {
 	w.wire.Header += int64(n)
 	w.done = end || w.framing == noBody
 	return q, nil
-}
-
-// isUpgrade reports whether m asks for, or grants, an upgrade.
-func isUpgrade(m *header.Map) bool {
-	if !m.Has(header.Upgrade) {
-		return false
-	}
-	for v := m.Value(header.Connection); v != ""; {
-		var token string
-		if token, v = cutToken(v); strings.EqualFold(token, "upgrade") {
-			return true
-		}
-	}
-	return false
 }
 
 // expectsBody reports whether, as in Envoy, a request of that method without a body says so

@@ -1,6 +1,10 @@
 package h1
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/mecha-mesh/mecha/proxy/codec"
+)
 
 // Version is the version of HTTP in a start line.
 type Version uint8
@@ -65,7 +69,7 @@ func ParseRequestLine(line []byte) (RequestLine, error) {
 // checkMethod checks the form of a method, or of its beginning.
 func checkMethod(p []byte) error {
 	for i, c := range p {
-		if lowerToken[c] == 0 {
+		if codec.LowerToken(c) == 0 {
 			if i == 0 {
 				break
 			}

@@ -2,30 +2,8 @@ package h1
 
 import (
 	"encoding/binary"
-	"strings"
 	"unsafe"
 )
-
-// lowerToken maps the characters of a token (RFC 9110 5.6.2) to their lower case
-// and all others to 0.
-var lowerToken = [256]byte{
-	'!': '!', '#': '#', '$': '$', '%': '%', '&': '&', '\'': '\'', '*': '*', '+': '+', '-': '-', '.': '.', '^': '^', '_': '_', '`': '`', '|': '|', '~': '~',
-	'0': '0', '1': '1', '2': '2', '3': '3', '4': '4', '5': '5', '6': '6', '7': '7', '8': '8', '9': '9',
-	'a': 'a', 'b': 'b', 'c': 'c', 'd': 'd', 'e': 'e', 'f': 'f', 'g': 'g', 'h': 'h', 'i': 'i', 'j': 'j', 'k': 'k', 'l': 'l', 'm': 'm',
-	'n': 'n', 'o': 'o', 'p': 'p', 'q': 'q', 'r': 'r', 's': 's', 't': 't', 'u': 'u', 'v': 'v', 'w': 'w', 'x': 'x', 'y': 'y', 'z': 'z',
-	'A': 'a', 'B': 'b', 'C': 'c', 'D': 'd', 'E': 'e', 'F': 'f', 'G': 'g', 'H': 'h', 'I': 'i', 'J': 'j', 'K': 'k', 'L': 'l', 'M': 'm',
-	'N': 'n', 'O': 'o', 'P': 'p', 'Q': 'q', 'R': 'r', 'S': 's', 'T': 't', 'U': 'u', 'V': 'v', 'W': 'w', 'X': 'x', 'Y': 'y', 'Z': 'z',
-}
-
-// isToken reports whether s is a token.
-func isToken(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if lowerToken[s[i]] == 0 {
-			return false
-		}
-	}
-	return s != ""
-}
 
 const (
 	ones  = 0x0101010101010101
@@ -94,12 +72,3 @@ func equalFold(p []byte, w string) bool {
 // text returns p as a string that shares its memory: whoever keeps it sees to it
 // that the slab stays and the bytes don't change.
 func text(p []byte) string { return unsafe.String(unsafe.SliceData(p), len(p)) }
-
-// cutToken takes the first element off a comma-separated list. It may be empty.
-func cutToken(list string) (token, rest string) {
-	token = list
-	if i := strings.IndexByte(list, ','); i >= 0 {
-		token, rest = list[:i], list[i+1:]
-	}
-	return strings.Trim(token, " \t"), rest
-}

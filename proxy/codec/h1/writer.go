@@ -223,7 +223,7 @@ func (h *headWriter) crlf() {
 }
 
 func (h *headWriter) field(f header.Field) {
-	if f.ID == header.Other && !isToken(f.Name) {
+	if f.ID == header.Other && !codec.IsToken(f.Name) {
 		h.bad = true
 	}
 	h.line(f.Name, f.Value)
@@ -288,7 +288,7 @@ func wantsClose(m *header.Map) bool {
 	v := m.Value(header.Connection)
 	for v != "" {
 		var token string
-		if token, v = cutToken(v); strings.EqualFold(token, "close") {
+		if token, v = codec.CutToken(v); strings.EqualFold(token, "close") {
 			return true
 		}
 	}

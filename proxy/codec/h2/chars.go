@@ -1,32 +1,12 @@
 package h2
 
-// tokenChar is which characters a token has (RFC 9110 5.6.2): 1 for lower case and the
-// rest, 2 for upper case, which names of fields must not have (RFC 9113 8.2.1).
-var tokenChar = func() (t [256]uint8) {
-	for c := 'a'; c <= 'z'; c++ {
-		t[c] = 1
-	}
-	for c := 'A'; c <= 'Z'; c++ {
-		t[c] = 2
-	}
-	for _, c := range "0123456789!#$%&'*+-.^_`|~" {
-		t[c] = 1
-	}
-	return t
-}()
+import "github.com/mecha-mesh/mecha/proxy/codec"
 
+// validName reports whether s is a token without upper case, which names of fields must not
+// have (RFC 9113 8.2.1).
 func validName(s string) bool {
 	for i := range len(s) {
-		if tokenChar[s[i]] != 1 {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func validToken(s string) bool {
-	for i := range len(s) {
-		if tokenChar[s[i]] == 0 {
+		if c := s[i]; c == 0 || codec.LowerToken(c) != c {
 			return false
 		}
 	}

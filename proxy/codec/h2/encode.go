@@ -1,10 +1,9 @@
 package h2
 
 import (
-	"strings"
-
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
@@ -45,33 +44,18 @@ func connectionField(id header.ID) bool {
 	return false
 }
 
-// isUpgrade reports whether m asks for, or grants, an upgrade.
-func isUpgrade(m *header.Map) bool {
-	if !m.Has(header.Upgrade) {
-		return false
-	}
-	for list := m.Value(header.Connection); list != ""; {
-		var token string
-		token, list, _ = strings.Cut(list, ",")
-		if strings.EqualFold(strings.Trim(token, " \t"), "upgrade") {
-			return true
-		}
-	}
-	return false
-}
-
 // encodeRequest encodes the head of a request (RFC 9113 8.3.1). An upgrade becomes an
 // extended CONNECT (RFC 8441).
 func (c *conn) encodeRequest(m *header.Map) (upgrade string, err error) {
 	method, path, scheme := m.Value(header.Method), m.Value(header.Path), m.Value(header.Scheme)
 	connect := method == "CONNECT"
-	if !validToken(method) || !connect && (path == "" || scheme == "") || connect && m.Value(header.Authority) == "" {
+	if !codec.IsToken(method) || !connect && (path == "" || scheme == "") || connect && m.Value(header.Authority) == "" {
 		return "", errBadTarget
 	}
 	if err := checkFields(m); err != nil {
 		return "", err
 	}
-	if isUpgrade(m) {
+	if codec.IsUpgrade(m) {
 		upgrade = m.Value(header.Upgrade)
 		method = "CONNECT"
 	}

@@ -212,7 +212,7 @@ func (h *head) endRequest(connect bool) {
 	switch {
 	case p&hasMethod == 0 || method == "":
 		h.refuse(detailsMessaging, "no :method")
-	case !validToken(method):
+	case !codec.IsToken(method):
 		h.refuse(detailsHeader, ":method is no token")
 	case p&hasProtocol != 0 && (!connect || method != "CONNECT"):
 		h.refuse(detailsMessaging, ":protocol, which is not allowed here")
