@@ -43,7 +43,6 @@ type Conn struct {
 	halt              atomic.Uint32
 	parked            atomic.Pointer[place] // where a Parker watches it, nil before the first time
 	ctl               *control
-	tryWrite          func(fd uintptr) bool
 }
 
 // The states of Conn.halt.
@@ -346,12 +345,9 @@ func (c *Conn) TryWriteBuf(b *buffer.Buf) error {
 	if c.raw == nil {
 		return ErrWouldBlock
 	}
-	if c.tryWrite == nil {
-		c.tryWrite = c.w.tryOnce
-	}
-	c.w.buf, c.w.err = b, nil
-	err := c.raw.Write(c.tryWrite)
-	c.w.buf = nil
+	c.w.buf, c.w.once, c.w.err = b, true, nil
+	err := c.raw.Write(c.w.fn)
+	c.w.buf, c.w.once = nil, false
 	if err == nil {
 		return c.w.err
 	}

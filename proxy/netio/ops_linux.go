@@ -85,7 +85,7 @@ func (o *readOp) send(fd uintptr) bool {
 	return o.err != nil
 }
 
-// sysRead and writeOnce are recvfrom and sendto: on a socket they cost a few per cent
+// sysRead and sysWrite are recvfrom and sendto: on a socket they cost a few per cent
 // less than read and write, which go through the layer for files first.
 func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), 0, 0, 0)
@@ -100,7 +100,7 @@ type writeOp struct {
 	fn    func(fd uintptr) bool
 	buf   *buffer.Buf
 	flat  []byte // in place of buf, for writeFlat
-	once  bool   // don't wait
+	once  bool   // don't wait: ErrWouldBlock says that the socket is full
 	err   error
 	total *stats.Counter
 	conn  *Conn         // whose deadline is set when the socket is full; see LimitStall
@@ -108,12 +108,18 @@ type writeOp struct {
 	armed bool          // a deadline is set
 }
 
-// full is called when the socket takes no more, before the wait.
-func (o *writeOp) full() {
+// full is called when the socket takes no more. It reports whether the write is over,
+// rather than to wait.
+func (o *writeOp) full() (over bool) {
+	if o.once {
+		o.err = ErrWouldBlock
+		return true
+	}
 	if o.stall > 0 {
 		o.armed = true
 		_ = o.conn.SetWriteDeadline(time.Now().Add(o.stall)) // fails only on a closed socket, as the wait will
 	}
+	return false
 }
 
 // settle takes back the deadline of a wait that is over.
@@ -143,28 +149,7 @@ func (o *writeOp) try(fd uintptr) bool {
 			o.count(n)
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			o.full()
-			return false
-		default:
-			o.err = os.NewSyscallError("write", errno)
-			return true
-		}
-	}
-	return true
-}
-
-// tryOnce is try that does not wait: ErrWouldBlock says that the socket is full.
-func (o *writeOp) tryOnce(fd uintptr) bool {
-	for o.buf.Len() > 0 {
-		n, errno := writeOnce(fd, o.buf)
-		switch errno {
-		case 0:
-			o.buf.Discard(n)
-			o.count(n)
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			o.err = ErrWouldBlock
-			return true
+			return o.full()
 		default:
 			o.err = os.NewSyscallError("write", errno)
 			return true
@@ -198,18 +183,13 @@ func (c *Conn) writeFlat(p []byte, once bool) (int, error) {
 
 func (o *writeOp) tryFlat(fd uintptr) bool {
 	for len(o.flat) > 0 {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&o.flat[0])), uintptr(len(o.flat)), syscall.MSG_NOSIGNAL, 0, 0)
+		n, errno := sysWrite(fd, o.flat)
 		switch errno {
 		case 0:
 			o.flat = o.flat[n:]
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			if o.once {
-				o.err = ErrWouldBlock
-				return true
-			}
-			o.full()
-			return false
+			return o.full()
 		default:
 			o.err = os.NewSyscallError("write", errno)
 			return true
@@ -218,11 +198,14 @@ func (o *writeOp) tryFlat(fd uintptr) bool {
 	return true
 }
 
+func sysWrite(fd uintptr, p []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0)
+	return int(n), errno
+}
+
 func writeOnce(fd uintptr, b *buffer.Buf) (int, syscall.Errno) {
 	if b.Segments() == 1 {
-		p := b.First()
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0)
-		return int(n), errno
+		return sysWrite(fd, b.First())
 	}
 	return writeVec(fd, b)
 }
