@@ -17,14 +17,30 @@ type Generation struct {
 	retire []func()
 }
 
-// Enter counts a user. Who has read the newest generation from an atomic pointer enters
-// it, reads once more, and leaves it again if that is another by now.
+// Enter counts a user. Of the newest generation one becomes a user by EnterNewest.
 func (g *Generation) Enter() { g.active.Add(1) }
 
 // Leave is the end of an Enter.
 func (g *Generation) Leave() {
 	if g.active.Add(-1) == 0 && g.over.Load() {
 		g.Close()
+	}
+}
+
+// EnterNewest enters the generation in live, which embeds Generation: one that is replaced
+// at that moment is left again.
+func EnterNewest[T any, G interface {
+	*T
+	Enter()
+	Leave()
+}](live *atomic.Pointer[T]) G {
+	for {
+		g := G(live.Load())
+		g.Enter()
+		if live.Load() == (*T)(g) {
+			return g
+		}
+		g.Leave()
 	}
 }
 
@@ -54,4 +70,21 @@ func (g *Generation) OnRetire(f func()) {
 	g.mu.Lock()
 	g.retire = append(g.retire, f)
 	g.mu.Unlock()
+}
+
+// Follow calls renew, and calls it again whenever one of the sources has something else,
+// one call at a time, until what it registers with onRetire has run.
+func Follow(sources []*ExtensionSource, onRetire func(func()), renew func() error) error {
+	var mu sync.Mutex
+	one := func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		return renew()
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, s := range sources { // before the first call, or what comes in between is missed
+		onRetire(s.Watch(one))
+	}
+	return renew()
 }

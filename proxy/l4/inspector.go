@@ -2,7 +2,6 @@ package l4
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -60,15 +59,8 @@ func discover(f ListenerFilter, env filter.Env) (*found, error) {
 	}
 	source := env.Extensions(filter.ExtensionKey{Kind: filter.ListenerExtension, Name: f.Name})
 	d := &found{}
-	var mu sync.Mutex // one renewal at a time
-	mu.Lock()
-	defer mu.Unlock()
-	env.OnRetire(source.Watch(func() error {
-		mu.Lock()
-		defer mu.Unlock()
-		return d.renew(source, f.Factory, env)
-	}))
-	if err := d.renew(source, f.Factory, env); err != nil {
+	renew := func() error { return d.renew(source, f.Factory, env) }
+	if err := filter.Follow([]*filter.ExtensionSource{source}, env.OnRetire, renew); err != nil {
 		return nil, err
 	}
 	env.OnRetire(func() { d.live.Load().Close() })
@@ -111,7 +103,7 @@ func (in *inspector) Inspect(p filter.Peeker) error {
 	if in.found == nil {
 		return in.Listener.Inspect(p)
 	}
-	f := in.found.enter()
+	f := filter.EnterNewest(&in.found.live)
 	defer f.Leave()
 	switch {
 	case f.missing:
@@ -120,15 +112,4 @@ func (in *inspector) Inspect(p filter.Peeker) error {
 		return nil
 	}
 	return f.in.Inspect(p)
-}
-
-func (d *found) enter() *finding {
-	for {
-		f := d.live.Load()
-		f.Enter()
-		if d.live.Load() == f {
-			return f
-		}
-		f.Leave()
-	}
 }

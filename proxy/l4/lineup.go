@@ -39,17 +39,7 @@ func (c *chain) makeFilters() error {
 		}
 	}
 	c.discovered = len(sources) > 0
-	var mu sync.Mutex // one renewal at a time
-	mu.Lock()
-	defer mu.Unlock()
-	for _, s := range sources {
-		c.onRetire(s.Watch(func() error {
-			mu.Lock()
-			defer mu.Unlock()
-			return c.renew(fixed)
-		}))
-	}
-	if err := c.renew(fixed); err != nil {
+	if err := filter.Follow(sources, c.onRetire, func() error { return c.renew(fixed) }); err != nil {
 		return err
 	}
 	if c.discovered {
@@ -115,7 +105,7 @@ func (c *chain) incomplete() bool { return c.discovered && c.live.Load().missing
 func (c *chain) take() (*set, error) {
 	l := c.live.Load()
 	if c.discovered {
-		l = c.enter()
+		l = filter.EnterNewest(&c.live)
 		if l.missing {
 			l.Leave()
 			return nil, errNoConfig
@@ -130,17 +120,6 @@ func (c *chain) take() (*set, error) {
 	}
 	slices.Reverse(s.write)
 	return s, nil
-}
-
-func (c *chain) enter() *lineup {
-	for {
-		l := c.live.Load()
-		l.Enter()
-		if c.live.Load() == l {
-			return l
-		}
-		l.Leave()
-	}
 }
 
 // give takes back the filters of a connection that has ended in good order.

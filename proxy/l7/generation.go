@@ -26,20 +26,9 @@ type generation struct {
 func (m *Manager) begin() *stream {
 	g := m.live.Load()
 	if g.discovered {
-		g = m.enter()
+		g = filter.EnterNewest(&m.live)
 	}
 	return g.streams.Get().(*stream)
-}
-
-func (m *Manager) enter() *generation {
-	for {
-		g := m.live.Load()
-		g.Enter()
-		if m.live.Load() == g {
-			return g
-		}
-		g.Leave()
-	}
 }
 
 // end takes a stream back.
@@ -75,17 +64,7 @@ func (m *Manager) build(env filter.Env, slot func(string) filter.Slot) error {
 		env.OnRetire(top.Close)
 		chains[i+1] = onceEach(chains[i+1], own)
 	}
-	var mu sync.Mutex // one renewal at a time
-	mu.Lock()
-	defer mu.Unlock()
-	for _, s := range sources {
-		env.OnRetire(s.Watch(func() error {
-			mu.Lock()
-			defer mu.Unlock()
-			return m.renew(chains, env, slot, true)
-		}))
-	}
-	if err := m.renew(chains, env, slot, true); err != nil {
+	if err := filter.Follow(sources, env.OnRetire, func() error { return m.renew(chains, env, slot, true) }); err != nil {
 		return err
 	}
 	env.OnRetire(func() { m.live.Load().Close() })
