@@ -6,8 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
@@ -22,8 +20,7 @@ type UpstreamTLS struct {
 	Renegotiation bool // allow_renegotiation
 	MaxSessions   int  // max_session_keys, 0 resumes none
 
-	mu    sync.Mutex
-	built atomic.Pointer[clientContext]
+	contexts built[clientContext]
 }
 
 // clientContext is what handshakes use until a secret changes.
@@ -114,21 +111,7 @@ func (t *UpstreamTLS) configFor(cc *clientContext, raw *netio.Conn, to *Peer, v 
 
 // context returns what handshakes use now.
 func (t *UpstreamTLS) context(st *TLSStats) (*clientContext, error) {
-	if cc := t.built.Load(); cc != nil && cc.same(&t.TLS) {
-		return cc, nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	before := t.built.Load()
-	cc, err := t.build()
-	if err != nil {
-		return nil, err
-	}
-	if before != nil {
-		st.secrets.Update.Inc()
-	}
-	t.built.Store(cc)
-	return cc, nil
+	return t.contexts.get(st, func(cc *clientContext) bool { return cc.same(&t.TLS) }, t.build)
 }
 
 func (t *UpstreamTLS) build() (*clientContext, error) {

@@ -7,8 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/meta"
@@ -29,8 +27,7 @@ type DownstreamTLS struct {
 	SessionTimeout           time.Duration // 0: that of package crypto/tls
 	TicketKeys               secret.Source[secret.TicketKeys]
 
-	mu    sync.Mutex
-	built atomic.Pointer[serverContext]
+	contexts built[serverContext]
 }
 
 // serverContext is what handshakes use until a secret changes.
@@ -88,21 +85,12 @@ func (t *DownstreamTLS) Server(ctx context.Context, raw *netio.Conn, m *meta.Con
 
 // context returns what handshakes use now.
 func (t *DownstreamTLS) context(st *TLSStats) (*serverContext, error) {
-	if sc := t.built.Load(); sc != nil && sc.same(&t.TLS) && (t.TicketKeys == nil || t.TicketKeys.Current() == sc.tickets) {
-		return sc, nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	before := t.built.Load()
-	sc, err := t.build()
-	if err != nil {
-		return nil, err
-	}
-	if before != nil {
-		st.secrets.Update.Inc()
-	}
-	t.built.Store(sc)
-	return sc, nil
+	return t.contexts.get(st, t.fresh, t.build)
+}
+
+// fresh reports whether no secret has changed since sc was built.
+func (t *DownstreamTLS) fresh(sc *serverContext) bool {
+	return sc.same(&t.TLS) && (t.TicketKeys == nil || t.TicketKeys.Current() == sc.tickets)
 }
 
 func (t *DownstreamTLS) build() (*serverContext, error) {
