@@ -9,6 +9,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -55,17 +57,21 @@ func TLSCertificate(pb *tlsv3.TlsCertificate) (*secret.Certificate, error) {
 	return c, filter.At("ocsp_staple", staple(c, pb.OcspStaple))
 }
 
-// certificates reads PEM. Blocks of other types are left out: a chain and its key may be
-// in one file.
+// pemBlocks yields the blocks of the given types. Those of others are left out: a chain and
+// its key may be in one file.
+func pemBlocks(text string, types ...string) iter.Seq[*pem.Block] {
+	return func(yield func(*pem.Block) bool) {
+		b, rest := pem.Decode([]byte(text))
+		for ; b != nil; b, rest = pem.Decode(rest) {
+			if slices.Contains(types, b.Type) && !yield(b) {
+				return
+			}
+		}
+	}
+}
+
 func certificates(text string) (out []*x509.Certificate, err error) {
-	for rest := []byte(text); ; {
-		var b *pem.Block
-		if b, rest = pem.Decode(rest); b == nil {
-			break
-		}
-		if b.Type != "CERTIFICATE" && b.Type != "TRUSTED CERTIFICATE" && b.Type != "X509 CERTIFICATE" {
-			continue
-		}
+	for b := range pemBlocks(text, "CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE") {
 		c, err := x509.ParseCertificate(b.Bytes)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %d: %w", len(out), err)
@@ -103,26 +109,19 @@ func privateKey(pb *tlsv3.TlsCertificate) (crypto.Signer, error) {
 	if err != nil {
 		return nil, filter.At("private_key", err)
 	}
-	password := ""
-	if pb.Password != nil {
-		if password, err = Bytes(pb.Password, maxSecret); err != nil {
+	if pb.Password != nil { // of no use to a key that is not encrypted, and those are refused
+		if _, err := Bytes(pb.Password, maxSecret); err != nil {
 			return nil, filter.At("password", err)
 		}
 	}
-	for rest := []byte(text); ; {
-		var b *pem.Block
-		if b, rest = pem.Decode(rest); b == nil {
-			return nil, filter.At("private_key", errors.New("has no private key in PEM form"))
-		}
-		switch b.Type {
-		case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY":
-			key, err := keyOf(b, password)
-			return key, filter.At("private_key", err)
-		}
+	for b := range pemBlocks(text, "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY") {
+		key, err := keyOf(b)
+		return key, filter.At("private_key", err)
 	}
+	return nil, filter.At("private_key", errors.New("has no private key in PEM form"))
 }
 
-func keyOf(b *pem.Block, password string) (crypto.Signer, error) {
+func keyOf(b *pem.Block) (crypto.Signer, error) {
 	if b.Type == "ENCRYPTED PRIVATE KEY" || b.Headers["DEK-Info"] != "" {
 		return nil, errors.New("this build does not support encrypted private keys")
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"strconv"
@@ -80,14 +79,7 @@ func revocations(pb *corev3.DataSource) (out []*x509.RevocationList, err error) 
 	if err != nil {
 		return nil, err
 	}
-	for rest := []byte(text); ; {
-		var b *pem.Block
-		if b, rest = pem.Decode(rest); b == nil {
-			break
-		}
-		if b.Type != "X509 CRL" {
-			continue
-		}
+	for b := range pemBlocks(text, "X509 CRL") {
 		l, err := x509.ParseRevocationList(b.Bytes)
 		if err != nil {
 			return nil, fmt.Errorf("list %d: %w", len(out), err)
