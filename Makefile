@@ -4,7 +4,7 @@ STATIC   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 15s
 BASE     ?=
 
-.PHONY: build pgo demo test check race invariants fuzz oracle bench benchcmp bench-quick bench-scale install-peers clean help
+.PHONY: build pgo demo test check race invariants fuzz oracle bench benchcmp bench-quick bench-filters bench-scale install-peers clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -13,8 +13,8 @@ build: ## bin/mecha and bin/mecha-control
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -pgo=cmd/mecha/cpu.pgo -o bin/ ./cmd/mecha ./cmd/mecha-control
 
 pgo: build ## renew the profile that the compiler optimises by, where a bench shows that it has aged
-	$(GO) run ./bench -profile pprof -peer haproxy -rows h1-1k,h1-1k-2w,h1-post16k,h1-1m,tcp-pp -seconds 10 -out bench/out/pgo
-	$(GO) tool pprof -proto bench/out/pgo/*.pprof >cmd/mecha/cpu.pgo
+	$(GO) run ./bench -profile pprof -peer haproxy -rows h1-1k,h1-post16k,h2-1k,grpc,mtls-1k -seconds 90 -repeat 1 -out bench/out/pgo
+	$(GO) tool pprof -proto -ignore='^internal/runtime/syscall' bench/out/pgo/*.pprof >cmd/mecha/cpu.pgo
 
 demo: build ## a small shop of services behind sidecars, in under a minute (KEEP=1 leaves it up)
 	$(GO) build -trimpath -o bin/ ./examples/shop/...
@@ -48,6 +48,9 @@ bench: build install-peers ## CPU, latency and memory beside Envoy, HAProxy and 
 
 bench-quick: build install-peers ## the same in under three minutes, with less to say
 	$(GO) run ./bench -quick
+
+bench-filters: build install-peers ## CPU that filters add to a request, beside Envoy
+	$(GO) run ./bench filters
 
 bench-scale: build install-peers ## memory, time to ready and CPU of a change with 100 to 10,000 clusters, beside Envoy
 	$(GO) run ./bench scale

@@ -23,7 +23,7 @@ type layer struct {
 	why    string
 }
 
-var leaves = []string{"proxy/buffer", "proxy/header", "proxy/stats", "proxy/meta", "proxy/netio", "proxy/runtime"}
+var leaves = []string{"proxy/buffer", "proxy/header", "proxy/stats", "proxy/meta", "proxy/netio", "proxy/runtime", "proxy/why"}
 
 // layers is the import table of DESIGN section 3. A folder may always import what lies
 // under itself.
@@ -35,27 +35,37 @@ var layers = []layer{
 	{"proxy/runtime", []string{"proxy/stats"}, "a leaf: whatever can be overridden at run time reads it"},
 	{"proxy/applog", nil, "the log knows nothing of what it logs"},
 	{"proxy/netio", []string{"proxy/buffer", "proxy/meta", "proxy/stats"}, "sockets carry bytes, they don't know what they mean"},
+	{"proxy/why", []string{"proxy/meta"}, "what was decided, in plain words: anybody may note it"},
+	{"proxy/wire", nil, "a wire format, without messages"},
 	{"proxy/match", leaves, "matchers decide on headers and addresses alone"},
 	{"proxy/accesslog", append([]string{"proxy/match"}, leaves...), "formats describe streams by plain data"},
+	{"proxy/accesslog/grpclog", append([]string{"proxy/accesslog", "proxy/trace", "proxy/wire"}, leaves...), "entries are made of streams; who sends them is not known"},
+	{"proxy/accesslog/otlplog", append([]string{"proxy/accesslog", "proxy/trace", "proxy/wire"}, leaves...), "entries are made of streams; who sends them is not known"},
+	{"proxy/trace", append([]string{"proxy/match", "proxy/accesslog", "proxy/wire"}, leaves...), "spans are made of streams; who sends them is not known"},
+	{"proxy/export", append([]string{"proxy/filter", "proxy/accesslog", "proxy/cluster"}, leaves...), "batches are sent to clusters as calls; what is in them is for others"},
+	{"proxy/telemetry", append([]string{"proxy/filter", "proxy/codec", "proxy/accesslog", "proxy/cluster", "proxy/export", "proxy/trace", "proxy/wire"}, leaves...), "where telemetry goes to is the process's business"},
 	{"proxy/mutate", append([]string{"proxy/match", "proxy/accesslog"}, leaves...), "header mutations are values that formats compute"},
+	{"proxy/lua", nil, "runs programs; what they may ask the proxy is for whoever runs them"},
 	{"proxy/dnsproxy", []string{"proxy/stats"}, "answers DNS from names it is given; it knows neither clusters nor listeners"},
 	{"proxy/codec", leaves, "wire formats know neither routes nor clusters"},
 	{"proxy/secret", append([]string{"proxy/match"}, leaves...), "secrets are values; where they come from is for xds"},
 	{"proxy/transport", append([]string{"proxy/secret", "proxy/match"}, leaves...), "a transport socket sees a connection, not what uses it"},
 	{"proxy/cluster", append([]string{"proxy/match", "proxy/codec", "proxy/transport"}, leaves...), "upstream doesn't know who asks"},
-	{"proxy/filter", append([]string{"proxy/match", "proxy/accesslog", "proxy/codec", "proxy/cluster", "proxy/transport", "proxy/secret"}, leaves...), "the contract is below the engine that implements it and the filters that use it"},
+	{"proxy/filter", append([]string{"proxy/match", "proxy/accesslog", "proxy/trace", "proxy/codec", "proxy/cluster", "proxy/transport", "proxy/secret"}, leaves...), "the contract is below the engine that implements it and the filters that use it"},
+	{"proxy/attributes", append([]string{"proxy/filter"}, leaves...), "names for what the contract already tells"},
+	{"proxy/cel", []string{"proxy/attributes"}, "expressions see attributes and nothing else"},
 	{"proxy/filter/ratelimit", append([]string{"proxy/filter", "proxy/match", "proxy/accesslog"}, leaves...), "descriptors of a stream, for routes and for the filters that ask about them"},
-	{"proxy/filter/fromproto", append([]string{"proxy/filter", "proxy/match", "proxy/accesslog", "proxy/mutate", "proxy/route", "proxy/cluster", "proxy/l4", "proxy/l7", "proxy/secret", "proxy/transport"}, leaves...), "turns shared messages into plain values"},
+	{"proxy/filter/fromproto", append([]string{"proxy/filter", "proxy/wire", "proxy/export", "proxy/telemetry", "proxy/trace", "proxy/attributes", "proxy/cel", "proxy/match", "proxy/accesslog", "proxy/mutate", "proxy/route", "proxy/cluster", "proxy/codec", "proxy/l4", "proxy/l7", "proxy/secret", "proxy/transport"}, leaves...), "turns shared messages into plain values"},
 	{"proxy/filter/filtertest", []string{"proxy", "filters", "xds"}, "a test kit may drive everything; production code must not import it"},
-	{"proxy/route", append([]string{"proxy/filter", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/cluster"}, leaves...), "routes decide, they don't send"},
+	{"proxy/route", append([]string{"proxy/filter", "proxy/trace", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/cluster"}, leaves...), "routes decide, they don't send"},
 	{"proxy/l4", append([]string{"proxy/filter", "proxy/match", "proxy/transport", "proxy/accesslog"}, leaves...), "connections don't know HTTP"},
-	{"proxy/l7", append([]string{"proxy/filter", "proxy/match", "proxy/accesslog", "proxy/codec"}, leaves...), "the HTTP engine knows neither routes nor hosts"},
+	{"proxy/l7", append([]string{"proxy/filter", "proxy/trace", "proxy/match", "proxy/accesslog", "proxy/codec"}, leaves...), "the HTTP engine knows neither routes nor hosts"},
 	{"proxy/config", append([]string{"proxy/filter", "proxy/accesslog"}, leaves...), "plain data"},
 	{"proxy/server", append([]string{"proxy/filter", "proxy/cluster", "proxy/codec", "proxy/l4", "proxy/l7", "proxy/route", "proxy/config", "proxy/accesslog"}, leaves...), "builds the runtime from specs, wherever they come from"},
 	{"proxy/admin", append([]string{"proxy/secret", "proxy/accesslog", "proxy/applog"}, leaves...), "shows what a Source tells it"},
-	{"filters", append([]string{"proxy/filter", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/codec", "proxy/cluster", "proxy/transport"}, leaves...), "a filter sees the contract and the leaves: never xds, server or another filter"},
-	{"filters/hcm", append([]string{"proxy/filter", "proxy/l7", "proxy/match", "proxy/mutate"}, leaves...), "hands connections to the HTTP engine, and gives it its matchers and mutations as functions"},
-	{"filters/router", append([]string{"proxy/filter", "proxy/route", "proxy/codec", "proxy/cluster", "proxy/transport"}, leaves...), "acts on routes"},
+	{"filters", append([]string{"proxy/lua", "proxy/filter", "proxy/attributes", "proxy/cel", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/codec", "proxy/cluster", "proxy/transport"}, leaves...), "a filter sees the contract and the leaves: never xds, server or another filter"},
+	{"filters/hcm", append([]string{"proxy/filter", "proxy/trace", "proxy/l7", "proxy/match", "proxy/mutate"}, leaves...), "hands connections to the HTTP engine, and gives it its matchers and mutations as functions"},
+	{"filters/router", append([]string{"proxy/filter", "proxy/trace", "proxy/route", "proxy/codec", "proxy/accesslog", "proxy/cluster", "proxy/transport"}, leaves...), "acts on routes, logs attempts"},
 	{"xds/ads", nil, "a protocol client: it knows no listener"},
 	{"xds/bootstrap", []string{"proxy/applog"}, "reads files into messages"},
 	{"xds/source", []string{"xds/ads", "xds/bootstrap"}, "files for the same handlers as ADS"},

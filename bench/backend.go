@@ -14,21 +14,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// backend is what the proxies forward to: an HTTP/1.1 server and a TCP server on
-// one thread, doing as little as possible.
+// backend is what the proxies forward to: an HTTP/1.1, an HTTP/2 and a TCP server
+// on one thread, doing as little as possible.
 type backend struct {
 	loop     *loop
 	httpFD   int
 	tcpFD    int
+	h2FD     int
 	httpPort int
 	tcpPort  int
+	h2Port   int
+	tls      *tlsBackend
 	stop     atomic.Bool
 	done     chan struct{}
 }
 
 const postAnswer = "ok"
 
-func startBackend() (*backend, error) {
+func startBackend(c *certs) (*backend, error) {
 	l, err := newLoop()
 	if err != nil {
 		return nil, err
@@ -40,13 +43,32 @@ func startBackend() (*backend, error) {
 	if b.tcpFD, b.tcpPort, err = listen(); err != nil {
 		return nil, err
 	}
-	for _, fd := range []int{b.httpFD, b.tcpFD} {
+	if b.h2FD, b.h2Port, err = listen(); err != nil {
+		return nil, err
+	}
+	for _, fd := range []int{b.httpFD, b.tcpFD, b.h2FD} {
 		if err := l.watch(fd); err != nil {
 			return nil, err
 		}
 	}
+	if b.tls, err = startTLSBackend(c); err != nil {
+		return nil, err
+	}
 	go b.serve()
 	return b, nil
+}
+
+// port is where the proxies of a configuration find it.
+func (b *backend) port(config string) int {
+	switch config {
+	case "tcp":
+		return b.tcpPort
+	case "h2":
+		return b.h2Port
+	case "mtls":
+		return b.tls.port()
+	}
+	return b.httpPort
 }
 
 // close stops the thread and waits for it.
@@ -54,14 +76,16 @@ func (b *backend) close() {
 	b.stop.Store(true)
 	<-b.done
 	b.loop.close()
+	b.tls.close()
 	unix.Close(b.httpFD)
 	unix.Close(b.tcpFD)
+	unix.Close(b.h2FD)
 }
 
 func (b *backend) serve() {
 	defer close(b.done)
 	runtime.LockOSThread()
-	answers := httpAnswers()
+	answers, muxed := httpAnswers(), muxAnswers()
 	chunk := make([]byte, bulkChunk)
 	for !b.stop.Load() {
 		err := b.loop.turn(50, func(fd int) error {
@@ -73,9 +97,14 @@ func (b *backend) serve() {
 				unix.Close(conn)
 				return nil
 			}
-			var h handler = &httpServer{answers: answers}
-			if fd == b.tcpFD {
+			var h handler
+			switch fd {
+			case b.tcpFD:
 				h = &tcpServer{chunk: chunk}
+			case b.h2FD:
+				h = newMuxServer(muxed)
+			default:
+				h = &httpServer{answers: answers}
 			}
 			_, err = b.loop.add(conn, h)
 			return err

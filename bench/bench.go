@@ -23,6 +23,7 @@ type bench struct {
 	absent   []string
 	launcher *launcher
 	backend  *backend
+	certs    *certs
 	lastPort int
 	cpus     int
 }
@@ -59,11 +60,17 @@ func newBench(o options) (*bench, error) {
 	runtime.GOMAXPROCS(2)
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(1 << 30)
-	b.backend, err = startBackend()
+	if b.certs, err = newCerts(); err != nil {
+		return nil, err
+	}
+	b.backend, err = startBackend(b.certs)
 	return b, err
 }
 
-func (b *bench) close() { b.backend.close() }
+func (b *bench) close() {
+	b.backend.close()
+	b.certs.remove()
+}
 
 func (b *bench) choosePeers() error {
 	for _, name := range b.o.peers {
@@ -141,7 +148,26 @@ func (b *bench) run(ctx context.Context) (*report, error) {
 	return rep, nil
 }
 
-const warmUp = 600 * time.Millisecond
+// warmUp is how long the load runs before it counts, and longestWarmUp how long it may
+// where handshakes take their time.
+const (
+	warmUp        = 600 * time.Millisecond
+	longestWarmUp = 20 * time.Second
+)
+
+// warm waits until the load has run for a while, and every connection may have been
+// answered.
+func warm(ctx context.Context, r *row, g *generator) error {
+	for end := time.Now().Add(longestWarmUp); ; {
+		if err := wait(ctx, warmUp, g.done); err != nil {
+			return err
+		}
+		cold := slices.ContainsFunc(g.targets, func(t *target) bool { return t.count.Load() < int64(r.conns) })
+		if !cold || time.Now().After(end) {
+			return nil
+		}
+	}
+}
 
 // pair measures the subject and one peer together.
 func (b *bench) pair(ctx context.Context, r *row, p peer) (pairResult, error) {
@@ -157,6 +183,7 @@ func (b *bench) pair(ctx context.Context, r *row, p peer) (pairResult, error) {
 		both[i] = run
 		targets = append(targets, &target{name: kind.name, port: run.setup.Listen})
 	}
+	r.certs = b.certs
 	g, err := newGenerator(r, targets)
 	if err != nil {
 		return res, err
@@ -171,7 +198,7 @@ func (b *bench) pair(ctx context.Context, r *row, p peer) (pairResult, error) {
 
 // samples takes the repeated measurements while the load runs.
 func (b *bench) samples(ctx context.Context, r *row, g *generator, both [2]*running, res *pairResult) error {
-	if err := wait(ctx, warmUp, g.done); err != nil {
+	if err := warm(ctx, r, g); err != nil {
 		return err
 	}
 	defer b.startProfile(ctx, r, both[0])()
@@ -183,14 +210,14 @@ func (b *bench) samples(ctx context.Context, r *row, g *generator, both [2]*runn
 	begun := time.Now()
 	for range b.o.repeat {
 		var cpu [2]float64 // microseconds a request
-		before, err := readings(both, g)
+		before, err := readings(both[:], g)
 		if err != nil {
 			return err
 		}
 		if err := wait(ctx, b.o.measure, g.done); err != nil {
 			return err
 		}
-		after, err := readings(both, g)
+		after, err := readings(both[:], g)
 		if err != nil {
 			return err
 		}
@@ -221,12 +248,13 @@ type reading struct {
 	count int64
 }
 
-func readings(both [2]*running, g *generator) (out [2]reading, err error) {
-	for i, r := range both {
-		if out[i].cpu, err = cpuTime(r.pids()); err != nil {
-			return out, err
+func readings(all []*running, g *generator) (out []reading, err error) {
+	for i, r := range all {
+		cpu, err := cpuTime(r.pids())
+		if err != nil {
+			return nil, err
 		}
-		out[i].count = g.targets[i].count.Load()
+		out = append(out, reading{cpu, g.targets[i].count.Load()})
 	}
 	return out, nil
 }

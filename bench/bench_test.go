@@ -2,27 +2,37 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Every kind of load, straight to the back end: what is asked is answered, in
 // whole, and nothing else.
 func TestLoadReachesBackend(t *testing.T) {
-	b, err := startBackend()
+	c, err := newCerts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.remove()
+	b, err := startBackend(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.close()
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
-			port := b.httpPort
-			if r.config == "tcp" {
-				port = b.tcpPort
+			if r.tls != tlsNot {
+				t.Skip("needs a proxy that ends TLS, see TestLoadOverTLS")
 			}
+			port := b.port(r.config)
 			two := []*target{{name: "one", port: port}, {name: "two", port: port}}
 			g, err := newGenerator(&r, two)
 			if err != nil {
@@ -77,6 +87,23 @@ func TestTemplatesRender(t *testing.T) {
 		text, err := render(f.Name(), &setup{Dir: "/tmp/x", Listen: 1, Upstream: 2, Admin: 3, Workers: 2})
 		if err != nil || bytes.Contains(text, []byte("{{")) || bytes.Contains(text, []byte("<no value>")) {
 			t.Errorf("%s: %v\n%s", f.Name(), err, text)
+		}
+	}
+}
+
+// TestFiltersAreInTheConfiguration: what a filter costs is measured with the filter.
+func TestFiltersAreInTheConfiguration(t *testing.T) {
+	for _, c := range append(filterCosts(), filterCost{name: "none"}) {
+		text, err := render("envoy-http.yaml", &setup{Filter: c.filter, Manager: c.manager})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var config any
+		if err := yaml.Unmarshal(text, &config); err != nil {
+			t.Errorf("%s: %v\n%s", c.name, err, text)
+		}
+		if !bytes.Contains(text, []byte(c.filter)) || !bytes.Contains(text, []byte(c.manager)) {
+			t.Errorf("%s is not in\n%s", c.name, text)
 		}
 	}
 }
@@ -149,5 +176,69 @@ func TestCompareFilesTakesTheNewest(t *testing.T) {
 	}
 	if err := compareFiles(&out, base); err == nil {
 		t.Error("a base that is gone: no error")
+	}
+}
+
+// The load over TLS and the back end behind it, with a program between them that
+// ends one TLS and begins the other.
+func TestLoadOverTLS(t *testing.T) {
+	c, err := newCerts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.remove()
+	b, err := startTLSBackend(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	client, err := tls.LoadX509KeyPair(filepath.Join(c.dir, "client.crt"), filepath.Join(c.dir, "client.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{c.server}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			down, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer down.Close()
+				up, err := tls.Dial("tcp", b.listener.Addr().String(), &tls.Config{RootCAs: c.pool, ServerName: tlsName, Certificates: []tls.Certificate{client}})
+				if err != nil {
+					return // the load tells, unless it has ended
+				}
+				defer up.Close()
+				go func() { _, _ = io.Copy(up, down); _ = up.Close() }()
+				_, _ = io.Copy(down, up)
+			}()
+		}
+	}()
+	for _, r := range rows() {
+		if r.tls == tlsNot {
+			continue
+		}
+		t.Run(r.name, func(t *testing.T) {
+			r.certs = c
+			one := &target{name: "one", port: l.Addr().(*net.TCPAddr).Port}
+			g, err := newGenerator(&r, []*target{one})
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.start()
+			for deadline := time.Now().Add(10 * time.Second); one.count.Load() < 40 && time.Now().Before(deadline); {
+				if err := wait(t.Context(), 5*time.Millisecond, g.done); err != nil {
+					break
+				}
+			}
+			if err := g.close(); err != nil || one.count.Load() < 40 {
+				t.Errorf("%d answers: %v", one.count.Load(), err)
+			}
+		})
 	}
 }

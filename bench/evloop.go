@@ -27,6 +27,7 @@ type sock struct {
 	on   handler
 
 	out   []byte // what still has to be written; shared, not changed
+	own   []byte // where sendCopy puts it
 	again []byte // what is written once out is through, more times
 	more  int
 	skip  int    // bytes to read and forget
@@ -150,6 +151,13 @@ func (s *sock) send(b []byte, more int) error {
 		return errors.New("a message before the last one was written")
 	}
 	s.out, s.again, s.more = b, b, more
+	return s.flush()
+}
+
+// sendCopy writes b behind what is still to be written, and keeps nothing of b.
+func (s *sock) sendCopy(b []byte) error {
+	s.own = append(append(s.own[:0], s.out...), b...)
+	s.out = s.own
 	return s.flush()
 }
 

@@ -16,7 +16,8 @@ type generator struct {
 	order   scheduler
 	stop    atomic.Bool
 	done    chan struct{}
-	err     error // why it ended by itself; read after done
+	failed  atomic.Pointer[error] // told from other goroutines
+	err     error                 // why it ended by itself; read after done
 }
 
 // target is one proxy under load.
@@ -54,6 +55,14 @@ func newGenerator(r *row, targets []*target) (*generator, error) {
 		return nil, err
 	}
 	g := &generator{row: r, loop: l, targets: targets, done: make(chan struct{})}
+	if r.tls != tlsNot {
+		g.order = newTLSOrder(g)
+		return g, nil
+	}
+	if r.mux != nil {
+		g.order, err = newMuxOrder(g)
+		return g, err
+	}
 	for _, t := range targets {
 		for i := range r.conns {
 			fd, err := dial(t.port)
@@ -91,6 +100,9 @@ func (g *generator) start() {
 		for g.err == nil && !g.stop.Load() {
 			if err := g.loop.turn(50, func(int) error { return g.order.tick() }); err != nil {
 				g.err = err
+			}
+			if err := g.failed.Load(); err != nil {
+				g.err = *err
 			}
 		}
 	}()
@@ -137,11 +149,14 @@ func (c *client) skipped(*sock) error {
 	return c.gen.order.answered(c)
 }
 
-func (c *client) gone(_ *sock, err error) {
+func (c *client) gone(_ *sock, err error) { c.gen.lost(c.to, err) }
+
+// lost ends the load: no proxy may close a connection or answer wrongly.
+func (g *generator) lost(t *target, err error) {
 	if err == nil {
 		err = errors.New("closed the connection")
 	}
-	if c.gen.err == nil {
-		c.gen.err = fmt.Errorf("%s %w", c.to.name, err)
+	if g.err == nil {
+		g.err = fmt.Errorf("%s %w", t.name, err)
 	}
 }

@@ -50,6 +50,9 @@ func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == "scale" {
 		return scale(ctx, args[1:])
 	}
+	if len(args) > 0 && args[0] == "filters" {
+		return filters(ctx, args[1:])
+	}
 	o, err := parseOptions(args)
 	if err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -92,7 +95,7 @@ func parseOptions(args []string) (options, error) {
 		return o, err
 	}
 	if f.NArg() > 0 {
-		return o, fmt.Errorf("unknown argument %q; the only commands are: scale, cmp BASE [NEW]", f.Arg(0))
+		return o, fmt.Errorf("unknown argument %q; the only commands are: filters, scale, cmp BASE [NEW]", f.Arg(0))
 	}
 	given := map[string]bool{}
 	f.Visit(func(fl *flag.Flag) { given[fl.Name] = true })

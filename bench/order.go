@@ -60,6 +60,9 @@ func (o *turnsOrder) answered(*client) error {
 func (o *turnsOrder) tick() error { return nil }
 func (o *turnsOrder) close()      {}
 
+// onceAtATime is how many connections that ask once do so at the same time.
+const onceAtATime = 16
+
 // onceOrder lets each connection ask once, a few at a time.
 type onceOrder struct {
 	g    *generator
@@ -67,7 +70,7 @@ type onceOrder struct {
 }
 
 func (o *onceOrder) begin() error {
-	for range min(16, len(o.g.targets[0].clients)) {
+	for range min(onceAtATime, len(o.g.targets[0].clients)) {
 		if err := o.answered(nil); err != nil {
 			return err
 		}

@@ -38,7 +38,10 @@ type setup struct {
 	Upstream int
 	Admin    int
 	Workers  int
+	Certs    string // folder of certificates, see certs
 	Modules  string // nginx: its folder of dynamic modules
+	Filter   string // an HTTP filter before the router, in one line of YAML
+	Manager  string // a field of the connection manager, likewise
 }
 
 // errAbsent means the program is not installed.
@@ -46,14 +49,8 @@ var errAbsent = errors.New("not installed")
 
 func peers() []peer {
 	return []peer{
-		{
-			name: "mecha", config: "envoy-%s.yaml", version: []string{"--version"},
-			find: func(bin string) (string, error) { return executable(bin, "make build writes it") },
-			argv: func(binary, config string, s *setup) []string {
-				return []string{binary, "proxy", "-c", config, "--concurrency", strconv.Itoa(s.Workers), "-l", "error"}
-			},
-			env: func(s *setup) []string { return []string{"GOMAXPROCS=" + strconv.Itoa(s.Workers)} },
-		},
+		mecha("mecha", func(bin string) (string, error) { return executable(bin, "make build writes it") }),
+		mecha("base", func(string) (string, error) { return executable(os.Getenv("MECHA_BASE"), "MECHA_BASE names it") }),
 		{
 			name: "envoy", config: "envoy-%s.yaml", version: []string{"--version"},
 			find: func(string) (string, error) { return findEnvoy() },
@@ -77,13 +74,24 @@ func peers() []peer {
 	}
 }
 
+// mecha is a build of ours: the one that is measured, or another one beside it.
+func mecha(name string, find func(bin string) (string, error)) peer {
+	return peer{
+		name: name, config: "envoy-%s.yaml", version: []string{"--version"}, find: find,
+		argv: func(binary, config string, s *setup) []string {
+			return []string{binary, "proxy", "-c", config, "--concurrency", strconv.Itoa(s.Workers), "-l", "error"}
+		},
+		env: func(s *setup) []string { return []string{"GOMAXPROCS=" + strconv.Itoa(s.Workers)} },
+	}
+}
+
 func findPeer(name string) (peer, error) {
 	for _, p := range peers() {
 		if p.name == name {
 			return p, nil
 		}
 	}
-	return peer{}, fmt.Errorf("no peer %q: there are mecha, envoy, haproxy, nginx", name)
+	return peer{}, fmt.Errorf("no peer %q: there are mecha, base, envoy, haproxy, nginx", name)
 }
 
 func inPath(name string) (string, error) {
@@ -119,8 +127,9 @@ type running struct {
 	setup setup
 }
 
-// launch starts the peer for a row and waits until it listens.
-func (b *bench) launch(ctx context.Context, p peer, config string, workers int) (*running, error) {
+// launch starts the peer for a row and waits until it listens. change has the last word
+// about what the template is told.
+func (b *bench) launch(ctx context.Context, p peer, config string, workers int, change ...func(*setup)) (*running, error) {
 	binary, err := p.find(b.o.bin)
 	if err != nil {
 		return nil, err
@@ -134,10 +143,10 @@ func (b *bench) launch(ctx context.Context, p peer, config string, workers int) 
 	if err != nil {
 		return nil, err
 	}
-	r := &running{setup: setup{Dir: dir, Workers: workers, Listen: b.freePort(), Admin: b.freePort(), Modules: nginxModules()}}
-	r.setup.Upstream = b.backend.httpPort
-	if config == "tcp" {
-		r.setup.Upstream = b.backend.tcpPort
+	r := &running{setup: setup{Dir: dir, Workers: workers, Listen: b.freePort(), Admin: b.freePort(), Certs: b.certs.dir, Modules: nginxModules()}}
+	r.setup.Upstream = b.backend.port(config)
+	for _, f := range change {
+		f(&r.setup)
 	}
 	name := fmt.Sprintf(p.config, config)
 	text, err := render(name, &r.setup)
@@ -176,8 +185,12 @@ func render(name string, s *setup) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// nginxLacks tells of an nginx without TCP proxying, which is a module.
+// nginxLacks tells what nginx cannot do: HTTP/2 to hosts, but for gRPC, and TCP
+// proxying without its module.
 func nginxLacks(binary, config string) error {
+	if _, err := templates.Open("peers/nginx-" + config + ".conf"); err != nil {
+		return fmt.Errorf("nginx with %s on both sides: %w", config, errAbsent)
+	}
 	if config != "tcp" || nginxModules() != "" {
 		return nil
 	}

@@ -196,13 +196,13 @@ func (r *report) printMemory(w io.Writer) {
 	if len(r.Memory) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\nmemory and idle (%d idle keep-alive connections that made one request each)\n\n", r.Memory[0].Conns)
+	fmt.Fprintf(w, "\nmemory and idle (%d idle keep-alive connections that made one request each; %d of HTTP/2, %d over TLS)\n\n", r.Memory[0].Conns, idleOthers, idleOthers)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tRSS at rest\tRSS a connection\tCPU at rest\tCPU with the connections")
+	fmt.Fprintln(t, "\tRSS at rest\tRSS a connection\tof HTTP/2\tover TLS\tCPU at rest\tCPU with the connections")
 	for _, m := range r.Memory {
-		fmt.Fprintf(t, "%s\t%.1f MB\t%.1f KB\t%.2f %%\t%.2f %%\n", m.Name, m.RestMB, m.PerConnKB, m.RestCPU, m.IdleCPU)
+		fmt.Fprintf(t, "%s\t%.1f MB\t%.1f KB\t%.1f KB\t%.1f KB\t%.2f %%\t%.2f %%\n", m.Name, m.RestMB, m.PerConnKB, m.PerH2KB, m.PerTLSKB, m.RestCPU, m.IdleCPU)
 	}
-	fmt.Fprintln(t, "target for mecha\t<= 30 MB\t<= 5 KB\t0\t0")
+	fmt.Fprintln(t, "target for mecha\t<= 30 MB\t<= 5 KB\t-\t-\t0\t0")
 	t.Flush()
 }
 

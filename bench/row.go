@@ -6,13 +6,17 @@ import "fmt"
 type row struct {
 	name    string
 	about   string
-	config  string // which configuration template: http or tcp
+	config  string // which configuration template: http, tcp, h2, tls or mtls
 	workers int
 
-	exchange exchange // what one request and its answer are
-	conns    int      // connections to each proxy
-	load     load     // in which order the proxies get their requests
-	rate     int      // with paced: requests a second to each proxy
+	exchange exchange     // what one request and its answer are
+	mux      *muxExchange // the same over HTTP/2; nil: exchange
+	tls      tlsUse       // exchange goes over TLS
+	certs    *certs       // with tls: of the run
+	conns    int          // connections to each proxy
+	streams  int          // with mux: at once on each connection
+	load     load         // in which order the proxies get their requests
+	rate     int          // with paced: requests a second to each proxy
 
 	target  float64 // of the ratio to Envoy
 	haproxy float64 // HAProxy's ratio to Envoy where the target was set
@@ -40,6 +44,11 @@ func rows() []row {
 		tcpBulk(),
 		tcpPingPong(),
 		h1SmallTwoWorkers(),
+		h2Small(),
+		grpcUnary(),
+		mtlsSmall(),
+		tlsNew(),
+		tlsHandshake(),
 	}
 }
 

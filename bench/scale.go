@@ -26,8 +26,12 @@ type scaleResult struct {
 }
 
 // settleScale is how long a proxy is left alone before its memory is read: a trim comes
-// within that.
-const settleScale = 3 * time.Second
+// within that. Another one follows for what came after it, at most settleTrim later: it
+// belongs to the loading, not to the changes.
+const (
+	settleScale = 3 * time.Second
+	settleTrim  = 11 * time.Second
+)
 
 // scale measures how a proxy bears many clusters that it does not use, each with one
 // route: memory, time until it is ready, CPU time of one change.
@@ -131,6 +135,9 @@ func measureScale(ctx context.Context, p scalePeer, way string, n, changes int) 
 		return r
 	}
 	if r.memory, r.err = rss(proc.pids()); r.err != nil {
+		return r
+	}
+	if r.err = pause(ctx, settleTrim); r.err != nil {
 		return r
 	}
 	before, err := cpuTime(proc.pids())

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 	"github.com/mecha-mesh/mecha/xds/ads"
 	"github.com/mecha-mesh/mecha/xds/xdstest"
 )
@@ -16,7 +17,7 @@ func TestAddressTaken(t *testing.T) {
 	t.Parallel()
 	variants(t, func(t *testing.T, delta bool) {
 		a, plane, port := startBackend(t, "a"), xdstest.New(t), freePort(t)
-		taken, err := net.Listen("tcp", "127.0.0.1:0")
+		taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.Free(t)))
 		if err != nil {
 			t.Fatal(err)
 		}

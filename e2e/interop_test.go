@@ -41,13 +41,14 @@ func interopFlags(name string) []string {
 	return nil
 }
 
-// interopPrograms builds grpc-go's interop client and server, as the module has them.
+// interopPrograms builds grpc-go's interop client and server, as the module has them. They
+// find their certificates beside their source.
 var interopPrograms = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(scratch, "interop")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", dir+"/", "google.golang.org/grpc/interop/client", "google.golang.org/grpc/interop/server")
+	cmd := exec.Command("go", "build", "-trimpath=false", "-o", dir+"/", "google.golang.org/grpc/interop/client", "google.golang.org/grpc/interop/server")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
 	}
@@ -90,8 +91,8 @@ func interopClient(t *testing.T, addr, name string, flags ...string) {
 	}
 }
 
-// interop runs all cases against addr, and then sees that nothing of them stays in mecha.
-func interop(t *testing.T, m *sidecar, addr string, flags ...string) {
+// interopCalls runs all cases against addr, and then sees that nothing of them stays in mecha.
+func interopCalls(t *testing.T, m *sidecar, addr string, flags ...string) {
 	t.Helper()
 	interopClient(t, addr, "large_unary", flags...) // opens what may stay open
 	goroutines, sockets := m.stat("server.goroutines"), m.sockets()
@@ -128,5 +129,71 @@ func TestInteropTCP(t *testing.T) {
 	port := freePort(t)
 	m := startMecha(t, tcpShop(port, interopServer(t)))
 	m.ready()
-	interop(t, m, local(port))
+	interopCalls(t, m, local(port))
+}
+
+// httpShop is a listener with a connection manager, in front of one backend that speaks
+// HTTP/2. server and client are transport sockets, or empty.
+func httpShop(port, backend uint32, server, client string) string {
+	return fmt.Sprintf(`
+static_resources:
+  clusters:
+  - %s
+    %s
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}
+  listeners:
+  - name: in
+    address: {socket_address: {address: 127.0.0.1, port_value: %d}}
+    filter_chains:
+    - filters:
+      - name: hcm
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          http_filters:
+          - {name: stats, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig, stats_for_all_methods: true}}
+          - {name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+          route_config: {virtual_hosts: [{name: a, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: a, timeout: 0s}}]}]}
+      %s
+`, indent(clusterYAML("a", backend), 4), client, port, server)
+}
+
+// TestInteropHTTP: gRPC passes through the connection manager, by prior knowledge.
+func TestInteropHTTP(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	m := startMecha(t, httpShop(port, interopServer(t), "", ""))
+	m.ready()
+	interopCalls(t, m, local(port))
+	if m.stat("cluster.a.grpc.grpc.testing.TestService.UnaryCall.success") < 2000 {
+		t.Error("the calls of the soaks were not counted")
+	}
+}
+
+// interopCertificates is where those of grpc-go are.
+func interopCertificates(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-f", "{{.Dir}}", "google.golang.org/grpc/testdata").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// TestInteropTLS: the same with TLS on both sides, where ALPN chooses HTTP/2.
+func TestInteropTLS(t *testing.T) {
+	t.Parallel()
+	certificates := interopCertificates(t)
+	const tls = `transport_socket: {name: tls, typed_config: {"@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.%s}}`
+	server := fmt.Sprintf(tls, fmt.Sprintf("DownstreamTlsContext, common_tls_context: {alpn_protocols: [h2], tls_certificates: [{certificate_chain: {filename: %s}, private_key: {filename: %s}}]}",
+		filepath.Join(certificates, "server1.pem"), filepath.Join(certificates, "server1.key")))
+	client := fmt.Sprintf(tls, fmt.Sprintf("UpstreamTlsContext, sni: x.test.youtube.com, common_tls_context: {alpn_protocols: [h2], validation_context: {trusted_ca: {filename: %s}}}",
+		filepath.Join(certificates, "ca.pem")))
+	port := freePort(t)
+	m := startMecha(t, httpShop(port, interopServer(t, "--use_tls"), server, client))
+	m.ready()
+	interopCalls(t, m, local(port), "--use_tls", "--use_test_ca", "--server_host_override=x.test.youtube.com")
 }

@@ -6,8 +6,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 )
 
 // binaries is where mecha and mecha-control are. MECHA_BIN names a folder with ones
@@ -76,20 +76,7 @@ func eventually(t testing.TB, what string, ok func() (still string)) {
 // wait lets time pass, for what has to be seen not to happen and for pacing.
 func wait(d time.Duration) { <-time.After(d) }
 
-// freePort returns a port on which nobody listens, from below the range that the
-// kernel takes for outgoing connections.
-func freePort(t testing.TB) uint32 {
-	t.Helper()
-	for range 100 {
-		p := 20000 + rand.Uint32N(12000)
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(int(p)))
-		if err == nil {
-			l.Close()
-			return p
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
+// freePort returns a port on which nobody listens, and which no other test gets.
+func freePort(t testing.TB) uint32 { return uint32(ports.Free(t)) }
 
 func local(port uint32) string { return "127.0.0.1:" + strconv.Itoa(int(port)) }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 )
 
 // staticShop is a bootstrap with a listener for each port, all to one backend. The
@@ -54,7 +56,7 @@ func indent(text string, n int) string {
 // --mode validate says the same.
 func TestWrongBootstrap(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.Free(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +116,7 @@ func TestWrongBootstrap(t *testing.T) {
 // TestPortInUse names who wanted the port, and leaves nothing behind.
 func TestPortInUse(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.Free(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

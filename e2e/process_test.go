@@ -141,7 +141,8 @@ func (p *process) sockets() int {
 	return n
 }
 
-// rss is the resident memory of the process in KiB.
+// rss is the resident memory of the process in KiB, without the pages of its own file: those go
+// when they have not been touched for a while, and come again.
 func (p *process) rss() int {
 	p.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
@@ -149,7 +150,7 @@ func (p *process) rss() int {
 		p.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, "RssAnon:"); ok {
 			n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
 			if err != nil {
 				p.t.Fatal(err)
@@ -157,7 +158,7 @@ func (p *process) rss() int {
 			return n
 		}
 	}
-	p.t.Fatal("no VmRSS")
+	p.t.Fatal("no RssAnon")
 	return 0
 }
 

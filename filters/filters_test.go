@@ -33,6 +33,24 @@ var exempt = map[string]map[string]string{
 	"httpinspector": {"dialogue": "dialogues begin after the listener filters; its tests compare with Envoy's"},
 }
 
+// costsElsewhere are the filters without a benchmark of their own, and where they are
+// measured.
+var costsElsewhere = map[string]string{
+	"hcm":                 "every benchmark of an HTTP filter goes through it",
+	"router":              "rows h1 and h2 of bench",
+	"tcpproxy":            "rows tcp of bench",
+	"dynamicforwardproxy": "it resolves names; proxy/cluster measures what comes after",
+	"connectionlimit":     "it works for each connection, not for each request: rows new of bench",
+	"directresponse":      "as connectionlimit",
+	"echo":                "as connectionlimit",
+	"snicluster":          "as connectionlimit",
+	"dnsfilter":           "dialogues and benchmarks are of connections; see sessions of udpproxy",
+	"originaldst":         "it works for each connection",
+	"originalsrc":         "it works for each connection",
+	"proxyprotocol":       "it works for each connection",
+	"httpinspector":       "it works for each connection",
+}
+
 // countsIn is where the statistics of a filter are declared, if not in its own folder.
 var countsIn = map[string]string{"hcm": "../proxy/l7"}
 
@@ -73,6 +91,7 @@ func TestEveryFilter(t *testing.T) {
 			hasReadme(t, name)
 			hasDialogue(t, name)
 			hasFuzzTarget(t, name, files)
+			hasBenchmark(t, name, files)
 		})
 	}
 }
@@ -134,20 +153,33 @@ func hasDialogue(t *testing.T, name string) {
 }
 
 func hasFuzzTarget(t *testing.T, name string, files map[string]*ast.File) {
-	if exempt[name]["fuzz"] != "" {
-		return
+	if exempt[name]["fuzz"] == "" && !tests(files, "Fuzz") {
+		t.Errorf("filters/%s has no fuzz target (see filtertest.FuzzParse)", name)
 	}
+}
+
+func hasBenchmark(t *testing.T, name string, files map[string]*ast.File) {
+	switch has := tests(files, "Benchmark"); {
+	case !has && costsElsewhere[name] == "":
+		t.Errorf("filters/%s has no benchmark (see filtertest.Bench)", name)
+	case has && costsElsewhere[name] != "":
+		t.Errorf("filters/%s has a benchmark: costsElsewhere need not excuse it", name)
+	}
+}
+
+// tests reports whether the tests of a folder have a function whose name begins so.
+func tests(files map[string]*ast.File, prefix string) bool {
 	for n, f := range files {
 		if !strings.HasSuffix(n, "_test.go") {
 			continue
 		}
 		for _, d := range f.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(fn.Name.Name, "Fuzz") {
-				return
+			if fn, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(fn.Name.Name, prefix) {
+				return true
 			}
 		}
 	}
-	t.Errorf("filters/%s has no fuzz target (see filtertest.FuzzParse)", name)
+	return false
 }
 
 var headings = regexp.MustCompile(`(?m)^## (.+)$`)

@@ -11,8 +11,9 @@ import (
 // ones warm: endpoints, route tables and filters of what carries traffic are kept up to
 // date, too.
 type before struct {
-	services  map[string]ref  // cluster to its EDS service
-	listeners map[string]uses // listener to what it uses
+	services  map[string]ref            // cluster to its EDS service
+	listeners map[string]uses           // listener to what it uses
+	secrets   map[string][]*namedSecret // by user, as in Manager.secretsOf
 }
 
 // serviceInEffect is the EDS service of the version of a cluster that is in use. The lock
@@ -51,6 +52,11 @@ func (m *Manager) settle() {
 		held := m.uses(name)
 		delete(m.before.listeners, name)
 		m.letGo(name, held)
+	}
+	for user := range m.before.secrets {
+		if !m.userWarming(user) {
+			m.keepSecrets(user, m.secretsOf[user], nil)
+		}
 	}
 }
 
@@ -92,5 +98,6 @@ func (m *Manager) listenerFailed(spec *l4.Spec, err error) {
 	m.listeners[name] = m.before.listeners[name]
 	delete(m.before.listeners, name)
 	m.letGo(name, held)
+	m.keepSecrets(listenerUser(name), m.before.secrets[listenerUser(name)], nil)
 	m.inUse.fail(ads.ListenerType, name, err)
 }

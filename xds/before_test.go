@@ -16,6 +16,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/filters"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 	"github.com/mecha-mesh/mecha/proxy/l4"
 	"github.com/mecha-mesh/mecha/proxy/server"
 	"github.com/mecha-mesh/mecha/proxy/stats"
@@ -138,7 +139,7 @@ func TestRefusedEndpointsEndTheWait(t *testing.T) {
 // A version of a listener that waits goes on doing so when a newer one is refused.
 func TestWarmingSurvivesARefusal(t *testing.T) {
 	c := newChanging(t)
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.Free(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,6 +76,27 @@ func (m *Manager) dropCluster(name string) {
 	m.engine.Arrived(w, false)
 }
 
+// fleeting reports whether a cluster is there only because a request has asked for it, so
+// that it may be given back. One of a source that also sends all clusters may be among
+// those: there is no telling. The lock is held.
+func (m *Manager) fleeting(name string) bool {
+	w, asked := m.onDemand[name]
+	return asked && (m.sources.Clusters == nil || m.sources.Clusters.Subscriber != m.subscriber(ads.ClusterType, w.From))
+}
+
+// Idle implements server.Asker: a cluster that was asked for is unsubscribed and removed.
+func (m *Manager) Idle(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.known[name] || !m.fleeting(name) {
+		return
+	}
+	m.removeCluster(name)
+	m.inUse.forget(ads.ClusterType, name)
+	m.settle()
+	m.keepLater()
+}
+
 // askScope subscribes to the table of an on-demand scope.
 func (m *Manager) askScope(w filter.Wanted) {
 	s := m.scoped[w.From]

@@ -15,6 +15,7 @@ import (
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 	"github.com/mecha-mesh/mecha/xds/xdstest"
 )
 
@@ -82,15 +83,6 @@ static_resources:
 	return get
 }
 
-func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // TestOracleOnDemand: with the same control plane, Envoy and mecha answer the same requests
 // the same way.
 func TestOracleOnDemand(t *testing.T) {
@@ -98,7 +90,7 @@ func TestOracleOnDemand(t *testing.T) {
 	vhost := func(t *testing.T, name, domain string) *routev3.VirtualHost {
 		return message(t, &routev3.VirtualHost{}, fmt.Sprintf(`{name: %s, domains: [%q], routes: [{match: {prefix: "/"}, direct_response: {status: 200, body: {inline_string: %q}}}]}`, name, domain, name))
 	}
-	backend := freePort(t) // nobody there: 503 of another kind than without a cluster
+	backend := ports.Free(t) // nobody there: 503 of another kind than without a cluster
 	cases := []struct {
 		name, manager string
 		set           func(t *testing.T, plane *xdstest.Server)
@@ -132,7 +124,7 @@ route_config: {name: r, virtual_hosts: [{name: v, domains: ["*"], routes: [{matc
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			plane := xdstest.New(t)
-			port := freePort(t)
+			port := ports.Free(t)
 			l := httpListener(t, "l", tc.manager)
 			l.Address = xdstest.SocketAddress("127.0.0.1", uint32(port))
 			plane.Set(l)

@@ -12,6 +12,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
+	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/xds/ads"
 	"github.com/mecha-mesh/mecha/xds/xdstest"
 )
@@ -95,6 +96,13 @@ route_config:
 				}
 				if n := k.stat("on_demand.found"); n != 3 {
 					t.Errorf("found is %d", n)
+				}
+				k.manager.Idle("c") // nobody has used it for long
+				if names := k.server.Clusters.Names(); len(names) != 0 {
+					t.Errorf("clusters %v: nobody uses c any more", names)
+				}
+				if got := k.get("l", "/", "x-to", "c"); got != "200 upstream" {
+					t.Errorf("asked for once more: %s", got)
 				}
 				if variant == "DELTA_GRPC" { // a cluster that goes is asked for again
 					plane.Remove(ads.ClusterType, "c")
@@ -277,5 +285,19 @@ func TestConnectionsWaitForClusters(t *testing.T) {
 	}
 	if n := k.stat("tcp.short.on_demand_cluster_missing") + k.stat("tcp.short.on_demand_cluster_timeout"); n < 1 {
 		t.Errorf("%d connections did not get their cluster", n)
+	}
+}
+
+// TestClustersOnDemandBesideAll: where the same stream brings all clusters, one that was asked
+// for may be among those, and stays.
+func TestClustersOnDemandBesideAll(t *testing.T) {
+	plane := xdstest.New(t)
+	plane.Set(xdstest.StaticCluster("c", "127.0.0.1", 1), httpListener(t, "l", "route_config: "+answers("r", "x")+"\n"+onDemand("odcds: {source: {ads: {}}}")))
+	k := proxyOf(t, plane, strings.Replace(fmt.Sprintf(overADS, "DELTA_GRPC"), "lds_config", "cds_config: {ads: {}}, lds_config", 1))
+	k.port("l")
+	k.manager.Ask(filter.Wanted{Kind: filter.WantedCluster, Name: "c"})
+	k.manager.Idle("c")
+	if names := k.server.Clusters.Names(); len(names) != 1 {
+		t.Errorf("clusters %v", names)
 	}
 }

@@ -81,7 +81,7 @@ func (d *dump) sections(b *bootstrapv3.Bootstrap) []proto.Message {
 		out = append(out, d.endpoints())
 	}
 	listeners, inline, scoped := d.listeners()
-	return append(out, listeners, d.scopes(scoped), d.routes(inline), &adminv3.SecretsConfigDump{}, &adminv3.EcdsConfigDump{})
+	return append(out, listeners, d.scopes(scoped), d.routes(inline), d.secrets(), &adminv3.EcdsConfigDump{})
 }
 
 func (d *dump) all(b *bootstrapv3.Bootstrap, mask fieldMask) (out []*anypb.Any, err error) {

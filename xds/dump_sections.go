@@ -11,6 +11,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
@@ -75,7 +76,12 @@ func assignmentOf(c *cluster.Cluster) *endpointv3.ClusterLoadAssignment {
 		region, zone, subZone string
 		priority              uint32
 	}
-	out := &endpointv3.ClusterLoadAssignment{ClusterName: c.Spec().Name}
+	out := &endpointv3.ClusterLoadAssignment{ClusterName: c.Spec().Name, Policy: &endpointv3.ClusterLoadAssignment_Policy{
+		OverprovisioningFactor: wrapperspb.UInt32(140),
+	}}
+	if a := c.Spec().Assignment; a != nil && a.Overprovisioning > 0 {
+		out.Policy.OverprovisioningFactor.Value = uint32(a.Overprovisioning)
+	}
 	at := map[group]*endpointv3.LocalityLbEndpoints{}
 	for _, h := range c.Hosts() {
 		g := group{h.Region, h.Zone, h.SubZone, h.Priority}
@@ -87,8 +93,21 @@ func assignmentOf(c *cluster.Cluster) *endpointv3.ClusterLoadAssignment {
 		}
 		l.LbEndpoints = append(l.LbEndpoints, &endpointv3.LbEndpoint{
 			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: addressOf(h.Addr), Hostname: h.Hostname}},
-			HealthStatus:   healthOf(h.Health), LoadBalancingWeight: wrapperspb.UInt32(h.Weight),
+			HealthStatus:   healthOf(h.Status()), LoadBalancingWeight: wrapperspb.UInt32(h.Weight), Metadata: metadataOf(h),
 		})
+	}
+	return out
+}
+
+func metadataOf(h *cluster.Host) *corev3.Metadata {
+	if len(h.Metadata) == 0 {
+		return nil
+	}
+	out := &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{}}
+	for name, fields := range h.Metadata {
+		if s, err := structpb.NewStruct(fields); err == nil { // it came as one
+			out.FilterMetadata[name] = s
+		}
 	}
 	return out
 }

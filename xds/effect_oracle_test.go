@@ -9,6 +9,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 	"github.com/mecha-mesh/mecha/xds/xdstest"
 )
 
@@ -18,7 +19,7 @@ func TestOracleRefusedTablesEndTheWait(t *testing.T) {
 	for manager, want := range map[string]string{overRDS: "404 ", overECDS(t): "500 "} {
 		t.Run(want, func(t *testing.T) {
 			plane := xdstest.New(t)
-			port := freePort(t)
+			port := ports.Free(t)
 			l := httpListener(t, "l", manager)
 			l.Address = xdstest.SocketAddress("127.0.0.1", uint32(port))
 			plane.Set(l, message(t, &routev3.RouteConfiguration{}, broken), message(t, &corev3.TypedExtensionConfig{}, refusedExtension))

@@ -2,11 +2,14 @@ package xds_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -16,7 +19,7 @@ import (
 )
 
 // variants is how many good bodies there are of a resource; the next one is broken.
-const variants = 6
+const variants = 8
 
 // bodies are all resources that histories are made of.
 type bodies struct {
@@ -30,6 +33,7 @@ func newBodies(t *testing.T) bodies {
 	b.names = map[string][]string{
 		ads.ClusterType: {"c0", "c1", "c2"}, ads.EndpointType: {"s0", "s1", "s2"},
 		ads.ListenerType: {"l0", "l1", "l2"}, ads.RouteType: {"r0", "r1", "r2"},
+		ads.ScopedRouteType: {"p0", "p1"}, ads.VirtualHostType: {"r0/h0", "r0/h1", "r1/h0"}, ads.RuntimeType: {"rt"},
 	}
 	for _, url := range pastTypes {
 		for i, name := range b.names[url] {
@@ -50,9 +54,15 @@ func (b *bodies) of(url, name string, variant int) *anypb.Any {
 // what names a body.
 func (b *bodies) what(body *anypb.Any) string { return b.whose[string(body.GetValue())] }
 
-func (b *bodies) broken(body *anypb.Any) bool {
-	return b.what(body) == fmt.Sprint("variant ", variants)
+// broken reports whether a body is to be refused: virtual hosts that come one by one need
+// the delta protocol.
+func (b *bodies) broken(body *anypb.Any, v ads.Variant) bool {
+	what := b.what(body)
+	return what == fmt.Sprint("variant ", variants) || v == ads.SotW && body.GetTypeUrl() == ads.RouteType && what == fmt.Sprint("variant ", withVHDS)
 }
+
+// withVHDS is the variant of route tables whose virtual hosts come one by one.
+const withVHDS = 5
 
 func bodyOf(t *testing.T, url, name string, i, variant int) proto.Message {
 	port := uint32(1000 + 10*i + variant)
@@ -74,10 +84,32 @@ func bodyOf(t *testing.T, url, name string, i, variant int) proto.Message {
 	case ads.RouteType:
 		r := xdstest.Route(name, fmt.Sprint("c", variant%3))
 		r.InternalOnlyHeaders = []string{fmt.Sprint("x-variant-", variant)} // to be seen in the table
-		if variant == variants {
+		switch variant {
+		case withVHDS:
+			r.Vhds = message(t, &routev3.Vhds{}, "{config_source: {ads: {}, resource_api_version: V3}}")
+		case variants:
 			r.VirtualHosts = append(r.VirtualHosts, r.VirtualHosts[0])
 		}
 		return r
+	case ads.ScopedRouteType:
+		to := fmt.Sprint("route_configuration_name: r", variant%3)
+		if variant == variants {
+			to = "on_demand: true"
+		}
+		return message(t, &routev3.ScopedRouteConfiguration{}, scopeOf(name, "key-"+name, to))
+	case ads.VirtualHostType:
+		_, host, _ := strings.Cut(name, "/")
+		route := fmt.Sprintf(`{name: v%d, match: {prefix: "/"}, direct_response: {status: 200}}`, variant)
+		if variant == variants {
+			host += ", " + host
+		}
+		return message(t, &routev3.VirtualHost{}, fmt.Sprintf(`{name: %q, domains: [%s], routes: [%s]}`, name, host, route))
+	case ads.RuntimeType:
+		value := fmt.Sprint(variant)
+		if variant == variants {
+			value = "[1]"
+		}
+		return message(t, &runtimev3.Runtime{}, "{name: rt, layer: {key: "+value+"}}")
 	}
 	l := pastListener(t, name, uint32(2000+i), variant)
 	l.StatPrefix = fmt.Sprint("v", variant)
@@ -101,6 +133,11 @@ func pastListener(t *testing.T, name string, port uint32, variant int) *listener
 		return l
 	case 4:
 		l := httpListener(t, name, "route_config: "+answers("own", "yes")+routerFilter)
+		l.Address = xdstest.SocketAddress("127.0.0.1", port)
+		return l
+	case 5, 6:
+		from := "{ads: {}, resource_api_version: V3}"
+		l := httpListener(t, name, strings.Replace(scoped(from, from), "name: s\n", fmt.Sprintf("name: s%d\n", variant), 1))
 		l.Address = xdstest.SocketAddress("127.0.0.1", port)
 		return l
 	}

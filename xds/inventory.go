@@ -21,6 +21,9 @@ type Record struct {
 	Stale   bool // from the disk: the control plane has not spoken of it
 
 	Refused *Refused // the newest version, nil if it is in effect; shared: read only
+
+	checked *anypb.Any // the body that secret is about
+	secret  bool       // it holds what must not be written; see sensitive
 }
 
 // Refused is a version of a resource that was not taken.

@@ -12,8 +12,11 @@ import (
 	"slices"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/xds/ads"
@@ -45,6 +48,7 @@ const (
 // lastGoodCounters are last_known_good.*.
 type lastGoodCounters struct {
 	Active   stats.Gauge   `stat:"active" help:"1 while something of the configuration is what was kept on disk, because the control plane was away at the start."`
+	Age      stats.Gauge   `stat:"age_seconds" help:"How old what is in use from disk is, in seconds since it was written; 0 while active is 0."`
 	Loads    stats.Counter `stat:"loads" help:"Times that the configuration was taken from disk."`
 	Expired  stats.Counter `stat:"expired" help:"Times that the configuration on disk was too old."`
 	Saves    stats.Counter `stat:"saves" help:"Times that the configuration was written."`
@@ -56,6 +60,7 @@ type lastGood struct {
 	LastGood
 	counters lastGoodCounters
 	node     string
+	at       time.Time   // when what is in use from the disk was written
 	timer    *time.Timer // a save is due
 	loading  bool
 	stale    bool            // some records are from the disk
@@ -90,7 +95,7 @@ func (m *Manager) keep() {
 	}
 	for _, typeURL := range lastGoodTypes() {
 		for _, r := range m.inUse.types[typeURL] {
-			if r.Static || r.Body == nil || secret(r.Body.GetValue()) {
+			if r.Static || r.Body == nil || r.sensitive() {
 				continue
 			}
 			out.Resources = append(out.Resources, &discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: r.Body})
@@ -111,10 +116,41 @@ func lastGoodTypes() []string {
 	return []string{ads.RuntimeType, ads.ClusterType, ads.EndpointType, ads.ListenerType, ads.ScopedRouteType, ads.ExtensionConfigType, ads.RouteType}
 }
 
-// secret reports whether a resource may hold a private key: PEM is recognised where it
-// stands, also inside of messages that are packed.
-func secret(raw []byte) bool {
-	return bytes.Contains(raw, []byte("PRIVATE KEY-----")) || bytes.Contains(raw, []byte("pkcs12"))
+// sensitive reports whether a resource holds anything that the API marks as sensitive, also
+// inside of messages that are packed, or that looks like a private key. What is not known
+// to be harmless is sensitive. It is found out once for each version.
+func (r *Record) sensitive() bool {
+	if r.checked != r.Body {
+		r.checked, r.secret = r.Body, holdsSecret(r.Body)
+	}
+	return r.secret
+}
+
+func holdsSecret(a *anypb.Any) bool {
+	if bytes.Contains(a.GetValue(), []byte("PRIVATE KEY-----")) || bytes.Contains(a.GetValue(), []byte("pkcs12")) {
+		return true
+	}
+	msg, err := a.UnmarshalNew()
+	if err != nil {
+		return true
+	}
+	found := false
+	walk(msg.ProtoReflect(), func(m protoreflect.Message) {
+		m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+			found = found || sensitive(fd) && !isReference(fd, v)
+			return !found
+		})
+	})
+	return found
+}
+
+// isReference reports whether a sensitive field only says where the secret is.
+func isReference(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+	if fd.Message() == nil || fd.IsList() || fd.IsMap() {
+		return false
+	}
+	d, ok := v.Message().Interface().(*corev3.DataSource)
+	return ok && (d.GetFilename() != "" || d.GetEnvironmentVariable() != "")
 }
 
 func writeLastGood(dir string, msg proto.Message) error {
@@ -224,7 +260,7 @@ func (m *Manager) load() {
 	m.log.Warn("the control plane is away: using the last known good configuration", "from", at, "resources", len(msg.Resources))
 	g.counters.Loads.Inc()
 	m.mu.Lock()
-	g.loading = true
+	g.loading, g.at = true, at
 	m.mu.Unlock()
 	for _, typeURL := range lastGoodTypes() {
 		u := ads.Update{TypeURL: typeURL, First: true}
@@ -316,6 +352,18 @@ func (m *Manager) staleDone() {
 	g.counters.Active.Set(0)
 	m.log.Log(context.Background(), slog.LevelInfo, "the control plane has replaced the last known good configuration")
 	m.keepLater()
+}
+
+// showAge brings last_known_good.age_seconds up to date.
+func (m *Manager) showAge() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g := &m.lastGood
+	age := time.Duration(0)
+	if g.stale {
+		age = max(0, time.Since(g.at))
+	}
+	g.counters.Age.Set(int64(age.Seconds()))
 }
 
 // ResourceView is a resource as an operator looks at it.

@@ -66,6 +66,9 @@ func TestLastKnownGood(t *testing.T) {
 	if !k.manager.Initialized() || k.stat("last_known_good.active") != 1 || k.stat("last_known_good.loads") != 1 {
 		t.Errorf("initialized %t, active %d", k.manager.Initialized(), k.stat("last_known_good.active"))
 	}
+	if age := k.stat("last_known_good.age_seconds"); age < 0 || age > 3600 {
+		t.Errorf("it is %d s old", age)
+	}
 	stale := 0
 	for _, r := range k.manager.Overview(func(string) bool { return false }) {
 		if r.Stale {

@@ -39,7 +39,16 @@ func union[T comparable](a, b []T) []T {
 }
 
 func (m *Manager) setListener(name string, raw []byte) error {
-	p := m.parser()
+	named := m.askedBy(listenerUser(name))
+	err := m.putListener(name, raw, named)
+	if err != nil {
+		named.giveBack()
+	}
+	return err
+}
+
+func (m *Manager) putListener(name string, raw []byte, named *asked) error {
+	p := named.parser()
 	spec, err := translate.Listener(raw, p)
 	if err != nil {
 		return err
@@ -49,7 +58,7 @@ func (m *Manager) setListener(name string, raw []byte) error {
 	}
 	m.warn("listener", name, p.Warnings)
 	slices.Sort(p.RDS)
-	needs := server.Needs{Routes: slices.Compact(p.RDS)}
+	needs := server.Needs{Routes: slices.Compact(p.RDS), Secrets: named.missing()}
 	for _, n := range needs.Routes {
 		if err := m.streams.check(ads.RouteType, p.RDSFrom[n].API); err != nil {
 			return fmt.Errorf("route configuration %q: %w", n, err)
@@ -80,6 +89,7 @@ func (m *Manager) setListener(name string, raw []byte) error {
 		return err
 	}
 	m.refer(name, active, spec, needs.Routes, p)
+	named.keep()
 	return nil
 }
 
@@ -89,6 +99,7 @@ func (m *Manager) removeListener(name string) {
 	delete(m.listeners, name)
 	delete(m.before.listeners, name)
 	m.letGo(name, held)
+	m.keepSecrets(listenerUser(name), nil, nil)
 }
 
 // refer keeps the subscriptions in step with what a listener refers to whose version before

@@ -54,6 +54,9 @@ type Engine interface {
 	// SetExtension gives a configuration that came over ECDS; nil tells that there is none,
 	// and wait that one is to be waited for.
 	SetExtension(key filter.ExtensionKey, factory any, wait bool) error
+	// SecretArrived ends the wait for a secret, which has come or will not. Clusters and
+	// listeners name those that they wait for in Spec.Awaits and Needs.Secrets.
+	SecretArrived(key server.SecretKey)
 	// ClusterWarming and ListenerWarming report whether the newest version is not in use yet.
 	ClusterWarming(name string) bool
 	ListenerWarming(name string) bool
@@ -98,10 +101,20 @@ type Manager struct {
 	adsDelta  bool
 	scopeSets map[ref]*scopeSet
 	discovers map[filter.ExtensionKey]filter.Extension
-	begun     bool     // listeners were asked for
-	running   bool     // Run was called
-	later     []func() // to be started by Run
-	inUse     Inventory
+	secrets   *references // used by clusters and listeners
+	// secretTable are the secrets that are subscribed, secretsOf those of each user,
+	// staticSecrets those of the bootstrap by name.
+	secretTable   map[ref]*namedSecret
+	secretsOf     map[string][]*namedSecret
+	staticSecrets map[string]*namedSecret
+	secretNumber  uint64
+	secretDirs    func() // tells watchSecrets that other files are to be watched
+
+	asked   bool     // Start was called
+	begun   bool     // listeners were asked for
+	running bool     // Run was called
+	later   []func() // to be started by Run
+	inUse   Inventory
 
 	runtimeMissing map[string]bool // RTDS layers that have not come
 	afterRuntime   func()          // called when there are none any more
@@ -112,7 +125,8 @@ type Manager struct {
 
 	took struct{ clusters, listeners *stats.Histogram } // how long updates take; not nil
 
-	answered atomic.Bool // listeners came and can be used, or the wait for them is over
+	answered atomic.Bool // listeners came and are used, or the wait for them is over
+	complete sync.Once   // sets answered
 	started  func()      // Options.Started
 }
 
@@ -152,11 +166,13 @@ func NewManager(o Options) *Manager {
 		engine: o.Engine, registry: o.Registry, log: o.Log, runtime: o.Runtime, stats: o.Stats, applied: o.Applied,
 		started: o.Started, known: map[string]bool{},
 		clusters: map[string]ref{}, services: newReferences(ads.EndpointType),
-		before:    before{map[string]ref{}, map[string]uses{}},
+		before:    before{map[string]ref{}, map[string]uses{}, map[string][]*namedSecret{}},
 		listeners: map[string]uses{}, routes: newReferences(ads.RouteType),
 		values: newReferences(ads.RuntimeType), configs: newReferences(ads.ExtensionConfigType),
 		scopes: newReferences(ads.ScopedRouteType), scoped: map[string]*scopedRoutes{}, scopeSets: map[ref]*scopeSet{},
 		vhosts: newReferences(ads.VirtualHostType), hosts: map[string]*hosts{}, onDemand: map[string]filter.Wanted{},
+		secrets: newReferences(ads.SecretType), secretTable: map[ref]*namedSecret{},
+		secretsOf: map[string][]*namedSecret{}, staticSecrets: map[string]*namedSecret{},
 		discovers: map[filter.ExtensionKey]filter.Extension{}, runtimeMissing: map[string]bool{},
 		inUse: Inventory{types: map[string]map[string]*Record{}},
 	}
@@ -170,6 +186,7 @@ func NewManager(o Options) *Manager {
 	}
 	if o.LastGood.Dir != "" && o.Stats != nil {
 		o.Stats.Scope("last_known_good").Bind(&m.lastGood.counters)
+		o.Stats.BeforeRead(m.showAge)
 	}
 	m.took.clusters, m.took.listeners = new(stats.Histogram), new(stats.Histogram)
 	if o.Engine == nil { // whoever looks at runtime layers only
@@ -182,14 +199,14 @@ func NewManager(o Options) *Manager {
 
 // references are those of all types. The lock is held.
 func (m *Manager) references() []*references {
-	return []*references{m.services, m.routes, m.values, m.configs, m.scopes, m.vhosts}
+	return []*references{m.services, m.routes, m.values, m.configs, m.scopes, m.vhosts, m.secrets}
 }
 
 // Start asks for clusters, and for listeners once the clusters are there; without a
 // source of clusters for listeners at once.
 func (m *Manager) Start(s Sources) {
 	m.mu.Lock()
-	m.sources = s
+	m.sources, m.asked = s, true
 	m.mu.Unlock()
 	if s.Clusters != nil {
 		s.Clusters.Subscribe(ads.ClusterType, s.Clusters.Timeout)
@@ -203,9 +220,10 @@ func (m *Manager) Start(s Sources) {
 func (m *Manager) begin() {
 	m.mu.Lock()
 	begun, s := m.begun, m.sources.Listeners
-	m.begun = true
+	m.begun = begun || m.asked // before, it is a cluster that came on demand
+	begin := m.begun && !begun
 	m.mu.Unlock()
-	if begun {
+	if !begin {
 		return
 	}
 	m.engine.WhenWarm(func() {
@@ -223,7 +241,9 @@ func (m *Manager) Apply(u ads.Update) []ads.Refusal { return m.applyFrom(u, scop
 // applyFrom is Apply; of scopes it matters where they come from.
 func (m *Manager) applyFrom(u ads.Update, source ref) []ads.Refusal {
 	refused := m.apply(u, source)
-	m.heard.Store(true)
+	if u.TypeURL != ads.SecretType || source == scopesOverADS() { // an agent beside the proxy is no control plane
+		m.heard.Store(true)
+	}
 	if m.applied != nil {
 		m.applied(u.Bytes)
 	}
@@ -248,9 +268,12 @@ func (m *Manager) applyFrom(u ads.Update, source ref) []ads.Refusal {
 func (m *Manager) finish() {
 	if !m.answered.Load() {
 		m.engine.WhenListening(func() {
-			if !m.answered.Swap(true) && m.started != nil {
-				m.started()
-			}
+			m.complete.Do(func() {
+				if m.started != nil {
+					m.started()
+				}
+				m.answered.Store(true) // not before listeners accept
+			})
 		})
 	}
 }
@@ -262,6 +285,9 @@ func (m *Manager) Initialized() bool { return m.answered.Load() }
 func (m *Manager) apply(u ads.Update, source ref) (refused []ads.Refusal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if u.TypeURL == ads.SecretType {
+		return m.applySecrets(&u, source)
+	}
 	set, remove := m.verbs(u.TypeURL)
 	if remove == nil {
 		return nil
@@ -282,7 +308,9 @@ func (m *Manager) apply(u ads.Update, source ref) (refused []ads.Refusal) {
 		}
 	}()
 	if u.TypeURL == ads.ScopedRouteType {
-		return m.applyScopes(&u, source)
+		refused = m.applyScopes(&u, source)
+		m.settle()
+		return refused
 	}
 	for i := range u.Changed {
 		r := &u.Changed[i]
@@ -358,7 +386,9 @@ func (m *Manager) verbs(typeURL string) (set func(name string, raw []byte) error
 func (m *Manager) FetchTimedOut(typeURL, name string) {
 	m.log.Warn("initial_fetch_timeout", "type", ads.ShortType(typeURL), "name", name)
 	m.mu.Lock()
-	m.watches(typeURL, name, (*watch).timedOut)
+	if typeURL != ads.SecretType {
+		m.watches(typeURL, name, (*watch).timedOut)
+	}
 	m.waitOver(typeURL, name, true)
 	m.settle()
 	m.mu.Unlock()
@@ -371,6 +401,8 @@ func (m *Manager) FetchTimedOut(typeURL, name string) {
 		m.runtimeReady(name)
 	case ads.ScopedRouteType:
 		m.scopesTimedOut(scopesOverADS())
+	case ads.SecretType:
+		m.secretTimedOut(scopesOverADS(), name)
 	}
 }
 
@@ -392,28 +424,38 @@ func (m *Manager) waitOver(typeURL, name string, late bool) {
 }
 
 func (m *Manager) setCluster(name string, raw []byte) error {
-	spec, warnings, err := translate.Cluster(raw)
+	named := m.askedBy(name)
+	spec, warnings, err := translate.Cluster(raw, finder(named.ask))
 	if err != nil {
+		named.giveBack()
 		return err
 	}
 	m.warn("cluster", name, warnings)
 	oneString(name, &spec.Name, &spec.StatName, &spec.ServiceName)
+	found := named.found()
 	spec.Thaw = func() (*cluster.Spec, error) { // raw is kept anyway, for config_dump
-		s, _, err := translate.Cluster(raw)
+		s, _, err := translate.Cluster(raw, again(found))
 		return s, err
 	}
+	for _, key := range named.missing() {
+		spec.Awaits = append(spec.Awaits, key.Number)
+	}
+	spec.OnDemand = m.fleeting(name)
 	service, timeout := ref{}, spec.InitialFetchTimeout // spec is the engine's from here on
 	if spec.Type == cluster.EDS {
 		service = ref{name: spec.ServiceName, path: spec.EDS, watched: spec.EDSWatched, api: spec.EDSAPI}
 		if err := m.streams.check(ads.EndpointType, service.api); err != nil {
+			named.giveBack()
 			return filter.At("eds_cluster_config.eds_config", err)
 		}
 	}
 	active := m.serviceInEffect(name)
 	if err := m.engine.SetCluster(spec); err != nil {
+		named.giveBack()
 		return err
 	}
 	m.known[name] = true
+	named.keep()
 	m.useService(name, active, service, timeout)
 	return nil
 }
@@ -422,6 +464,7 @@ func (m *Manager) removeCluster(name string) {
 	m.engine.RemoveCluster(name)
 	delete(m.known, name)
 	m.dropCluster(name)
+	m.keepSecrets(name, nil, nil)
 	m.useService(name, ref{}, ref{}, 0)
 }
 

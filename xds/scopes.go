@@ -24,6 +24,7 @@ type scopeSet struct {
 	byName   map[string]route.Scope
 	inUse    Inventory
 	answered bool
+	late     bool // nobody waits for them any more
 	version  string
 	updated  time.Time
 }
@@ -42,26 +43,30 @@ type scopedRoutes struct {
 // scopesOverADS is where all scopes come from that name ADS.
 func scopesOverADS() ref { return ref{name: ads.Wildcard} }
 
-// scopeHandler is the manager for one source of scopes: unlike other resources, those
-// that two sources call the same are not the same.
-type scopeHandler struct {
+// sourceHandler is the manager for one source of scopes or secrets: unlike other
+// resources, those that two sources call the same are not the same.
+type sourceHandler struct {
 	m      *Manager
 	source ref
 }
 
 // Apply implements ads.Handler.
-func (h scopeHandler) Apply(u ads.Update) []ads.Refusal { return h.m.applyFrom(u, h.source) }
+func (h sourceHandler) Apply(u ads.Update) []ads.Refusal { return h.m.applyFrom(u, h.source) }
 
 // FetchTimedOut implements ads.Handler.
-func (h scopeHandler) FetchTimedOut(typeURL, name string) {
+func (h sourceHandler) FetchTimedOut(typeURL, name string) {
 	h.m.log.Warn("initial_fetch_timeout", "type", ads.ShortType(typeURL), "name", name)
+	if typeURL == ads.SecretType {
+		h.m.secretTimedOut(h.source, name)
+		return
+	}
 	h.m.scopesTimedOut(h.source)
 }
 
 // handlerFor returns who takes resources from a source.
 func (m *Manager) handlerFor(typeURL string, source ref) ads.Handler {
-	if typeURL == ads.ScopedRouteType {
-		return scopeHandler{m, source}
+	if typeURL == ads.ScopedRouteType || typeURL == ads.SecretType {
+		return sourceHandler{m, source}
 	}
 	return m
 }
@@ -73,12 +78,44 @@ func (m *Manager) useScopes(key string, from filter.ScopesFrom, listener string)
 		s = &scopedRoutes{from: from, source: refTo(ads.Wildcard, from.Scopes), asked: map[string]bool{}}
 		s.watch = newWatch(m.stats, ads.ScopedRouteType, ref{name: from.Name}, from.Scopes.StatPrefix, &s.counters)
 		m.scoped[key] = s
-		m.use(m.scopes, s.source, key, from.Scopes.Timeout, "")
-		if set := m.scopeSets[s.source]; set != nil && set.answered {
-			m.putScopes(key, s)
+		if s.source == scopesOverADS() && len(m.scopes.users[s.source]) == 0 {
+			// A server that was asked for all scopes can't be told that they are not needed
+			// any more (whole state), or does not send them again later: this subscription stays.
+			m.use(m.scopes, s.source, forEver, from.Scopes.Timeout, "")
 		}
+		m.use(m.scopes, s.source, key, from.Scopes.Timeout, "")
+		m.reuseScopes(key, s)
 	}
 	s.users = append(s.users, listener)
+}
+
+// forEver is a user of scopes that never goes; no key is called so.
+const forEver = ""
+
+// reuseScopes gives what came before to a key that is new. The lock is held.
+func (m *Manager) reuseScopes(key string, s *scopedRoutes) {
+	set := m.scopeSets[s.source]
+	if set == nil {
+		return
+	}
+	if s.source == scopesOverADS() && m.inUse.types[ads.ScopedRouteType] == nil {
+		m.inUse.types[ads.ScopedRouteType] = maps.Clone(set.inUse.types[ads.ScopedRouteType])
+	}
+	if set.answered {
+		m.putScopes(key, s)
+	} else if set.late {
+		_ = m.engine.SetScopes(key, nil) // nothing in it that could be wrong
+	}
+}
+
+// usesScopes reports whether any listener refers to scopes of a source. The lock is held.
+func (m *Manager) usesScopes(source ref) bool {
+	for _, s := range m.scoped {
+		if s.source == source {
+			return true
+		}
+	}
+	return false
 }
 
 // dropScopes is the end of a listener's interest in scopes. The lock is held.
@@ -98,9 +135,9 @@ func (m *Manager) dropScopes(key, listener string) {
 	m.drop(m.scopes, s.source, key)
 	if len(m.scopes.users[s.source]) == 0 {
 		delete(m.scopeSets, s.source)
-		if s.source == scopesOverADS() {
-			delete(m.inUse.types, ads.ScopedRouteType)
-		}
+	}
+	if s.source == scopesOverADS() && !m.usesScopes(s.source) {
+		delete(m.inUse.types, ads.ScopedRouteType)
 	}
 }
 
@@ -120,6 +157,9 @@ func (m *Manager) scopeSet(source ref) *scopeSet {
 // applyScopes takes an update as a whole, since keys may move from one scope to another.
 // A scope whose key another one has is refused. The lock is held.
 func (m *Manager) applyScopes(u *ads.Update, source ref) (refused []ads.Refusal) {
+	if len(m.scopes.users[source]) == 0 {
+		return nil // they were on their way when their last user went
+	}
 	set := m.scopeSet(source)
 	set.answered, set.version, set.updated = true, u.Version, time.Now()
 	next := maps.Clone(set.byName)
@@ -151,7 +191,7 @@ func (m *Manager) applyScopes(u *ads.Update, source ref) (refused []ads.Refusal)
 		set.inUse.note(u.TypeURL, r, errs[i])
 	}
 	set.byName = next
-	if source == scopesOverADS() {
+	if source == scopesOverADS() && m.usesScopes(source) {
 		m.keepScopes(u, refused)
 	}
 	for key, s := range m.scoped {
@@ -235,6 +275,10 @@ func (m *Manager) putScopes(key string, s *scopedRoutes) {
 func (m *Manager) scopesTimedOut(source ref) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(m.scopes.users[source]) == 0 {
+		return
+	}
+	m.scopeSet(source).late = true
 	for key, s := range m.scoped {
 		if s.source == source {
 			s.watch.timedOut()

@@ -33,6 +33,11 @@ func (m *Manager) Load(b *bootstrapv3.Bootstrap) (*Dynamic, error) {
 	if err := d.configureRuntime(b); err != nil {
 		return nil, err
 	}
+	for i, s := range b.GetStaticResources().GetSecrets() {
+		if err := m.staticSecret(s); err != nil {
+			return nil, filter.At("static_resources", filter.AtIndex("secrets", i, err))
+		}
+	}
 	control := controlClusters(b)
 	for i, c := range b.GetStaticResources().GetClusters() {
 		if control[c.Name] {
@@ -188,7 +193,9 @@ func (d *Dynamic) source(c *corev3.ConfigSource, typeURL string) (*Source, error
 // unreachable reports whether connecting to a control plane has failed.
 func (d *Dynamic) unreachable() bool {
 	failed := d.client != nil && d.client.Stats().Disconnects > 0
-	d.m.streams.each(func(c *ads.Client) { failed = failed || c.Stats().Disconnects > 0 })
+	d.m.streams.each(func(typeURL string, c *ads.Client) {
+		failed = failed || typeURL != ads.SecretType && c.Stats().Disconnects > 0
+	})
 	return failed
 }
 
@@ -222,10 +229,11 @@ func (d *Dynamic) Run(ctx context.Context) error {
 	d.m.run()
 	defer d.m.stop()
 	d.m.startRuntime(d.layers, d.layersFrom, func() { d.m.Start(d.sources) })
-	errs := make(chan error, len(d.files)+2)
-	n := len(d.files) + 1
+	errs := make(chan error, len(d.files)+3)
+	n := len(d.files) + 2
 	go d.m.watchStart(ctx, d.unreachable)
 	go func() { errs <- d.m.watchRuntime(ctx) }()
+	go func() { errs <- d.m.watchSecrets(ctx) }()
 	for _, f := range d.files {
 		go func() { errs <- f.run(ctx) }()
 	}

@@ -90,7 +90,11 @@ func (d *Dynamic) counted() (clusters, listeners ads.TypeStats, plane ads.Stats)
 	if d.client != nil {
 		add(d.client.Stats())
 	}
-	d.m.streams.each(func(c *ads.Client) { add(c.Stats()) })
+	d.m.streams.each(func(typeURL string, c *ads.Client) {
+		if typeURL != ads.SecretType {
+			add(c.Stats())
+		}
+	})
 	for _, f := range d.files {
 		switch f.TypeURL() {
 		case ads.ClusterType:

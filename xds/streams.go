@@ -105,11 +105,11 @@ func (s *streams) start(st *stream) {
 }
 
 // each calls f with every client.
-func (s *streams) each(f func(*ads.Client)) {
+func (s *streams) each(f func(typeURL string, c *ads.Client)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, st := range s.open {
-		f(st.Client)
+	for key, st := range s.open {
+		f(key.typeURL, st.Client)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 // extension, a layer of the runtime.
 type watchCounters struct {
 	typeCounters
-	Empty       stats.Counter     `stat:"update_empty" help:"Updates without a resource."`
 	VersionText stats.TextReadout `stat:"version_text" help:"The version of the last accepted update."`
 	Duration    stats.Histogram   `stat:"update_duration" help:"How long an update took to apply, in milliseconds."`
 }
@@ -23,12 +22,24 @@ type reloadCounters struct {
 	ReloadTime stats.Gauge   `stat:"config_reload_time_ms" help:"When an update changed something last, in milliseconds since 1970."`
 }
 
+// emptyCounters are those of what may be empty.
+type emptyCounters struct {
+	Empty stats.Counter `stat:"update_empty" help:"Updates without a resource."`
+}
+
+// rotationCounters are those of what may name files.
+type rotationCounters struct {
+	Failed stats.Counter `stat:"key_rotation_failed" help:"Times that changed files of the secret could not be used."`
+}
+
 // watch is the statistics of one subscription.
 type watch struct {
 	watchCounters
-	reload  reloadCounters
-	prefix  string // stat_prefix of who asked first
-	release func()
+	emptyCounters
+	rotation rotationCounters // of secrets
+	reload   reloadCounters
+	prefix   string // stat_prefix of who asked first
+	release  func()
 }
 
 // newWatch shows the counters of a subscription, and more beside them; nil without a store.
@@ -55,10 +66,17 @@ func newWatch(st *stats.Store, typeURL string, r ref, prefix string, more ...any
 	case ads.RuntimeType:
 		top = st.Scope("runtime")
 		sc, reloads = top, false
+	case ads.SecretType:
+		top = st.Scope("sds")
+		sc, reloads = top.Tag("envoy_xds_resource_name", r.name), false
+		more = append(more, &w.rotation)
 	default:
 		return nil // endpoints are counted by their clusters
 	}
 	sc.Bind(&w.watchCounters)
+	if typeURL != ads.SecretType {
+		sc.Bind(&w.emptyCounters)
+	}
 	if reloads {
 		sc.Bind(&w.reload)
 	}

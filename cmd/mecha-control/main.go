@@ -32,7 +32,8 @@ func newRoot(log io.Writer) *cobra.Command {
 		Use:   "mecha-control",
 		Short: "The control plane of mecha",
 		Long: `mecha-control tells proxies what to do: it serves Envoy resources (listeners,
-routes, clusters, endpoints) over xDS v3, to mecha and to Envoy alike.
+routes, clusters, endpoints) over xDS v3, to mecha and to Envoy alike. With --identity
+it also gives workloads certificates, which are renewed before they expire.
 
 Start with a folder of YAML files:
 
@@ -42,6 +43,6 @@ Start with a folder of YAML files:
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServe(log), newCheck())
+	root.AddCommand(newServe(log), newCheck(), newIdentity())
 	return root
 }

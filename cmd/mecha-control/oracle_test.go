@@ -16,18 +16,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-)
 
-// freePort is a port nobody listens on now.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
+)
 
 func get(url string) string {
 	resp, err := http.Get(url)
@@ -119,7 +110,7 @@ func TestEnvoyAsClient(t *testing.T) {
 			defer backend.Close()
 			port := backend.Listener.Addr().(*net.TCPAddr).Port
 			dir, run := t.TempDir(), t.TempDir()
-			admin, ingress := freePort(t), freePort(t)
+			admin, ingress := ports.Free(t), ports.Free(t)
 			sock := filepath.Join(run, "xds.sock")
 			put(t, dir+"/shop.yaml", fmt.Sprintf(shop, "web-0", port))
 			put(t, dir+"/ingress.yaml", fmt.Sprintf(listenerForEnvoy, ingress))

@@ -39,6 +39,7 @@ are added to the folder's own, and replace those of the same name.`
 func newServe(log io.Writer) *cobra.Command {
 	var o control.Options
 	var level, format string
+	var identity identityFlags
 	cmd := &cobra.Command{
 		Use:   "serve --dir DIR [--listen ADDR]...",
 		Short: "Serve a folder of Envoy resources over xDS, and again when it changes",
@@ -50,9 +51,13 @@ last. What changed is logged in words.
 A file with a mistake is reported with its line and the path into it, and what it
 last held stays served. SIGHUP reads the folder again; SIGTERM ends.
 
+With --identity, workloads are given certificates of their own (the secret "default")
+and whom to trust ("ROOTCA") over SDS, on unix sockets alone: see docs/identity.md.
+
 ` + folderHelp,
 		Example: `  mecha-control serve --dir ./config
-  mecha-control serve --dir ./config --listen 0.0.0.0:18000 --listen unix:/run/mecha/xds.sock`,
+  mecha-control serve --dir ./config --listen 0.0.0.0:18000 --listen unix:/run/mecha/xds.sock
+  mecha-control serve --dir ./config --identity ./ca --workload-socket shop/orders=unix:/run/orders/socket`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger, err := newLogger(log, level, format)
@@ -60,6 +65,9 @@ last held stays served. SIGHUP reads the folder again; SIGTERM ends.
 				return err
 			}
 			o.Logger = logger
+			if o.Identity, err = identity.options(); err != nil {
+				return err
+			}
 			return serve(cmd.Context(), o)
 		},
 	}
@@ -71,6 +79,7 @@ last held stays served. SIGHUP reads the folder again; SIGTERM ends.
 	f.DurationVar(&o.Grace, "grace", 2*time.Second, "how long a removed cluster stays after the routes to it are gone")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&format, "log-format", "text", "text or json")
+	identity.add(cmd)
 	if err := cmd.MarkFlagRequired("dir"); err != nil {
 		panic(err) // the flag is defined above
 	}

@@ -25,6 +25,8 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/l4"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/secret"
+	"github.com/mecha-mesh/mecha/proxy/transport"
 	"github.com/mecha-mesh/mecha/xds"
 )
 
@@ -43,7 +45,8 @@ var (
 	_ admin.Source        = (*console)(nil)
 	_ admin.RuntimeSetter = (*console)(nil)
 
-	_ admin.ResourceLister = (*console)(nil)
+	_ admin.ResourceLister    = (*console)(nil)
+	_ admin.CertificateLister = (*console)(nil)
 )
 
 // State implements admin.Source.
@@ -85,6 +88,13 @@ func (c *console) Clusters() []admin.ClusterView {
 		if spec.Type == cluster.EDS {
 			v.EDSServiceName = spec.ServiceName
 		}
+		if d := cl.Outlier(); d != nil {
+			answers, connections := d.Averages()
+			v.Outlier = &admin.OutlierView{
+				Average: answers.Average, Threshold: answers.Threshold,
+				LocalOriginAverage: connections.Average, LocalOriginThreshold: connections.Threshold,
+			}
+		}
 		for _, h := range hosts {
 			v.Hosts = append(v.Hosts, hostView(h))
 		}
@@ -104,11 +114,10 @@ func hostView(h *cluster.Host) admin.HostView {
 	st := h.Stats()
 	v := admin.HostView{
 		Address: h.Addr, Hostname: h.Hostname, Weight: h.Weight, Priority: h.Priority,
-		Region: h.Region, Zone: h.Zone, SubZone: h.SubZone,
+		Canary: h.Canary(), Region: h.Region, Zone: h.Zone, SubZone: h.SubZone,
 		CxActive: uint64(st.CxActive.Value()), CxConnectFail: st.CxConnectFail.Value(), CxTotal: st.CxTotal.Value(),
 		RqActive: uint64(st.RqActive.Value()), RqError: st.RqError.Value(), RqSuccess: st.RqSuccess.Value(),
 		RqTimeout: st.RqTimeout.Value(), RqTotal: st.RqTotal.Value(),
-		SuccessRate: -1, LocalOriginSuccessRate: -1,
 	}
 	switch h.Health {
 	case cluster.Degraded:
@@ -120,6 +129,7 @@ func hostView(h *cluster.Host) admin.HostView {
 	case cluster.TimedOutHost:
 		v.EDSHealth = "TIMEOUT"
 	}
+	v.SuccessRate, v.LocalOriginSuccessRate = h.Outlier().Rates()
 	v.Health = admin.HealthFlags(h.Flags()) // both in the order in which Envoy prints them
 	return v
 }
@@ -140,6 +150,33 @@ func (c *console) Listeners() []admin.ListenerView {
 	}
 	for _, l := range c.p.server.Listeners.UDPListeners() {
 		add(l.Name(), l.Bound(), l.Spec())
+	}
+	return out
+}
+
+// Certificates implements admin.CertificateLister.
+func (c *console) Certificates() (out []secret.InUse) {
+	add := func(s transport.Socket) {
+		if u, ok := transport.InUse(s); ok {
+			out = append(out, u)
+		}
+	}
+	for _, l := range c.p.server.Listeners.Listeners() {
+		spec := l.Spec()
+		for _, ch := range spec.Chains {
+			add(ch.Socket)
+		}
+		if spec.Default != nil {
+			add(spec.Default.Socket)
+		}
+	}
+	active, _ := c.p.server.Clusters.All()
+	for _, cl := range active {
+		spec := cl.Spec()
+		add(spec.Socket)
+		for _, m := range spec.Sockets {
+			add(m.Socket)
+		}
 	}
 	return out
 }

@@ -41,7 +41,7 @@ static_resources:
   clusters:
   - name: up
     type: STATIC
-    connect_timeout: 5s
+    connect_timeout: 5s%s
     load_assignment:
       cluster_name: up
       endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]
@@ -78,7 +78,7 @@ func TestAllocations(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			port := answering(t, []byte(c.ask), []byte(c.give))
-			conn := throughProxy(t, c.filters, port)
+			conn := throughProxy(t, c.filters, port, "")
 			send, got, last := []byte(c.send), make([]byte, 64<<10), []byte(c.last)
 			exchange := func() {
 				if _, err := conn.Write(send); err != nil {
@@ -91,7 +91,7 @@ func TestAllocations(t *testing.T) {
 					}
 				}
 			}
-			for range 200 { // fills pools
+			for range 300 { // fills pools, and the journal
 				exchange()
 			}
 			if n := testing.AllocsPerRun(500, exchange); n != 0 {
@@ -108,6 +108,12 @@ func answering(t *testing.T, ask, give []byte) (port int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	answerOn(t, l, ask, give)
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func answerOn(t *testing.T, l net.Listener, ask, give []byte) {
+	t.Helper()
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
@@ -132,13 +138,13 @@ func answering(t *testing.T, ask, give []byte) (port int) {
 			}()
 		}
 	}()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
-// throughProxy starts a proxy before an upstream and returns a connection to it.
-func throughProxy(t *testing.T, filters string, upstream int) net.Conn {
+// throughProxy starts a proxy before an upstream and returns a connection to it. options
+// are more fields of the cluster.
+func throughProxy(t *testing.T, filters string, upstream int, options string) net.Conn {
 	t.Helper()
-	b, _, err := loadBootstrap(Options{ConfigYAML: fmt.Sprintf(oneUpstream, filters, upstream)})
+	b, _, err := loadBootstrap(Options{ConfigYAML: fmt.Sprintf(oneUpstream, filters, options, upstream)})
 	if err != nil {
 		t.Fatal(err)
 	}

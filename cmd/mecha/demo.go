@@ -20,9 +20,10 @@ func demoCommand() *cobra.Command {
 		Short: "Show what mecha does, with a small shop on this machine",
 		Long: `Put a mesh around a small shop of plain programs and show what it does for them:
 traffic captured as it is, a split changed while requests flow, retries, a
-timeout, a TCP service, an excluded port. It ends by itself in under a minute and
-leaves nothing behind. Neither root nor a cluster is needed; where the kernel does
-not allow namespaces, it shows what is possible without, and says why.
+timeout, a TCP service, an excluded port, mutual TLS between sidecars with
+certificates that are replaced. It ends by itself in under a minute and leaves
+nothing behind. Neither root nor a cluster is needed; where the kernel does not
+allow namespaces, it shows what is possible without, and says why.
 
 The exit code is 0 when everything measured was as expected.`,
 		Args: cobra.NoArgs,

@@ -170,11 +170,12 @@ func (r *demoRun) shown(t *testing.T, captured bool) {
 	want := []string{
 		"Everything as expected.", "✓ 200 of 200 requests seen", "over xDS, 0 failed requests",
 		" retries, 0 failed orders", "✓ 5 slow answers cut at 3", "the same everywhere",
+		"✓ 20 plain requests served, then 20 refused; 0 of ", "✓ 3 certificates replaced, 0 of ",
 	}
-	checks := 6
+	checks := 8
 	if captured {
 		want = append(want, "✓ 20 of 20 connections bypassed the sidecar, 20 of 20 went through it", "Closed in")
-		checks = 7
+		checks = 9
 	} else {
 		want = append(want, "There is no capture", "not shown: without capture", "Not shown: ")
 	}

@@ -24,12 +24,17 @@ type envoyFlag struct {
 	// value names the value in the help; empty for a switch.
 	value string
 	help  string
-	// set applies the flag; v is empty for a switch.
+	// set applies the flag; v is empty for a switch. It runs when all flags have been read:
+	// as in Envoy, --version after a value that means nothing still says the version.
 	set func(o *Options, v string) error
 	// ignored marks flags that are accepted for compatibility only.
 	ignored bool
 	// repeat allows the flag more than once.
 	repeat bool
+	// request is what a flag asks for that has something printed; atOnce, as soon as it
+	// is read, whatever follows.
+	request error
+	atOnce  bool
 }
 
 // parseEnvoyFlags reads args (without the program's name) as Envoy does.
@@ -49,6 +54,7 @@ func parseEnvoyFlags(program string, args []string) (Options, error) {
 		}
 	}
 	seen := make(map[string]bool)
+	var given []givenFlag
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -72,23 +78,45 @@ func parseEnvoyFlags(program string, args []string) (Options, error) {
 			}
 			value, args = args[0], args[1:]
 		}
-		seen[f.name] = true
-		if f.ignored {
-			o.Ignored = append(o.Ignored, "--"+f.name)
+		if f.request != nil && f.atOnce {
+			return o, f.request
 		}
-		if err := f.set(&o, value); err != nil {
-			if isRequest(err) {
-				return o, err
+		if f.value == "N" {
+			if _, err := strconv.ParseUint(value, 10, 32); err != nil {
+				return o, fmt.Errorf("flag %s: expected a whole number from 0 to %d, got %q", name, uint32(math.MaxUint32), value)
 			}
-			return o, fmt.Errorf("flag %s: %w", name, err)
 		}
+		seen[f.name] = true
+		given = append(given, givenFlag{f, name, value})
 	}
-	return o, checkTogether(&o, seen)
+	return o, o.apply(given, seen)
 }
 
-// isRequest tells the three flags that print something from real errors.
-func isRequest(err error) bool {
-	return errors.Is(err, errHelp) || errors.Is(err, errVersion) || errors.Is(err, errHotRestartVersion)
+// givenFlag is a flag of a command line.
+type givenFlag struct {
+	*envoyFlag
+	as, with string // its name and value, as they were written
+}
+
+// apply applies the flags of a command line that could be read.
+func (o *Options) apply(given []givenFlag, seen map[string]bool) error {
+	var request error
+	for _, g := range given {
+		if g.ignored {
+			o.Ignored = append(o.Ignored, "--"+g.name)
+		}
+		if g.request != nil {
+			request = g.request
+			continue
+		}
+		if err := g.set(o, g.with); err != nil {
+			return fmt.Errorf("flag %s: %w", g.as, err)
+		}
+	}
+	if err := checkTogether(o, seen); err != nil {
+		return err
+	}
+	return request
 }
 
 // checkTogether refuses combinations.
@@ -166,10 +194,6 @@ func setDuration(unit time.Duration, field func(*Options) *time.Duration) func(*
 }
 
 func nothing(*Options, string) error { return nil }
-
-func ask(request error) func(*Options, string) error {
-	return func(*Options, string) error { return request }
-}
 
 func setMode(o *Options, v string) error {
 	for _, m := range []Mode{ModeServe, ModeValidate, ModeInitOnly} {

@@ -49,6 +49,8 @@ func envoyFlags() []envoyFlag {
 			set: setString(func(o *Options) *string { return &o.LastKnownGood })},
 		{name: "last-known-good-max-age-s", value: "N", help: "mecha's own: seconds after which that is not used any more (86400; 0 never)",
 			set: setDuration(time.Second, func(o *Options) *time.Duration { return &o.LastKnownGoodMaxAge })},
+		{name: "why-records", value: "N", help: "mecha's own: how many exchanges, and again as many that went wrong, /why and mecha why can tell of (256; 0 none)",
+			set: setUint(func(o *Options, n uint32) { o.Journal = int(min(n, maxJournal)) })},
 		{name: "dns-listen", value: "ADDRESS,...", help: "mecha's own: answer captured DNS queries here, over UDP and TCP, such as 127.0.0.1:15053,[::1]:15053", set: setDNSListen},
 		{name: "dns-upstream", value: "ADDRESS,...", help: "mecha's own: resolvers for other names (default: those of /etc/resolv.conf)", set: setDNSUpstream},
 		{name: "dns-name", value: "NAME=IP,...", help: "mecha's own: a name to answer for, *.NAME for all below it; may be repeated", set: addDNSName, repeat: true},
@@ -74,8 +76,8 @@ func envoyFlags() []envoyFlag {
 		{name: "enable-mutex-tracing", help: "count waiting for locks, for /contention", set: setTrue(func(o *Options) *bool { return &o.MutexTracing })},
 		{name: "enable-core-dump", help: "no function: GOTRACEBACK=crash does it", set: setTrue(func(o *Options) *bool { return &o.CoreDump }), ignored: true},
 
-		{name: "hot-restart-version", help: "print \"disabled\" and exit", set: ask(errHotRestartVersion)},
-		{name: "version", help: "print the version and exit", set: ask(errVersion)},
-		{name: "help", short: "h", help: "print this and exit", set: ask(errHelp)},
+		{name: "hot-restart-version", help: "print \"disabled\" and exit", request: errHotRestartVersion},
+		{name: "version", help: "print the version and exit", request: errVersion, atOnce: true},
+		{name: "help", short: "h", help: "print this and exit", request: errHelp, atOnce: true},
 	}
 }

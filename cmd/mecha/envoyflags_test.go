@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -122,6 +123,36 @@ func TestParseEnvoyFlagsRefuses(t *testing.T) {
 		_, err := parseEnvoyFlags("envoy", strings.Split(c.args, "|"))
 		if err == nil || err.Error() != c.want {
 			t.Errorf("%s:\n got %v\nwant %s", c.args, err, c.want)
+		}
+	}
+}
+
+// TestOrderOfFlags is what Envoy 1.40 does: --version and --help act when they are read, whatever
+// follows; before them only what cannot be read is an error, not what means nothing.
+func TestOrderOfFlags(t *testing.T) {
+	for args, want := range map[string]error{
+		"--version|--nonsense":                                          errVersion,
+		"--version|-l|nonsense":                                         errVersion,
+		"-l|nonsense|--version":                                         errVersion,
+		"--mode|nonsense|--help":                                        errHelp,
+		"--drain-strategy|foo|--version":                                errVersion,
+		"--stats-tag|a:b|--stats-tag|a:c|--version":                     errVersion,
+		"--help|--version":                                              errHelp,
+		"--version|--help":                                              errVersion,
+		"--version|-c":                                                  errVersion,
+		"--hot-restart-version|--version":                               errVersion,
+		"--hot-restart-version|-l|info":                                 errHotRestartVersion,
+		"--nonsense|--version":                                          nil,
+		"--concurrency|x|--version":                                     nil,
+		"--mode|validate|--mode|validate|--version":                     nil,
+		"-l|info|extra|--version":                                       nil,
+		"--hot-restart-version|--nonsense":                              nil,
+		"--hot-restart-version|-l|nonsense":                             nil,
+		"--restart-epoch|1|--use-dynamic-base-id|--hot-restart-version": nil,
+	} {
+		_, err := parseEnvoyFlags("envoy", strings.Split(args, "|"))
+		if printed := errors.Is(err, errVersion) || errors.Is(err, errHelp) || errors.Is(err, errHotRestartVersion); err == nil || printed != (want != nil) || want != nil && err != want {
+			t.Errorf("%s: %v, want %v", args, err, want)
 		}
 	}
 }

@@ -102,6 +102,9 @@ type Options struct {
 	LastKnownGood       string
 	LastKnownGoodMaxAge time.Duration
 
+	// Journal is mecha's own: how many exchanges are remembered for /why; 0 is none.
+	Journal int
+
 	// DNS is mecha's own: the listener for captured DNS queries.
 	DNS dnsOptions
 
@@ -146,6 +149,7 @@ func defaultOptions(program string) Options {
 		DrainTime:          600 * time.Second,
 
 		LastKnownGoodMaxAge: 24 * time.Hour,
+		Journal:             256,
 		ParentShutdownTime:  900 * time.Second,
 		SocketPath:          "@envoy_domain_socket",
 		SocketMode:          "0",

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/admin"
+	"github.com/mecha-mesh/mecha/proxy/secret"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
@@ -25,6 +26,7 @@ type processStats struct {
 	Goroutines    stats.Gauge     `stat:"goroutines" help:"Goroutines."`
 	Version       stats.Gauge     `stat:"version" help:"The first three bytes of the revision as a number."`
 	CertDays      stats.Gauge     `stat:"days_until_first_cert_expiring" help:"Days until the next certificate expires, 4294967295 without certificates."`
+	OCSPSeconds   stats.Gauge     `stat:"seconds_until_first_ocsp_response_expiring" help:"Seconds until the next OCSP response expires, 0 without any."`
 	StaticUnknown stats.Counter   `stat:"static_unknown_fields" help:"Fields of the bootstrap that no schema knows."`
 	Init          stats.Histogram `stat:"initialization_time_ms" help:"How long the first configuration took."`
 }
@@ -34,7 +36,6 @@ type neverStats struct {
 	FIPS          stats.NeverGauge `stat:"compilation_settings.fips_mode" help:"0: not built for FIPS 140."`
 	Epoch         stats.NeverGauge `stat:"hot_restart_epoch" help:"0: there is no hot restart."`
 	Parent        stats.NeverGauge `stat:"parent_connections" help:"0: there is no hot restart."`
-	OCSP          stats.NeverGauge `stat:"seconds_until_first_ocsp_response_expiring" help:"0: no OCSP responses are served."`
 	Lookups       stats.NeverGauge `stat:"stats_recent_lookups" help:"0: names of statistics are looked up when configuration is built."`
 	Assertions    stats.Never      `stat:"debug_assertion_failures" help:"0: a release has no assertions."`
 	Bugs          stats.Never      `stat:"envoy_bug_failures" help:"0: of Envoy's own code."`
@@ -42,19 +43,9 @@ type neverStats struct {
 	Dropped       stats.Never      `stat:"dropped_stat_flushes" help:"0: statistics are not merged from threads."`
 }
 
-// watchdog has the names of Envoy's guard of a thread.
-type watchdog struct {
-	Miss     stats.Never `stat:"watchdog_miss" help:"0: there are no threads of ours to watch."`
-	MegaMiss stats.Never `stat:"watchdog_mega_miss" help:"0: there are no threads of ours to watch."`
-	_        [0]func()   // not of the last field's size
-}
-
 func (s *processStats) export(st *stats.Store, c *console) {
 	server := st.Scope("server")
 	server.Bind(s)
-	for _, sc := range []*stats.Scope{st.Scope("main_thread"), st.Scope("workers"), server.Child("main_thread")} {
-		sc.Bind(new(watchdog))
-	}
 	st.BeforeRead(func() {
 		state := map[admin.State]int64{admin.Live: 0, admin.Draining: 1, admin.PreInitializing: 2, admin.Initializing: 3}[c.State()]
 		s.State.Set(state)
@@ -70,7 +61,7 @@ func (s *processStats) export(st *stats.Store, c *console) {
 			total += l.Active()
 		}
 		s.Connections.Set(total)
-		s.CertDays.Set(noCertificate)
+		s.expiry(c.Certificates(), time.Now())
 		s.Version.Set(revisionNumber())
 		s.memory()
 	})
@@ -78,6 +69,24 @@ func (s *processStats) export(st *stats.Store, c *console) {
 
 // noCertificate is what days_until_first_cert_expiring shows without certificates.
 const noCertificate = 1<<32 - 1
+
+// expiry tells when the first of the certificates and OCSP responses in use expires.
+func (s *processStats) expiry(contexts []secret.InUse, now time.Time) {
+	var certificate, staple time.Time
+	for _, u := range contexts {
+		c, o := u.Expiry()
+		certificate, staple = secret.First(certificate, c), secret.First(staple, o)
+	}
+	days, seconds := int64(noCertificate), int64(0)
+	if !certificate.IsZero() {
+		days = secret.DaysUntil(certificate, now)
+	}
+	if !staple.IsZero() {
+		seconds = max(staple.Unix()-now.Unix(), 0)
+	}
+	s.CertDays.Set(days)
+	s.OCSPSeconds.Set(seconds)
+}
 
 // revisionNumber is what Envoy makes of its revision for server.version.
 func revisionNumber() int64 {

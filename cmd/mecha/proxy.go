@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +22,8 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/server"
 	"github.com/mecha-mesh/mecha/proxy/stats"
+	"github.com/mecha-mesh/mecha/proxy/telemetry"
+	"github.com/mecha-mesh/mecha/proxy/why"
 	"github.com/mecha-mesh/mecha/xds"
 	"github.com/mecha-mesh/mecha/xds/bootstrap"
 	"github.com/mecha-mesh/mecha/xds/translate"
@@ -115,19 +116,25 @@ func verifyEngine(b *bootstrapv3.Bootstrap, o Options) error {
 
 // proxy is the engine and what configures it.
 type proxy struct {
-	stats   *stats.Store
-	logs    *accesslog.Files
-	server  *server.Server
-	manager *xds.Manager
-	dynamic *xds.Dynamic
-	process processStats
-	failing atomic.Bool // admin's /healthcheck/fail
-	began   time.Time
-	unknown int // fields of the bootstrap that nobody knows
+	stats     *stats.Store
+	logs      *accesslog.Files
+	telemetry *telemetry.Hub
+	server    *server.Server
+	manager   *xds.Manager
+	dynamic   *xds.Dynamic
+	process   processStats
+	failing   atomic.Bool // admin's /healthcheck/fail
+	began     time.Time
+	unknown   int // fields of the bootstrap that nobody knows
 
 	settings *config.Process
 	runtime  *runtime.Runtime
+	garbage  garbage
+	journal  *why.Journal // nil: none
 }
+
+// maxJournal bounds --why-records: one takes a kilobyte or two.
+const maxJournal = 100_000
 
 // newProxy builds everything that a bootstrap describes. Listeners are bound, unless
 // verify is set, and accept nothing yet.
@@ -161,8 +168,16 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	st := newStats(settings.Stats, o)
 	p := &proxy{began: time.Now(), stats: st, settings: settings, runtime: runtime.New(settings.Runtime, st)}
 	p.logs = accesslog.NewFiles(accesslog.FileOptions{
-		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10, Runtime: p.runtime,
+		FlushInterval: o.FileFlushInterval, MinSize: o.FileFlushMinSizeKB << 10, Runtime: p.runtime, Remote: p.openLog,
 	}, st.Scope("filesystem"))
+	p.telemetry = newTelemetry(p)
+	outliers, err := outlierLog(b, p.logs, verify)
+	if err != nil {
+		return nil, err
+	}
+	if o.Journal > 0 && !verify {
+		p.journal = why.NewJournal(o.Journal)
+	}
 	trim, loaded := newTrimmer(), func() {}
 	if !verify { // what is only looked at never starts, and would leave the collector as it is
 		loaded = loadSparingly()
@@ -170,14 +185,21 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 	p.server = server.New(server.Options{
 		Stats: st, Log: log, DrainTime: o.DrainTime, Gradual: o.DrainStrategy == DrainGradual,
 		Node: settings.Node, MaxConnections: settings.MaxConnections,
-		Env: filter.Env{Logs: p.logs, Runtime: p.runtime, Failing: p.failing.Load}, UpstreamBind: bind, Resolver: resolver, Verify: verify,
+		Env: filter.Env{Logs: p.logs, Tracers: p.telemetry, Runtime: p.runtime, Failing: p.failing.Load, Journal: p.journal}, UpstreamBind: bind, Resolver: resolver, Verify: verify,
 		LocalCluster: b.GetClusterManager().GetLocalClusterName(), Locality: translate.Locality(b.GetNode().GetLocality()),
-		Parked: trim.note,
+		Parked: trim.note, ClusterBuilt: trim.built, OutlierLog: outliers, HealthLog: func(path string) (func([]byte), func(), error) {
+			f, err := p.logs.Open(path)
+			if err != nil {
+				return nil, nil, err
+			}
+			return f.Write, f.Close, nil
+		},
 	})
+	p.telemetry.Connect(p.server.Clusters)
 	p.manager = xds.NewManager(xds.Options{
 		Engine: p.server, Registry: registry, Log: log("config"), Runtime: p.runtime, Stats: st, Applied: trim.applied,
 		Unknown:  unknownFields(o),
-		Started:  func() { p.start(log("main")); loaded() },
+		Started:  func() { p.start(log("main")); loaded(); p.garbage.begin() },
 		LastGood: xds.LastGood{Dir: o.LastKnownGood, MaxAge: o.LastKnownGoodMaxAge},
 	})
 	if p.dynamic, err = p.manager.Load(b); err != nil {
@@ -185,6 +207,19 @@ func newProxy(b *bootstrapv3.Bootstrap, o Options, log func(component string) *s
 		return nil, err
 	}
 	return p, nil
+}
+
+// outlierLog opens the file of cluster_manager.outlier_detection; nil is none.
+func outlierLog(b *bootstrapv3.Bootstrap, files *accesslog.Files, verify bool) (func([]byte), error) {
+	path := b.GetClusterManager().GetOutlierDetection().GetEventLogPath()
+	if path == "" || verify {
+		return nil, nil
+	}
+	f, err := files.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cluster_manager.outlier_detection.event_log_path: %w", err)
+	}
+	return f.Write, nil
 }
 
 // unknownFields is what the flags say about fields of resources that nobody knows. To
@@ -221,6 +256,8 @@ const (
 )
 
 func (p *proxy) close() {
+	p.garbage.end()
+	p.lastWords() // while there are still clusters to send them to
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -254,12 +291,22 @@ func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, 
 	}
 	defer adminLogs.Close()
 	if err := c.serveAdmin(ctx, adm, admin.Config{
-		Stats: p.stats, Levels: log, Access: adminLogs.Loggers(), ProfilePath: profilePath(b), MutexTracing: o.MutexTracing,
+		Stats: p.stats, FlushOnRead: p.settings.FlushOnAdmin, Journal: p.journal, Levels: log, Access: adminLogs.Loggers(), ProfilePath: profilePath(b), MutexTracing: o.MutexTracing,
 	}, log.Logger("admin")); err != nil {
 		return err
 	}
-	go p.flushStats(ctx, p.settings.StatsFlush)
-	debug.FreeOSMemory() // what reading the configuration took
+	if !p.settings.FlushOnAdmin {
+		flush, err := p.flusher()
+		if err != nil {
+			return err
+		}
+		go every(ctx, p.settings.StatsFlush, flush)
+	}
+	if d := p.settings.StatsEviction; d > 0 {
+		go every(ctx, d, p.stats.Evict)
+	}
+	go newWatchdogs(p.settings.Watchdogs, p.stats, p.answer, main).run(ctx)
+	giveBack() // what reading the configuration took
 	err = p.dynamic.Run(ctx)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -276,16 +323,23 @@ func (p *proxy) start(log *slog.Logger) {
 	log.Info("started", "listeners", len(p.server.Listeners.Listeners()), "clusters", len(p.server.Clusters.Names()))
 }
 
-// flushStats ends the intervals of histograms.
-func (p *proxy) flushStats(ctx context.Context, every time.Duration) {
-	t := time.NewTicker(every)
+// answer returns when the control of the process is not held up.
+func (p *proxy) answer() {
+	p.manager.IsStatic("")
+	p.server.Clusters.Warming()
+	p.server.Listeners.Listeners()
+}
+
+// every calls f each time that d has passed, until ctx ends.
+func every(ctx context.Context, d time.Duration, f func()) {
+	t := time.NewTicker(d)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			p.stats.Flush()
+			f()
 		}
 	}
 }

@@ -32,5 +32,11 @@ func TestTrim(t *testing.T) {
 		park(trimParked, trimPause/2, 1)
 		park(0, trimPause, 2)
 		park(0, time.Hour, 2)
+		for range trimParked/trimBuilt - 1 {
+			tr.built()
+		}
+		park(0, time.Minute, 2)
+		tr.built()
+		park(0, time.Minute, 3) // many clusters were used for the first time
 	})
 }

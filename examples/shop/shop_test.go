@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 )
 
 // settings is an environment for one service.
@@ -119,12 +121,7 @@ func TestShop(t *testing.T) {
 
 // TestFrontendWithoutServices: what is down is the frontend's 502, at once.
 func TestFrontendWithoutServices(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone := l.Addr().String()
-	l.Close() //nolint:errcheck // the point of it
+	gone := fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 	front := httptest.NewServer(frontendHandler(settings(map[string]string{"CATALOG_URL": "http://" + gone, "INVENTORY_ADDR": gone})))
 	defer front.Close()
 	for _, path := range []string{"/products", "/stock/apple"} {

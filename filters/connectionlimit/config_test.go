@@ -6,23 +6,14 @@ import (
 	"time"
 
 	connectionlimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/connection_limit/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/message"
 )
 
 func parseJSON(t *testing.T, text string) (*Config, error) {
 	t.Helper()
-	var pb connectionlimitv3.ConnectionLimit
-	if err := protojson.Unmarshal([]byte(text), &pb); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := proto.Marshal(&pb)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parse(raw, &filter.Parser{})
+	return parse(message.Raw(t, &connectionlimitv3.ConnectionLimit{}, text), &filter.Parser{})
 }
 
 func TestParse(t *testing.T) {

@@ -9,23 +9,15 @@ import (
 
 	dnsfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/udp/dns_filter/v3"
 	"golang.org/x/net/dns/dnsmessage"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/message"
 )
 
 func parseJSON(t *testing.T, text string) (*Config, error) {
 	t.Helper()
-	var pb dnsfilterv3.DnsFilterConfig
-	if err := protojson.Unmarshal([]byte(text), &pb); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := proto.Marshal(&pb)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parse(raw, &filter.Parser{})
+	return parse(message.Raw(t, &dnsfilterv3.DnsFilterConfig{}, text), &filter.Parser{})
 }
 
 func TestParseRefuses(t *testing.T) {

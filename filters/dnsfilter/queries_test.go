@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/dialogue"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 )
 
 type obj = map[string]any
@@ -42,7 +43,7 @@ var cases = []struct {
 }
 
 func play(t *testing.T, envoy bool) {
-	port, admin := dialogue.FreePort(t, "udp"), dialogue.FreePort(t, "tcp")
+	port, admin := ports.Free(t), ports.Free(t)
 	raw, err := json.Marshal(config(port, admin, outside(t)))
 	if err != nil {
 		t.Fatal(err)

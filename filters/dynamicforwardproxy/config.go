@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/dynamic_forward_proxy/v3"
 	sniv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/sni_dynamic_forward_proxy/v3"
@@ -19,13 +20,17 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		return nil, err
 	}
 	err := fromproto.Check(&pb, p, fromproto.Fields{
-		Used:    []string{"dns_cache_config", "allow_dynamic_host_from_filter_state"},
+		Used:    []string{"dns_cache_config", "sub_cluster_config", "allow_dynamic_host_from_filter_state"},
 		Ignored: []string{"save_upstream_address"}, // nobody here asks for it
 	})
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{AllowState: pb.AllowDynamicHostFromFilterState}
+	c := &Config{AllowState: pb.AllowDynamicHostFromFilterState, InitTimeout: 5 * time.Second}
+	if sub := pb.GetSubClusterConfig(); sub != nil {
+		c.InitTimeout, err = fromproto.PositiveDuration(sub.ClusterInitTimeout, 5*time.Second)
+		return c, filter.At("sub_cluster_config.cluster_init_timeout", err)
+	}
 	c.Forward, err = fromproto.DNSCache(pb.GetDnsCacheConfig(), p)
 	return c, filter.At("dns_cache_config", err)
 }

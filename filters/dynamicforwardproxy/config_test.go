@@ -6,25 +6,16 @@ import (
 	"time"
 
 	sniv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/sni_dynamic_forward_proxy/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/message"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
 func sniJSON(t testing.TB, text string) []byte {
 	t.Helper()
-	var pb sniv3.FilterConfig
-	if err := protojson.Unmarshal([]byte(text), &pb); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := proto.Marshal(&pb)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
+	return message.Raw(t, &sniv3.FilterConfig{}, text)
 }
 
 func TestParseSNI(t *testing.T) {

@@ -8,6 +8,7 @@ package dynamicforwardproxy
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/cluster/dnscache"
@@ -29,6 +30,9 @@ var Spec = filter.HTTPSpec[*Config]{
 // Config is the parsed configuration, of the filter or of a route.
 type Config struct {
 	Forward *cluster.Forward // of the filter
+	// InitTimeout is how long a request waits for a cluster with sub clusters to have one
+	// for its name (sub_cluster_config.cluster_init_timeout), 5 s unless set.
+	InitTimeout time.Duration
 	// AllowState lets filter state say where a request goes
 	// (allow_dynamic_host_from_filter_state).
 	AllowState bool
@@ -46,9 +50,12 @@ type resolver struct {
 }
 
 func newFactory(c *Config, env filter.Env) (func() filter.HTTP, error) {
-	cache, err := open(c.Forward, env)
-	if err != nil {
-		return nil, err
+	var cache *dnscache.Cache
+	if c.Forward != nil { // not with sub_cluster_config
+		var err error
+		if cache, err = open(c.Forward, env); err != nil {
+			return nil, err
+		}
 	}
 	r := &resolver{c: c, slot: env.Slot, cache: cache, clusters: env.Clusters}
 	return func() filter.HTTP { return &streamFilter{resolver: r} }, nil
@@ -76,18 +83,9 @@ var _ filter.RequestHeaders = (*streamFilter)(nil)
 // Reset implements filter.HTTP.
 func (f *streamFilter) Reset() { f.at = cluster.Attempt{} }
 
-// leads is a route that leads to a cluster.
-type leads interface {
-	ClusterName(s *filter.Stream) string
-}
-
 // OnRequestHeaders implements filter.RequestHeaders.
 func (f *streamFilter) OnRequestHeaders(s *filter.Stream, _ bool) error {
-	r, ok := s.Route.(leads)
-	if !ok {
-		return nil
-	}
-	c := f.clusters.Cluster(r.ClusterName(s))
+	c := s.Target(f.clusters)
 	if c == nil || c.Spec().Type != cluster.DynamicForward {
 		return nil
 	}
@@ -100,6 +98,12 @@ func (f *streamFilter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 	}
 	key, ok := f.at.ForwardKey(port(c.Spec()))
 	if !ok {
+		return &replyFailure
+	}
+	if c.Spec().Sub != nil {
+		return subReply(c.AwaitSub(s.Engine.Context(), key, f.c.InitTimeout))
+	}
+	if f.cache == nil {
 		return &replyFailure
 	}
 	if len(f.cache.Get(key)) > 0 {
@@ -137,8 +141,23 @@ var (
 		Code: 503, Body: "Dynamic forward proxy pending request overflow",
 		Details: "dynamic_forward_proxy_pending_request_overflow", Flags: meta.UpstreamOverflow,
 	}
+	replySubs    = filter.Reply{Code: 503, Body: "Sub cluster overflow", Details: "sub_cluster_overflow"}
+	replySubLate = filter.Reply{Code: 503, Body: "Sub cluster warming timeout", Details: "sub_cluster_warming_timeout"}
 	replyFailure = filter.Reply{Code: 503, Body: "DNS resolution failure", Details: "dns_resolution_failure", Flags: meta.DNSResolutionFailed}
 )
+
+// subReply is the answer where there is no sub cluster, nil where there is one.
+func subReply(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, cluster.ErrSubClusters):
+		return &replySubs
+	case errors.Is(err, cluster.ErrSubLate):
+		return &replySubLate
+	}
+	return reply(err)
+}
 
 func reply(err error) error {
 	var failed *dnscache.Failure

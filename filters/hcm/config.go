@@ -21,25 +21,24 @@ import (
 var fields = fromproto.Fields{
 	Used: []string{
 		"codec_type", "stat_prefix", "rds", "route_config", "scoped_routes", "tracing", "http_filters", "add_user_agent",
-		"common_http_protocol_options", "http_protocol_options", "server_name", "server_header_transformation",
+		"common_http_protocol_options", "http_protocol_options", "http2_protocol_options", "server_name", "server_header_transformation",
 		"max_request_headers_kb", "stream_idle_timeout", "request_timeout", "request_headers_timeout",
 		"drain_timeout", "delayed_close_timeout", "access_log", "use_remote_address", "xff_num_trusted_hops",
 		"internal_address_config", "skip_xff_append", "via", "generate_request_id", "preserve_external_request_id",
 		"always_set_request_id_in_response", "proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes",
 		"path_with_escaped_slashes_action", "strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot",
-		"append_x_forwarded_port", "forward_client_cert_details", "access_log_options", "local_reply_config",
+		"append_x_forwarded_port", "forward_client_cert_details", "set_current_client_cert_details", "access_log_options", "local_reply_config",
 		"early_header_mutation_extensions", "original_ip_detection_extensions", "request_id_extension",
-		"scheme_header_transformation", "flush_access_log_on_new_request",
+		"scheme_header_transformation", "flush_access_log_on_new_request", "access_log_flush_interval",
 		"http1_safe_max_connection_duration", "drain_timeout_jitter", "proxy_status_config",
-		"stream_error_on_invalid_http_message",
+		"stream_error_on_invalid_http_message", "stream_flush_timeout", "forward_proto_config",
 	},
 	// What is accepted without effect concerns HTTP/2 and TLS: plain HTTP/1.1 behaves the same without it.
 	Ignored: []string{
-		"http2_protocol_options", "http3_protocol_options",
+		"http3_protocol_options",
 		"path_normalization_options", // has no effect in Envoy, either
-		"set_current_client_cert_details", "stream_flush_timeout", "access_log_flush_interval",
 		"append_local_overload", "add_proxy_protocol_connection_state",
-		"record_route_resolution_stats", "forward_client_cert_matcher",
+		"record_route_resolution_stats",
 	},
 }
 
@@ -71,16 +70,12 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		Proxy100Continue:      pb.Proxy_100Continue,
 		KeepInvalid:           pb.StreamErrorOnInvalidHttpMessage.GetValue(),
 		SafeConnDuration:      pb.Http1SafeMaxConnectionDuration,
-		KeepClientCert:        pb.ForwardClientCertDetails == hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY,
+		ForwardClientCert:     l7.ForwardClientCert(pb.ForwardClientCertDetails),
 		NormalizePath:         pb.NormalizePath.GetValue(),
 		MergeSlashes:          pb.MergeSlashes,
 		StripDot:              pb.StripTrailingHostDot,
 		MaxHeadersKB:          60,
 		MaxHeadersCount:       100,
-	}
-	if pb.Tracing != nil {
-		spec.Traced = true
-		p.Warnings = append(p.Warnings, "HttpConnectionManager.tracing: this build makes no traces; operations of routes are passed on")
 	}
 	if v := pb.MaxRequestHeadersKb; v != nil {
 		if v.Value == 0 || v.Value > 8192 {
@@ -89,7 +84,7 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		spec.MaxHeadersKB = v.Value
 	}
 	for _, step := range []func(*hcmv3.HttpConnectionManager, *l7.Spec, *filter.Parser) error{
-		parseCodec, parsePaths, parseAddresses, parseDetection, parseEarly, parseScheme, parseRequestID, parseLocalReply, parseProxyStatus, parseCommon, parseTimeouts, parseHTTP1, parseUpgrades, parseRoutes, parseFilters, parseLogs,
+		parseCodec, parsePaths, parseClientCert, parseAddresses, parseDetection, parseEarly, parseScheme, parseForwardProto, parseRequestID, parseLocalReply, parseProxyStatus, parseCommon, parseTimeouts, parseHTTP1, parseUpgrades, parseRoutes, parseFilters, parseLogs, parseTracing,
 	} {
 		if err := step(&pb, spec, p); err != nil {
 			return nil, err
@@ -105,12 +100,19 @@ func orString(s, otherwise string) string {
 	return s
 }
 
-func parseCodec(pb *hcmv3.HttpConnectionManager, _ *l7.Spec, _ *filter.Parser) error {
+func parseCodec(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) (err error) {
 	switch pb.CodecType {
-	case hcmv3.HttpConnectionManager_AUTO, hcmv3.HttpConnectionManager_HTTP1:
-		return nil
+	case hcmv3.HttpConnectionManager_AUTO:
+		spec.Codec = l7.AnyHTTP
+	case hcmv3.HttpConnectionManager_HTTP1:
+		spec.Codec = l7.OnlyHTTP1
+	case hcmv3.HttpConnectionManager_HTTP2:
+		spec.Codec = l7.OnlyHTTP2
+	default:
+		return filter.At("codec_type", fmt.Errorf("this build does not speak %s", pb.CodecType))
 	}
-	return filter.At("codec_type", fmt.Errorf("this build speaks HTTP/1 only, not %s", pb.CodecType))
+	spec.HTTP2, err = fromproto.HTTP2(pb.Http2ProtocolOptions, p, pb.StreamErrorOnInvalidHttpMessage.GetValue())
+	return filter.At("http2_protocol_options", err)
 }
 
 // parseCommon reads what of common_http_protocol_options is not a time.
@@ -206,6 +208,7 @@ func parseTimeouts(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, _ *filter.Par
 		otherwise time.Duration
 	}{
 		{"stream_idle_timeout", pb.StreamIdleTimeout, &spec.StreamIdleTimeout, 5 * time.Minute},
+		{"stream_flush_timeout", pb.StreamFlushTimeout, &spec.StreamFlushTimeout, 0},
 		{"request_timeout", pb.RequestTimeout, &spec.RequestTimeout, 0},
 		{"request_headers_timeout", pb.RequestHeadersTimeout, &spec.RequestHeadersTimeout, 0},
 		{"drain_timeout", pb.DrainTimeout, &spec.DrainTimeout, 5 * time.Second},
@@ -231,6 +234,7 @@ func parseTimeouts(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, _ *filter.Par
 			return filter.At(path, fmt.Errorf("%v is not in 0..100", jitter))
 		}
 	}
+	spec.StreamFlushSet = pb.StreamFlushTimeout != nil
 	spec.DrainJitter = pb.DrainTimeoutJitter.GetValue() / 100
 	return nil
 }
@@ -262,13 +266,11 @@ func parseHTTP1(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser
 		AllowChunkedLength: o.AllowChunkedLength,
 		AllowCustomMethods: o.AllowCustomMethods,
 	}
-	switch f := o.HeaderKeyFormat.GetHeaderFormat().(type) {
-	case nil:
-	case *corev3.Http1ProtocolOptions_HeaderKeyFormat_ProperCaseWords_:
-		spec.HTTP1.ProperCase = true
-	default:
-		return filter.At("http_protocol_options.header_key_format", fmt.Errorf("this build does not support %T", f))
+	names, err := fromproto.HeaderKeyFormat(o.HeaderKeyFormat, p)
+	if err != nil {
+		return filter.At("http_protocol_options.header_key_format", err)
 	}
+	spec.HTTP1.ProperCase, spec.HTTP1.PreserveCase, spec.HTTP1.ProperOwn = names.Proper, names.Preserve, names.ProperOwn
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/l7"
 	"github.com/mecha-mesh/mecha/proxy/match"
 	"github.com/mecha-mesh/mecha/proxy/mutate"
+	"github.com/mecha-mesh/mecha/proxy/trace"
 )
 
 // The extensions of this build.
@@ -52,6 +53,16 @@ func parseEarly(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser
 			return at(err)
 		}
 		spec.Early = append(spec.Early, func(s *filter.Stream) { list.Apply(&s.Request, s) })
+	}
+	return nil
+}
+
+// parseClientCert converts set_current_client_cert_details.
+func parseClientCert(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, _ *filter.Parser) error {
+	if d := pb.SetCurrentClientCertDetails; d != nil {
+		spec.ClientCertDetails = l7.ClientCertDetails{
+			Cert: d.Cert, Chain: d.Chain, Subject: d.Subject.GetValue(), URI: d.Uri, DNS: d.Dns,
+		}
 	}
 	return nil
 }
@@ -161,9 +172,9 @@ func trustedDetection(s *filter.Stream, trusted match.CIDRs, appends bool) l7.De
 	}
 }
 
-// parseRequestID looks at request_id_extension: what it asks for beyond an ID is about
-// tracing, which this build does not do.
-func parseRequestID(pb *hcmv3.HttpConnectionManager, _ *l7.Spec, p *filter.Parser) error {
+// parseRequestID converts request_id_extension: what request IDs have to do with tracing.
+func parseRequestID(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) error {
+	spec.RequestID = trace.RequestID{Pack: true, Use: true}
 	if pb.RequestIdExtension.GetTypedConfig() == nil {
 		return nil
 	}
@@ -176,19 +187,41 @@ func parseRequestID(pb *hcmv3.HttpConnectionManager, _ *l7.Spec, p *filter.Parse
 		if err = fromproto.Unmarshal(c.Value, &u); err == nil {
 			err = fromproto.Check(&u, p, fromproto.Fields{Used: []string{"pack_trace_reason", "use_request_id_for_trace_sampling"}})
 		}
+		spec.RequestID.Pack = u.PackTraceReason == nil || u.PackTraceReason.Value
+		spec.RequestID.Use = u.UseRequestIdForTraceSampling == nil || u.UseRequestIdForTraceSampling.Value
 	}
 	return filter.At("request_id_extension.typed_config", err)
 }
 
+// parseForwardProto converts forward_proto_config.
+func parseForwardProto(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) error {
+	c := pb.ForwardProtoConfig
+	if c == nil {
+		return nil
+	}
+	err := fromproto.Check(c, p, fromproto.Fields{Used: []string{"https_destination_ports", "http_destination_ports"}})
+	spec.ForwardProto = map[uint16]string{}
+	for _, of := range []struct {
+		field, scheme string
+		ports         []uint32
+	}{{"http_destination_ports", "http", c.HttpDestinationPorts}, {"https_destination_ports", "https", c.HttpsDestinationPorts}} {
+		for i, port := range of.ports {
+			if port == 0 || port > 65535 {
+				return filter.At("forward_proto_config", filter.AtIndex(of.field, i, fmt.Errorf("%d is no port", port)))
+			}
+			spec.ForwardProto[uint16(port)] = of.scheme // https has the last word
+		}
+	}
+	return filter.At("forward_proto_config", err)
+}
+
 // parseScheme converts scheme_header_transformation.
-func parseScheme(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) error {
+func parseScheme(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, _ *filter.Parser) error {
 	t := pb.SchemeHeaderTransformation
 	if t == nil {
 		return nil
 	}
-	if t.MatchUpstream { // HTTP/1 sends no scheme to hosts
-		p.Warnings = append(p.Warnings, "scheme_header_transformation.match_upstream has no effect in this build")
-	}
+	spec.SchemeOfHost = t.MatchUpstream
 	switch spec.Scheme = t.GetSchemeToOverwrite(); spec.Scheme {
 	case "", "http", "https":
 		return nil

@@ -5,7 +5,10 @@ package hcm
 
 import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/l7"
+	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/why"
 )
 
 // Spec describes the filter.
@@ -37,6 +40,11 @@ var _ filter.ConnTerminal = conn{}
 
 // Reset implements filter.Network.
 func (conn) Reset() {}
+
+// Forecast tells what would become of a request on such a connection (l4.HTTPForecaster).
+func (c conn) Forecast(over *meta.Conn, head *header.Map) *why.Exchange {
+	return c.m.Forecast(over, head)
+}
 
 // Serve implements filter.ConnTerminal.
 func (c conn) Serve(fc *filter.Conn) error { return c.m.ServeConn(fc) }

@@ -73,6 +73,9 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 	return nil
 }
 
+// Forecast implements filter.Forecaster.
+func (f *Filter) Forecast(s *filter.Stream) error { return f.OnRequestHeaders(s, true) }
+
 // OnRequestTrailers implements filter.RequestTrailers.
 func (f *Filter) OnRequestTrailers(s *filter.Stream) error {
 	f.apply(s, &s.RequestTrailers, func(c *Config) *mutate.List { return c.RequestTrailers })

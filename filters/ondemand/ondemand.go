@@ -49,11 +49,6 @@ var _ filter.RequestHeaders = (*Filter)(nil)
 // Reset implements filter.HTTP.
 func (f *Filter) Reset() {}
 
-// toCluster is a route that leads to a cluster.
-type toCluster interface {
-	ClusterName(s *filter.Stream) string
-}
-
 // OnRequestHeaders implements filter.RequestHeaders.
 func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 	if s.Route == nil {
@@ -63,12 +58,16 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 	if own, ok := filter.Override[*Config](s, f.env.Slot); ok {
 		c = own
 	}
-	r, ok := s.Route.(toCluster)
-	if !c.Clusters || !ok {
+	if !c.Clusters {
 		return nil
 	}
-	if name := r.ClusterName(s); name != "" && f.env.Clusters.Cluster(name) == nil {
-		f.env.Demand.Wait(s.Engine.Context(), filter.Wanted{Kind: filter.WantedCluster, From: c.From, Name: name}, c.Timeout)
+	name := s.ClusterName()
+	if name == "" {
+		return nil
+	}
+	if s.Cluster = f.env.Clusters.Cluster(name); s.Cluster == nil &&
+		f.env.Demand.Wait(s.Engine.Context(), filter.Wanted{Kind: filter.WantedCluster, From: c.From, Name: name}, c.Timeout) {
+		s.Cluster = f.env.Clusters.Cluster(name)
 	}
 	return nil
 }

@@ -107,6 +107,9 @@ func TestNothingMissingCostsNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { _ = f.OnRequestHeaders(w.stream, true) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
+	if w.stream.Cluster != &one {
+		t.Error("the router may not find the cluster any more")
+	}
 }
 
 type clustersThere struct{}

@@ -3,42 +3,66 @@ package router
 import (
 	"context"
 	"errors"
+	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/route"
+	"github.com/mecha-mesh/mecha/proxy/why"
 )
 
 // attempt makes one try. Its error says how it failed; nil means that the response
 // has been passed on to the end.
 func (f *Filter) attempt(s *filter.Stream, r *route.Route) (err error) {
+	f.beginTrial()
+	f.beginSpan(s)
+	f.log.begin(s, s.Elapsed())
+	s.Response.Reset() // that of the attempt before is not this one's, which may have none
 	if err := f.connect(s); err != nil {
+		if err != error(&replyNoHealthyHost) {
+			f.track(s)
+		}
+		f.logUnconnected(s, err)
 		return err
 	}
 	defer func() { f.release(s, err) }()
+	f.logPoolReady(s)
 	if f.action.AttemptCount && s.Meta.Attempts > 1 {
 		s.Request.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
 	}
 	if f.action.AutoHostRewrite && f.conn.Host.Hostname != "" {
 		r.RewriteHost(s, f.conn.Host.Hostname, !f.sh.config.SuppressEnvoyHeaders)
 	}
+	f.conn.CountStallsFor(netio.Stalls{Begun: &f.sh.counters.Paused, Over: &f.sh.counters.Resumed})
+	if s.SchemeOfHost {
+		setScheme(&s.Request, f.conn)
+	}
+	f.inject(s)
 	next, err := f.exchange(s)
+	if err == nil {
+		err = f.eager(s)
+	}
 	if err != nil {
 		return err
 	}
 	code := s.Response.StatusCode()
-	f.countHost(code)
-	if f.retry != nil && f.retry.Covers(&s.Response, code) && f.mayRetry(s, true) {
-		f.cluster.Stats().RetryRq.Count(code)
-		f.drop(next)
-		return &retryResponse{code}
+	if f.retry != nil && f.retry.Covers(&s.Response, code) {
+		if f.mayRetry(s, true) {
+			f.conn.Host.Stats().RqError.Inc()
+			f.cluster.Stats().RetryRq.Count(code)
+			f.drop(next)
+			return &retryResponse{code}
+		}
+		note(s, why.Retry, "keeps a response that retry_on covers", f.limit(s))
 	}
+	f.countHost(&s.Response, next == codec.End)
 	if f.follow(s, code) {
-		s.Response.Keep() // the log of this exchange is written after its connection was given back
 		f.drop(next)
 		return errRedirect
 	}
@@ -46,9 +70,19 @@ func (f *Filter) attempt(s *filter.Stream, r *route.Route) (err error) {
 	return f.respond(s, r, next)
 }
 
+// setScheme makes the scheme of a request that by which the host is reached.
+func setScheme(m *header.Map, c *cluster.Conn) {
+	if c.TLS != nil {
+		m.SetID(header.Scheme, "https")
+	} else {
+		m.SetID(header.Scheme, "http")
+	}
+}
+
 // connect picks a host and takes a connection to it.
 func (f *Filter) connect(s *filter.Stream) error {
 	host, err := f.cluster.Pick(&f.at)
+	notePick(s, host, err)
 	if err != nil {
 		return &replyNoHealthyHost
 	}
@@ -56,9 +90,14 @@ func (f *Filter) connect(s *filter.Stream) error {
 	s.Meta.ClusterMetadata = f.cluster.Spec().LogMetadata
 	s.Meta.UpstreamHost, s.Meta.UpstreamHostname, s.Meta.HostMetadata = host.Addr, host.Hostname, host.Metadata
 	before := s.Elapsed()
-	f.conn, err = f.acquire(host)
-	s.Meta.PoolReady = max(s.Tick()-before, 1)
-	if err != nil {
+	f.at.Now = s.Now()
+	if err = f.open(host); f.at.Waited {
+		s.Tick()
+	}
+	s.Meta.PoolReady = max(s.Elapsed()-before, 1)
+	f.noteConnection(s, host, err)
+	if f.conn == nil {
+		reportUnconnected(host, err)
 		f.noteTried(host)
 		if errors.Is(err, cluster.ErrNoHealthyHost) { // max_connection_pools, which Envoy answers so
 			s.Meta.UpstreamHost, s.Meta.UpstreamHostname = meta.Addr{}, ""
@@ -66,24 +105,49 @@ func (f *Filter) connect(s *filter.Stream) error {
 		}
 		return err
 	}
-	s.Meta.UpstreamLocal, s.Meta.UpstreamConn = f.conn.Local, f.conn.ID
-	if f.up, err = f.conn.Open(context.Background()); err != nil {
-		f.cluster.Release(f.conn, false)
-		f.noteTried(host)
-		return &upstreamFailure{err: err, reused: f.conn.Used()}
-	}
+	s.Meta.UpstreamLocal, s.Meta.UpstreamConn, s.Meta.UpstreamTLS = f.conn.Local, f.conn.ID, f.conn.TLS
 	f.noteTried(host)
+	if err != nil {
+		reused := f.conn.Used()
+		f.cluster.Release(f.conn, false)
+		reportBroken(host)
+		return &upstreamFailure{err: err, reused: reused}
+	}
+	reportConnected(host)
 	for _, p := range f.parts.All() {
 		p.Total.Inc()
 	}
 	return nil
 }
 
-func (f *Filter) acquire(host *cluster.Host) (*cluster.Conn, error) {
-	if f.at.Fresh {
-		return f.cluster.AcquireFresh(context.Background(), host, &f.at, f.until)
+// maxOpens is how many connections are asked for a stream that turn out to be full.
+const maxOpens = 4
+
+// open takes a connection and a stream of it. Between the two the host may have said how
+// many it allows, which is less than was thought: then another connection is asked for.
+// An error with a connection is the stream's.
+func (f *Filter) open(host *cluster.Host) (err error) {
+	f.conn, f.up, err = open(context.Background(), f.cluster, host, &f.at, f.until)
+	return err
+}
+
+func open(ctx context.Context, c *cluster.Cluster, host *cluster.Host, at *cluster.Attempt, until time.Time) (*cluster.Conn, codec.ClientStream, error) {
+	acquire := c.Acquire
+	if at.Fresh {
+		acquire = c.AcquireFresh
 	}
-	return f.cluster.Acquire(context.Background(), host, &f.at, f.until)
+	for range maxOpens {
+		conn, err := acquire(ctx, host, at, until)
+		if err != nil {
+			return nil, nil, err
+		}
+		up, err := conn.Open(ctx)
+		if !errors.Is(err, codec.ErrFull) {
+			return conn, up, err
+		}
+		c.Release(conn, false)
+	}
+	return nil, nil, cluster.ErrOverflow
 }
 
 func (f *Filter) noteTried(h *cluster.Host) {
@@ -98,6 +162,7 @@ func (f *Filter) exchange(s *filter.Stream) (codec.Next, error) {
 	s.Meta.UpstreamStart = s.Elapsed()
 	if err := f.send(s); err != nil {
 		if upstreamFault(err) {
+			reportBroken(f.conn.Host)
 			_, written := f.up.WireBytes()
 			return 0, &upstreamFailure{err: err, reused: reused, sent: written.Header > 0}
 		}
@@ -113,6 +178,11 @@ func (f *Filter) exchange(s *filter.Stream) (codec.Next, error) {
 		if code >= 200 || code == 101 {
 			s.Meta.ResponseStart = s.Elapsed()
 			s.Meta.UpstreamProtocol = f.up.Protocol()
+			if f.cluster.Sizes() != nil {
+				f.trial.head = sizeOf(&s.Response)
+			}
+			f.log.answered(s, code)
+			reportHead(f.conn.Host, &s.Response, f.grpc)
 			if f.cluster.Reports() {
 				f.cluster.Report(f.conn.Host, s.Meta.ResponseStart-s.Meta.UpstreamStart, &s.Response)
 			}
@@ -129,7 +199,7 @@ func (f *Filter) exchange(s *filter.Stream) (codec.Next, error) {
 func (f *Filter) send(s *filter.Stream) error {
 	body := s.Engine.RequestBody()
 	first := s.Meta.Attempts == 1
-	upgrade := s.Request.Has(header.Upgrade) || s.Request.Value(header.Method) == "CONNECT"
+	upgrade := opens(s)
 	end := body == codec.End && f.replay.Buf.Len() == 0
 	if err := f.up.WriteHeaders(&s.Request, end); err != nil {
 		return err
@@ -141,6 +211,7 @@ func (f *Filter) send(s *filter.Stream) error {
 	}
 	if (!first || f.hedge.preread) && f.replay.Buf.Len() > 0 {
 		var again buffer.Buf
+		f.log.again(f.replay.Buf.Len())
 		f.replay.Buf.Share(&again, f.replay.Buf.Len())
 		done := f.replay.Ended && !f.replay.Trailers
 		if err := f.up.WriteData(&again, done); err != nil {
@@ -189,9 +260,15 @@ func (f *Filter) release(s *filter.Stream, failed error) {
 	}
 	clean := f.pump.stop(s)
 	f.countBytes(f.up.WireBytes())
+	f.track(s)
+	f.log.write(s, accesslog.UpstreamEnd, f.up.Protocol(), failed)
+	if s.Lasting {
+		s.Response.Keep()
+		s.ResponseTrailers.Keep()
+	}
 	switch over := f.up.Release(); {
 	case over || failed == nil:
-		f.cluster.Release(f.conn, over && clean)
+		f.cluster.ReleaseAt(f.conn, over && clean, s.Now())
 	default:
 		f.cluster.Abandon(f.conn)
 	}
@@ -201,6 +278,7 @@ func (f *Filter) release(s *filter.Stream, failed error) {
 // drop gives up a response that is going to be replaced by a retry's.
 func (f *Filter) drop(next codec.Next) {
 	if next != codec.End {
+		f.log.cancel()
 		f.up.Reset(codec.ResetCancel)
 	}
 }

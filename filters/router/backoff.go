@@ -16,6 +16,7 @@ func (f *Filter) backOff(s *filter.Stream) error {
 	if f.retry == nil || f.at.Fresh && f.retries == 0 {
 		return nil
 	}
+	defer s.Tick()
 	wait := f.asked
 	if f.asked = 0; wait > 0 {
 		wait += time.Duration(rand.Int64N(int64(wait)/2 + 1))
@@ -24,13 +25,21 @@ func (f *Filter) backOff(s *filter.Stream) error {
 	}
 	if !f.until.IsZero() {
 		if left := time.Until(f.until); left < wait {
-			if err := s.Engine.Sleep(left); err != nil {
+			if err := f.sleep(s, left); err != nil {
 				return err
 			}
-			return f.timeoutReply(&replyTimeout)
+			return f.timeoutReply(s, &replyTimeout)
 		}
 	}
-	return s.Engine.Sleep(wait)
+	return f.sleep(s, wait)
+}
+
+// sleep waits before an attempt.
+func (f *Filter) sleep(s *filter.Stream, d time.Duration) error {
+	before := s.Tick()
+	err := s.Engine.Sleep(d)
+	s.Why.Pool.BackOff += s.Tick() - before
+	return err
 }
 
 // exponential is a random wait before the n-th retry, counted from 1.

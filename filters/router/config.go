@@ -20,9 +20,9 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 	err := fromproto.Check(&pb, p, fromproto.Fields{
 		Used: []string{
 			"suppress_envoy_headers", "dynamic_stats", "respect_expected_rq_timeout", "strict_check_headers",
-			"suppress_grpc_request_failure_code_stats", "upstream_http_filters",
+			"suppress_grpc_request_failure_code_stats", "upstream_http_filters", "upstream_log", "upstream_log_options",
+			"reject_connect_request_early_data", "start_child_span",
 		},
-		Ignored: []string{"start_child_span"}, // there is no tracing yet
 	})
 	if err != nil {
 		return nil, err
@@ -31,6 +31,17 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		SuppressEnvoyHeaders: pb.SuppressEnvoyHeaders, RespectExpected: pb.RespectExpectedRqTimeout,
 		NoDynamicStats:     pb.DynamicStats != nil && !pb.DynamicStats.Value,
 		NoGRPCFailureCodes: pb.SuppressGrpcRequestFailureCodeStats,
+		ChildSpan:          pb.StartChildSpan, //nolint:staticcheck // deprecated, still sent
+		NoEarlyData:        pb.GetRejectConnectRequestEarlyData().GetValue(),
+	}
+	if c.Logs, err = fromproto.AccessLogsAt("upstream_log", pb.UpstreamLog); err != nil {
+		return nil, err
+	}
+	if o := pb.UpstreamLogOptions; o != nil {
+		if err := fromproto.Check(o, p, fromproto.Fields{Used: []string{"flush_upstream_log_on_upstream_stream"}}); err != nil {
+			return nil, filter.At("upstream_log_options", err)
+		}
+		c.LogPoolReady = o.FlushUpstreamLogOnUpstreamStream
 	}
 	for i, name := range pb.StrictCheckHeaders {
 		if strictHeaders[name] == nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
@@ -18,21 +19,29 @@ import (
 
 // terminate answers CONNECT itself: what the client sends in the tunnel goes to a host
 // as raw TCP (connect_config). So does the body of a POST, if the route says so.
-func (f *Filter) terminate(s *filter.Stream, r *route.Route) error {
+func (f *Filter) terminate(s *filter.Stream, r *route.Route) (err error) {
 	host, err := f.cluster.Pick(&f.at)
 	if err != nil {
 		return &replyNoHealthyHost
 	}
 	s.Meta.UpstreamHost, s.Meta.UpstreamHostname, s.Meta.Attempts = host.Addr, host.Hostname, 1
+	f.beginSpan(s)
+	f.log.begin(s, s.Elapsed())
 	conn, err := f.cluster.Dial(context.Background(), host, &f.at)
 	if err != nil {
+		reportUnconnected(host, err)
+		f.logUnconnected(s, err)
 		return f.answer(s, err)
 	}
-	s.Meta.UpstreamLocal, s.Meta.UpstreamConn = conn.Local, conn.ID
+	reportConnected(host)
+	host.Outlier().Code(200, false)
+	s.Meta.UpstreamLocal, s.Meta.UpstreamConn, s.Meta.UpstreamTLS = conn.Local, conn.ID, conn.TLS
 	up := &rawStream{conn: conn}
 	f.up = up
+	f.logPoolReady(s)
 	defer func() {
 		f.pump.stop(s)
+		f.log.write(s, accesslog.UpstreamEnd, meta.Unknown, err)
 		f.up = nil
 		up.Release()
 	}()
@@ -48,8 +57,12 @@ func (f *Filter) terminate(s *filter.Stream, r *route.Route) error {
 			return err
 		}
 	}
+	if err := f.eager(s); err != nil {
+		return err
+	}
 	s.Response.Reset()
 	s.Response.AddID(header.Status, "200")
+	f.log.answered(s, 200)
 	if !f.sh.config.SuppressEnvoyHeaders && f.requestSent(s) {
 		s.Response.SetInt(header.XEnvoyUpstreamServiceTime, 0)
 	}
@@ -64,6 +77,20 @@ func (f *Filter) terminate(s *filter.Stream, r *route.Route) error {
 		return s.Engine.RelayResponse(up, codec.Data, time.Time{})
 	}
 	return f.tunnel(s)
+}
+
+// eager refuses a CONNECT whose client has sent something for the tunnel before it was
+// told that there is one, where the configuration wants that: a host that then says no
+// would take it for a request. What comes while the host is asked is found out when it
+// has answered. Without the refusal, too, nothing is passed on before that.
+func (f *Filter) eager(s *filter.Stream) error {
+	if !f.sh.config.NoEarlyData || s.Request.Value(header.Method) != "CONNECT" {
+		return nil
+	}
+	if d, ok := s.Engine.Downstream().(codec.Tunneler); ok && d.EarlyData() {
+		return &replyEarlyData
+	}
+	return nil
 }
 
 // rawStream is a raw connection to a host in the shape of a stream, so that the engine
@@ -127,6 +154,9 @@ func (r *rawStream) SetReadDeadline(t time.Time) error { return r.conn.SetReadDe
 
 // Interrupt implements codec.Stream.
 func (r *rawStream) Interrupt() { r.conn.Interrupt() }
+
+// StopWriting implements codec.ClientStream.
+func (r *rawStream) StopWriting() { r.conn.Cut() }
 
 // Reset implements codec.Stream.
 func (r *rawStream) Reset(codec.Reset) { r.reset = true }

@@ -11,25 +11,17 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
-// countHost counts a response head for the host that it is from.
-func (f *Filter) countHost(code int) {
-	h := f.conn.Host.Stats()
-	if code >= 500 {
-		h.RqError.Inc()
-	} else {
-		h.RqSuccess.Inc()
-	}
-}
-
 // countReply counts an answer that is given in the cluster's place.
+// A response that another filter has refused was counted as what it was.
 func (f *Filter) countReply(s *filter.Stream, err error) {
-	if r, ok := err.(*filter.Reply); ok {
+	if r, ok := err.(*filter.Reply); ok && !f.answered {
 		f.countCode(s, r.Code, f.host, false)
 	}
 }
 
 // countResponse counts a response that is passed on.
 func (f *Filter) countResponse(s *filter.Stream, code int) {
+	f.answered = true
 	f.countCode(s, code, f.conn.Host, s.Response.Value(header.XEnvoyUpstreamCanary) == "true")
 	if f.retries > 0 && code < 500 {
 		f.cluster.Stats().UpstreamRqRetrySuccess.Inc()
@@ -130,9 +122,8 @@ func (f *Filter) countFailure(err error) {
 	}
 }
 
-// countBytes adds what the exchange moved on the wire.
+// countBytes adds what the exchange moved on the wire, for the cluster that the host
+// belongs to: it may be a member of the one that was asked.
 func (f *Filter) countBytes(read, written codec.Wire) {
-	st := f.cluster.Stats()
-	st.UpstreamCxRxBytesTotal.Add(uint64(read.Header + read.Body))
-	st.UpstreamCxTxBytesTotal.Add(uint64(written.Header + written.Body))
+	f.conn.CountBytes(read.Header+read.Body, written.Header+written.Body)
 }

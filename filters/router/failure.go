@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
@@ -12,6 +12,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/route"
 )
 
 // The router's own answers.
@@ -23,14 +24,21 @@ var (
 		Code: 503, Body: resetBody + "overflow", Details: "upstream_reset_before_response_started{overflow}",
 		Flags: meta.UpstreamOverflow, Header: []header.Field{{Name: "x-envoy-overloaded", Value: "true"}},
 	}
+	replyEarlyData     = filter.Reply{Code: 400, Details: "early_connect_data"}
 	replyTimeout       = filter.Reply{Code: 504, Body: "upstream request timeout", Details: "response_timeout", Flags: meta.UpstreamRequestTimeout}
 	replyPerTryTimeout = filter.Reply{Code: 504, Body: "upstream request timeout", Details: "upstream_per_try_timeout", Flags: meta.UpstreamRequestTimeout}
 	replyPerTryIdle    = filter.Reply{Code: 504, Body: "upstream request timeout", Details: "upstream_per_try_idle_timeout", Flags: meta.UpstreamRequestTimeout}
 	replyMaxDuration   = filter.Reply{Code: 504, Body: "upstream max stream duration reached", Details: "upstream_max_stream_duration_reached", Flags: meta.UpstreamMaxStreamDurationReached}
 	replyTermination   = filter.Reply{Code: 503, Body: resetBody + "connection termination", Details: "upstream_reset_before_response_started{connection_termination}", Flags: meta.UpstreamConnectionTermination}
+	replyRemoteReset   = filter.Reply{Code: 503, Body: resetBody + "remote reset", Details: "upstream_reset_before_response_started{remote_reset}", Flags: meta.UpstreamRemoteReset}
+	replyDeadline      = filter.Reply{Code: 503, Body: resetBody + "remote reset", Details: "upstream_reset_before_response_started{remote_reset}", Flags: meta.UpstreamRemoteReset, GRPC: deadlineExceeded}
+	replyRefused       = filter.Reply{Code: 503, Body: resetBody + "remote refused stream reset", Details: "upstream_reset_before_response_started{remote_refused_stream_reset}", Flags: meta.UpstreamRemoteReset}
 	replyProtocol      = filter.Reply{Code: 502, Body: resetBody + "protocol error", Details: "upstream_reset_before_response_started{protocol_error}", Flags: meta.UpstreamProtocolError}
 	replyConnTimeout   = filter.Reply{Code: 503, Body: resetBody + "connection timeout", Details: "upstream_reset_before_response_started{connection_timeout}", Flags: meta.UpstreamConnectionFailure}
 )
+
+// deadlineExceeded is the status DEADLINE_EXCEEDED of gRPC.
+const deadlineExceeded = 4
 
 const (
 	resetBody   = "upstream connect error or disconnect/reset before headers. reset reason: "
@@ -97,12 +105,17 @@ func (f *Filter) awaitFailed(s *filter.Stream, err error, reused bool) error {
 	var reply *filter.Reply
 	switch {
 	case isTimeout(err):
-		return f.timedOut(err)
+		slow := f.timedOut(s, err)
+		if slow != errTryDuration {
+			f.reportTimeout(f.conn.Host)
+		}
+		return slow
 	case errors.As(err, &reply):
 		return reply
 	case errors.As(err, &fe):
 		return err
 	}
+	reportBroken(f.conn.Host)
 	return &upstreamFailure{err: err, reused: reused, sent: true}
 }
 
@@ -113,7 +126,7 @@ func isTimeout(err error) bool {
 }
 
 // timedOut tells what limit a wait for upstream has run into.
-func (f *Filter) timedOut(err error) error {
+func (f *Filter) timedOut(s *filter.Stream, err error) error {
 	st := f.cluster.Stats()
 	host := f.conn.Host.Stats()
 	switch {
@@ -126,7 +139,8 @@ func (f *Filter) timedOut(err error) error {
 			p.Timeout.Inc()
 		}
 		host.RqTimeout.Inc()
-		return f.timeoutReply(&replyTimeout)
+		f.trial.cut = true
+		return f.timeoutReply(s, &replyTimeout)
 	case past(f.tryEnd):
 		st.UpstreamRqMaxDurationReached.Inc()
 		return errTryDuration
@@ -138,7 +152,8 @@ func (f *Filter) timedOut(err error) error {
 
 // timeoutReply is the answer for a timeout: an empty one where the client has asked for
 // that (x-envoy-upstream-rq-timeout-alt-response).
-func (f *Filter) timeoutReply(r *filter.Reply) *filter.Reply {
+func (f *Filter) timeoutReply(s *filter.Stream, r *filter.Reply) *filter.Reply {
+	f.trackRequest(s)
 	if !f.altTimeout {
 		return r
 	}
@@ -161,16 +176,30 @@ func (f *Filter) answer(s *filter.Stream, err error) error {
 		return f.slowReply(s, slow)
 	}
 	var uf *upstreamFailure
-	if errors.As(err, &uf) {
-		return &replyTermination
+	switch {
+	case !errors.As(err, &uf):
+		return err
+	case errors.Is(err, codec.ErrRefused):
+		return &replyRefused
+	case errors.Is(err, codec.ErrReset) && f.grpc && outOfTime(s):
+		return &replyDeadline
+	case errors.Is(err, codec.ErrReset):
+		return &replyRemoteReset
 	}
-	return err
+	return &replyTermination
+}
+
+// outOfTime reports whether the time that a gRPC client has given its call is over: then a
+// host that resets it does so for that.
+func outOfTime(s *filter.Stream) bool {
+	d, ok := route.GRPCDeadline(&s.Request)
+	return ok && time.Since(s.Meta.Start) >= d
 }
 
 // slowReply is the answer for an attempt that took too long.
 func (f *Filter) slowReply(s *filter.Stream, slow *tryTimeout) error {
 	if slow != errTryDuration {
-		return f.timeoutReply(slow.reply)
+		return f.timeoutReply(s, slow.reply)
 	}
 	if s.Engine.RequestBody() == codec.End {
 		return slow.reply
@@ -183,41 +212,19 @@ func (f *Filter) slowReply(s *filter.Stream, slow *tryTimeout) error {
 // connectReply is Envoy's answer for a connection that could not be made. It is the
 // exception, so it may allocate.
 func (f *Filter) connectReply(s *filter.Stream, ce *cluster.ConnectError) *filter.Reply {
+	reason := ce.Reason()
+	s.Meta.UpstreamFailure = reason
 	if ce.Timeout {
-		s.Meta.UpstreamFailure = "connection timeout"
 		return &replyConnTimeout
 	}
-	reason := "delayed connect error: " + errnoText(ce.Err)
-	s.Meta.UpstreamFailure = reason
+	details := "upstream_reset_before_response_started{remote_connection_failure"
+	if reason != "" {
+		details += "|" + strings.ReplaceAll(reason, " ", "_")
+	}
 	return &filter.Reply{
-		Code: 503,
-		Body: resetBody + "remote connection failure", // the log alone says more
-		Details: "upstream_reset_before_response_started{remote_connection_failure|" +
-			strings.ReplaceAll(reason, " ", "_") + "}",
-		Flags: meta.UpstreamConnectionFailure,
+		Code:    503,
+		Body:    resetBody + "remote connection failure", // the log alone says more
+		Details: details + "}",
+		Flags:   meta.UpstreamConnectionFailure,
 	}
-}
-
-// errnoText spells a connect error as the C library does, since that is what the
-// logs of other proxies show. Only the codes that connect(2) gives are spelt.
-func errnoText(err error) string {
-	var no syscall.Errno
-	if !errors.As(err, &no) {
-		return err.Error()
-	}
-	switch no {
-	case syscall.ECONNREFUSED:
-		return "Connection refused"
-	case syscall.ENETUNREACH:
-		return "Network is unreachable"
-	case syscall.EHOSTUNREACH:
-		return "No route to host"
-	case syscall.ETIMEDOUT:
-		return "Connection timed out"
-	case syscall.ECONNRESET:
-		return "Connection reset by peer"
-	case syscall.ENOENT:
-		return "No such file or directory"
-	}
-	return no.Error()
 }

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -9,8 +10,11 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/route"
+	"github.com/mecha-mesh/mecha/proxy/trace"
 )
 
 // hedge says when a second attempt begins while the first one is still under way.
@@ -80,10 +84,13 @@ type try struct {
 	at       cluster.Attempt
 	request  header.Map
 	trailers *header.Map // shared: nobody changes them
+	scheme   bool        // the request has that of the host
 	body     buffer.Buf
 	until    time.Time
 	begun    time.Time
+	limit    time.Duration
 	retried  bool // another one has begun in its stead
+	slow     bool // outlier detection knows that it takes too long
 
 	host     *cluster.Host
 	conn     *cluster.Conn
@@ -95,6 +102,8 @@ type try struct {
 	stop      context.CancelFunc
 	mu        sync.Mutex
 	up        codec.ClientStream
+	protocol  meta.Protocol // of its connection
+	span      *trace.Span   // nil: none
 	cancelled bool
 	delivered bool
 }
@@ -115,20 +124,29 @@ func (t *try) run(to chan<- *try) {
 }
 
 func (t *try) exchange() (err error) {
-	if t.host, err = t.cluster.Pick(&t.at); err != nil {
+	host, err := t.cluster.Pick(&t.at)
+	if err != nil {
 		return &replyNoHealthyHost
 	}
-	if t.conn, err = t.cluster.Acquire(t.ctx, t.host, &t.at, t.until); err != nil {
+	t.mu.Lock()
+	t.host = host
+	t.mu.Unlock()
+	conn, up, err := open(t.ctx, t.cluster, t.host, &t.at, t.until)
+	if conn == nil {
+		reportUnconnected(t.host, err)
 		return err
 	}
-	up, err := t.conn.Open(t.ctx)
 	if err != nil {
-		t.cluster.Release(t.conn, false)
-		t.conn = nil
+		t.cluster.Release(conn, false)
+		reportBroken(t.host)
 		return &upstreamFailure{err: err}
 	}
+	if t.conn = conn; t.scheme {
+		setScheme(&t.request, conn)
+	}
+	reportConnected(t.host)
 	t.mu.Lock()
-	t.up = up
+	t.up, t.protocol = up, up.Protocol()
 	cancelled := t.cancelled
 	t.mu.Unlock()
 	if cancelled {
@@ -137,15 +155,18 @@ func (t *try) exchange() (err error) {
 	if err := up.SetReadDeadline(t.until); err != nil {
 		return &upstreamFailure{err: err}
 	}
-	if err := writeWhole(up, &t.request, &t.body, t.trailers); err != nil {
+	if err := call.WriteWhole(up, &t.request, &t.body, t.trailers, t.until); err != nil {
+		t.reportHedged()
 		return &upstreamFailure{err: err, sent: true}
 	}
 	for {
 		t.response.Reset()
 		if t.next, err = up.ReadHeaders(&t.response); err != nil {
+			t.reportHedged()
 			return &upstreamFailure{err: err, sent: true}
 		}
 		if t.response.StatusCode() >= 200 {
+			reportHead(t.host, &t.response, filter.IsGRPC(&t.request))
 			return nil
 		}
 	}
@@ -158,6 +179,7 @@ func (t *try) cancel() {
 	t.cancelled = true
 	if t.up != nil && !t.delivered {
 		t.up.Interrupt()
+		t.up.StopWriting()
 	}
 	t.mu.Unlock()
 }
@@ -166,6 +188,9 @@ func (t *try) cancel() {
 func (t *try) release() {
 	t.stop()
 	t.body.Release()
+	if t.host != nil && !errors.Is(t.err, context.Canceled) {
+		t.track()
+	}
 	if t.up == nil {
 		return
 	}
@@ -188,7 +213,8 @@ type race struct {
 	s       *filter.Stream
 	results chan *try
 	tries   []*try // under way
-	delayed bool   // the next attempt waits for its back-off
+	begun   time.Time
+	delayed bool // the next attempt waits for its back-off
 	start   time.Time
 	timeout bool // the next attempt is one because another one took too long
 	held    []cluster.Ticket
@@ -197,7 +223,7 @@ type race struct {
 // forwardHedged sends the request, and again when an attempt takes longer than the
 // per-try timeout: the first good response wins, the last bad one is better than none.
 func (f *Filter) forwardHedged(s *filter.Stream, r *route.Route) error {
-	rc := &race{f: f, s: s, results: make(chan *try, maxTries)}
+	rc := &race{f: f, s: s, begun: time.Now(), results: make(chan *try, maxTries)}
 	defer rc.end()
 	rc.launch()
 	for {
@@ -229,11 +255,14 @@ func (rc *race) launch() {
 		s.Request.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
 	}
 	rc.delayed, rc.timeout = false, false
-	t := &try{cluster: f.cluster, at: f.at, trailers: &s.RequestTrailers, begun: time.Now()}
+	t := &try{cluster: f.cluster, at: f.at, trailers: &s.RequestTrailers, scheme: s.SchemeOfHost, begun: time.Now(), limit: f.timing.perTry}
 	if !f.until.IsZero() {
 		t.until = f.until.Add(time.Second) // who waits for it is earlier
 	}
 	t.at.Headers, t.at.Tried = &t.request, append([]*cluster.Host(nil), f.tried...)
+	f.beginSpan(s)
+	f.inject(s)
+	t.span = f.log.take()
 	s.Request.CopyTo(&t.request, true)
 	f.replay.Buf.Share(&t.body, f.replay.Buf.Len())
 	t.ctx, t.stop = context.WithCancel(context.Background())
@@ -266,7 +295,8 @@ func (rc *race) wait() (*try, error) {
 	switch {
 	case f.expired():
 		f.cluster.Stats().UpstreamRqTimeout.Inc()
-		reply := f.timeoutReply(&replyTimeout)
+		rc.reportSlow(rc.tries)
+		reply := f.timeoutReply(rc.s, &replyTimeout)
 		f.countReply(rc.s, reply)
 		return nil, reply
 	case rc.delayed && past(rc.start):
@@ -276,12 +306,16 @@ func (rc *race) wait() (*try, error) {
 	for _, t := range newest {
 		if !t.retried && !rc.delayed && past(t.begun.Add(f.timing.perTry)) {
 			t.retried = true
+			rc.reportSlow([]*try{t})
 			if len(rc.tries) < maxTries && f.mayRetry(rc.s, false) {
 				rc.timeout = true
 				rc.delay()
 			}
 			return nil, nil
 		}
+	}
+	if err := rc.s.Engine.Overdue(rc.begun); err != nil {
+		return nil, err
 	}
 	return nil, rc.s.Engine.Sleep(time.Millisecond) // is the client still there?
 }
@@ -311,10 +345,12 @@ func (rc *race) judge(t *try) (done bool, err error) {
 	if t.err != nil {
 		f.countFailure(t.err)
 		if !t.retried && f.matches(t.err) && f.mayRetry(s, false) {
+			rc.logTry(t)
 			t.release()
 			rc.delay()
 			return false, nil
 		}
+		rc.logTry(t)
 		t.release()
 		if len(rc.tries) > 0 || rc.delayed {
 			return false, nil
@@ -331,6 +367,7 @@ func (rc *race) judge(t *try) (done bool, err error) {
 		if f.mayRetry(s, true) {
 			f.cluster.Stats().RetryRq.Count(code)
 			t.host.Stats().RqError.Inc()
+			rc.logTry(t)
 			t.release()
 			rc.delay()
 			return false, nil
@@ -338,6 +375,7 @@ func (rc *race) judge(t *try) (done bool, err error) {
 	}
 	if len(rc.tries) > 0 || rc.delayed {
 		t.host.Stats().RqError.Inc()
+		rc.logTry(t)
 		t.release()
 		return false, nil
 	}
@@ -350,7 +388,8 @@ func (rc *race) accept(t *try, r *route.Route) (err error) {
 	rc.end()
 	t.stop()
 	f.conn, f.up = t.conn, t.up
-	s.Meta.UpstreamLocal, s.Meta.UpstreamConn = t.conn.Local, t.conn.ID
+	f.trial = trial{begun: t.begun, head: sizeOf(&t.response)}
+	s.Meta.UpstreamLocal, s.Meta.UpstreamConn, s.Meta.UpstreamTLS = t.conn.Local, t.conn.ID, t.conn.TLS
 	s.Meta.UpstreamStart = max(t.begun.Sub(s.Meta.Start), 1)
 	s.Meta.UpstreamEnd = s.Meta.UpstreamStart
 	s.Meta.ResponseStart = s.Tick()
@@ -359,7 +398,11 @@ func (rc *race) accept(t *try, r *route.Route) (err error) {
 	t.response.CopyTo(&s.Response, true)
 	defer func() { f.release(s, err) }()
 	code := s.Response.StatusCode()
-	f.countHost(code)
+	f.log.give(t.span)
+	f.log.begin(s, s.Meta.UpstreamStart)
+	f.log.again(f.replay.Buf.Len())
+	f.log.answered(s, code)
+	f.countHost(&s.Response, t.next == codec.End)
 	f.countResponse(s, code)
 	return f.respond(s, r, t.next)
 }
@@ -377,6 +420,7 @@ func (rc *race) forget(t *try) {
 // end gives up what is still under way. It may be called again.
 func (rc *race) end() {
 	for _, t := range rc.tries {
+		rc.logTry(t)
 		t.cancel()
 	}
 	for range rc.tries {

@@ -3,7 +3,6 @@ package router
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -11,10 +10,13 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/cluster/outlier"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/stats"
+	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 const (
@@ -61,6 +63,7 @@ func (f *Filter) mirror(s *filter.Stream) {
 			sd.until = longestMirror
 		}
 		s.Request.CopyTo(&sd.request, true)
+		s.Span.Inject(&sd.request)
 		p.Finalize(&sd.request, s)
 		sd.announce(f.sh.address())
 		f.shadows.waiting = append(f.shadows.waiting, sd)
@@ -136,20 +139,25 @@ func (sd *shadow) exchange(until time.Time) (code int, err error) {
 		return 0, err
 	}
 	defer ticket.Done()
-	at := &cluster.Attempt{Headers: &sd.request}
+	at := &cluster.Attempt{Headers: &sd.request, Options: &transport.Options{}}
+	autoNames(at.Options, &c.Spec().HTTP.Auto, &sd.request)
 	host, err := c.Pick(at)
 	if err != nil {
 		return 0, err
 	}
 	conn, err := c.Acquire(context.Background(), host, at, until)
 	if err != nil {
+		reportUnconnected(host, err)
 		return 0, err
 	}
 	up, err := conn.Open(context.Background())
 	if err != nil {
 		c.Release(conn, false)
+		reportBroken(host)
 		return 0, err
 	}
+	reportConnected(host)
+	defer func() { sd.report(host, code, err) }()
 	defer func() {
 		read, written := up.WireBytes()
 		conn.CountBytes(read.Header+read.Body, written.Header+written.Body)
@@ -162,31 +170,22 @@ func (sd *shadow) exchange(until time.Time) (code int, err error) {
 	if err := up.SetReadDeadline(until); err != nil {
 		return 0, err
 	}
-	if err := writeWhole(up, &sd.request, &sd.body, &sd.trailers); err != nil {
+	if err := call.WriteWhole(up, &sd.request, &sd.body, &sd.trailers, until); err != nil {
 		return 0, err
 	}
 	return discard(up)
 }
 
-// writeWhole sends a request that is at hand as a whole. It consumes body.
-func writeWhole(up codec.ClientStream, request *header.Map, body *buffer.Buf, trailers *header.Map) error {
-	ends := trailers.Len() == 0
-	if body.Len() == 0 && ends {
-		if err := up.WriteHeaders(request, true); err != nil {
-			return err
-		}
-		return up.Flush()
+// report tells outlier detection what became of the exchange.
+func (sd *shadow) report(h *cluster.Host, code int, err error) {
+	switch o := h.Outlier(); {
+	case code >= 200:
+		o.Code(code, false)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		o.Put(outlier.TimedOut, 504)
+	case err != nil:
+		reportBroken(h)
 	}
-	if err := up.WriteHeaders(request, false); err != nil {
-		return err
-	}
-	if err := up.WriteData(body, ends); err != nil {
-		return err
-	}
-	if ends {
-		return up.Flush()
-	}
-	return up.WriteTrailers(trailers)
 }
 
 // discard reads a response to its end and returns its code.
@@ -215,19 +214,4 @@ func discard(up codec.ClientStream) (code int, err error) {
 		err = up.ReadTrailers(&m)
 	}
 	return code, err
-}
-
-// ownAddress is the address that a mirror takes for its client's: the first one of the
-// machine that others can reach.
-func ownAddress() netip.Addr {
-	all, err := net.InterfaceAddrs()
-	if err == nil {
-		for _, a := range all {
-			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
-				ip, _ := netip.AddrFromSlice(n.IP.To4()) // four bytes
-				return ip
-			}
-		}
-	}
-	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
@@ -58,6 +59,10 @@ func (p *pump) move() {
 	}
 }
 
+// stopGrace is how long the pump may take to end by itself: what it has just written to the
+// end need not cost a connection.
+const stopGrace = 250 * time.Millisecond
+
 // stop waits for the pump to end, interrupting it if the exchange is over before the
 // request is. It reports whether the request was sent to its end.
 func (p *pump) stop(s *filter.Stream) bool {
@@ -66,6 +71,7 @@ func (p *pump) stop(s *filter.Stream) bool {
 	}
 	if !p.ended.Load() {
 		s.Engine.InterruptRequest()
+		call.StopWriting(p.up, time.Now().Add(stopGrace), p.wg.Wait)
 	}
 	p.wg.Wait()
 	p.running = false

@@ -19,7 +19,7 @@ var errRedirect = &filter.Error{Source: filter.Internal, Text: "internal_redirec
 // made here. It reports whether it did; if not, the request is as it was.
 func (f *Filter) follow(s *filter.Stream, code int) bool {
 	p := f.action.Redirect
-	if p == nil || !slices.Contains(p.Codes, code) {
+	if p == nil || !slices.Contains(p.Codes, code) || opens(s) {
 		return false
 	}
 	st := f.cluster.Stats()
@@ -29,6 +29,12 @@ func (f *Filter) follow(s *filter.Stream, code int) bool {
 	}
 	st.UpstreamInternalRedirectSucceededTotal.Inc()
 	return true
+}
+
+// opens reports whether the request asks for a tunnel. It has no end that could be
+// waited for.
+func opens(s *filter.Stream) bool {
+	return s.Request.Has(header.Upgrade) || s.Request.Value(header.Method) == "CONNECT"
 }
 
 // complete reports whether the request has come to its end and is still there.

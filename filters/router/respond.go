@@ -27,6 +27,9 @@ func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) erro
 	if err := r.FinalizeResponse(s); err != nil {
 		return err
 	}
+	st := f.cluster.Stats()
+	defer countStalls(s, netio.Stalls{})
+	countStalls(s, netio.Stalls{Begun: &st.UpstreamFlowControlPausedReadingTotal, Over: &st.UpstreamFlowControlResumedReadingTotal})
 	if err := s.Engine.SendHeaders(next == codec.End); err != nil {
 		return err
 	}
@@ -34,26 +37,41 @@ func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) erro
 		if err := f.tunnel(s); err != nil {
 			return err
 		}
+		if f.up.Protocol() == meta.HTTP2 { // the stream has an end of its own
+			return nil
+		}
 		// Envoy's words for an upgraded connection that upstream has ended.
 		s.Meta.Flags |= meta.UpstreamConnectionTermination
 		s.Meta.Details = "upstream_reset_after_response_started{connection_termination}"
 		return nil
 	}
 	if err := s.Engine.RelayResponse(f.up, next, earlier(f.until, f.tryEnd)); err != nil {
-		return f.relayFailed(s, err)
+		err = f.relayFailed(s, err)
+		f.countEnd(s, err)
+		return err
 	}
+	f.countEnd(s, nil)
 	s.Meta.ResponseEnd = s.Elapsed()
 	if f.cluster.Reports() { // a load report may come in a trailer, too
 		f.cluster.Report(f.conn.Host, 0, &s.ResponseTrailers)
 	}
 	f.countTime(s)
+	f.trackRequest(s)
 	return nil
+}
+
+// countStalls counts how often the client takes no more for a while. On a connection with
+// other streams nobody knows for whom it waits.
+func countStalls(s *filter.Stream, c netio.Stalls) {
+	if s.Session != nil && s.Meta.Protocol != meta.HTTP2 {
+		s.Session.Engine.Socket().CountStalls(c)
+	}
 }
 
 // requestSent reports whether the whole request has gone up. One that asks for an
 // upgrade never has.
 func (f *Filter) requestSent(s *filter.Stream) bool {
-	return s.Engine.RequestBody() == codec.End && !s.Request.Has(header.Upgrade) && s.Request.Value(header.Method) != "CONNECT"
+	return s.Engine.RequestBody() == codec.End && !opens(s)
 }
 
 // relayFailed finds the cause of a response that broke off: where the pump has ended
@@ -66,9 +84,12 @@ func (f *Filter) relayFailed(s *filter.Stream, err error) error {
 		}
 	}
 	if !isTimeout(err) {
+		if upstreamFault(err) {
+			reportBroken(f.conn.Host)
+		}
 		return err
 	}
-	slow := f.timedOut(err)
+	slow := f.timedOut(s, err)
 	r, ok := slow.(*filter.Reply)
 	if t, is := slow.(*tryTimeout); is {
 		r, ok = t.reply, true
@@ -76,7 +97,7 @@ func (f *Filter) relayFailed(s *filter.Stream, err error) error {
 	if !ok {
 		return err
 	}
-	return &filter.Error{Source: filter.Upstream, Flag: r.Flags, Text: r.Details, Err: err}
+	return &filter.Error{Source: filter.Upstream, Flag: r.Flags, Code: r.Code, Body: r.Body, Text: r.Details, Err: err}
 }
 
 // tunnel moves raw bytes both ways after an upgrade, until one side ends.

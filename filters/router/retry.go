@@ -25,27 +25,57 @@ func (f *Filter) decide(s *filter.Stream, err error) (again bool, failed error) 
 		return false, err
 	}
 	f.countFailure(err)
-	if s.Engine.Started() {
+	if f.answered { // another filter may have it, and keep it back from the client
+		noteRetry(s, err, "gives up", "the response had begun")
 		return false, err
 	}
 	if f.expired() {
-		return false, f.timeoutReply(&replyTimeout)
+		noteRetry(s, err, "gives up", "the time of the route is over")
+		return false, f.timeoutReply(s, &replyTimeout)
 	}
 	if !f.replayable(s) {
+		noteRetry(s, err, "gives up", "the request body was not kept")
 		return false, f.answer(s, err)
 	}
 	if f.safe(s, err) {
+		noteRetry(s, err, "tries again", "nothing can have come of it")
 		return true, nil
 	}
 	var rr *retryResponse
 	if errors.As(err, &rr) {
+		noteRetry(s, err, "tries again", "retry_on covers the response")
 		return true, nil
 	}
-	if f.matches(err) && f.mayRetry(s, false) {
-		f.at.Fresh = false
-		return true, nil
+	if !f.matches(err) {
+		noteRetry(s, err, "gives up", f.noPolicy())
+		return false, f.answer(s, err)
 	}
-	return false, f.answer(s, err)
+	if !f.mayRetry(s, false) {
+		noteRetry(s, err, "gives up", f.limit(s))
+		return false, f.answer(s, err)
+	}
+	f.at.Fresh = false
+	noteRetry(s, err, "tries again", "retry_on covers the failure")
+	return true, nil
+}
+
+// noPolicy says why a failure is not followed by another attempt.
+func (f *Filter) noPolicy() string {
+	if f.retry == nil {
+		return "there is no retry policy"
+	}
+	return "retry_on does not cover it"
+}
+
+// limit says why the policy has no further attempt.
+func (f *Filter) limit(s *filter.Stream) string {
+	if s.Meta.Flags&meta.UpstreamRetryLimitExceeded != 0 {
+		return "num_retries is used up"
+	}
+	if s.Meta.Flags&meta.UpstreamOverflow != 0 {
+		return "the cluster's limit of retries is reached"
+	}
+	return "it is too late, or the request body was not kept"
 }
 
 // safe reports whether nothing can have come of the attempt, and prepares another.
@@ -62,7 +92,7 @@ func (f *Filter) safe(s *filter.Stream, err error) bool {
 	if !errors.As(err, &uf) || !uf.reused || !errors.Is(err, codec.ErrClosedBeforeResponse) || f.at.Fresh {
 		return false
 	}
-	if !idempotent(s.Request.Value(header.Method)) {
+	if !idempotent(s.Request.Value(header.Method)) && s.State.Get(filter.Repeatable) == nil {
 		return false
 	}
 	f.at.Fresh = true
@@ -105,7 +135,7 @@ func (f *Filter) mayRetry(s *filter.Stream, response bool) bool {
 		s.Meta.Flags |= meta.UpstreamRetryLimitExceeded
 		return false
 	}
-	ticket, err := f.cluster.AdmitRetry(f.at.Priority)
+	ticket, err := f.cluster.AdmitRetry(f.at.Priority, s.Now())
 	if err != nil {
 		f.retries++ // Envoy takes it off before it asks
 		for _, p := range f.parts.All() {

@@ -14,13 +14,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/route"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
+	"github.com/mecha-mesh/mecha/proxy/transport"
+	"github.com/mecha-mesh/mecha/proxy/why"
 )
 
 // Spec describes the filter.
@@ -34,10 +38,14 @@ var Spec = filter.HTTPSpec[*Config]{
 // Config is the configuration of the router.
 type Config struct {
 	SuppressEnvoyHeaders bool
-	RespectExpected      bool     // respect_expected_rq_timeout
-	NoDynamicStats       bool     // dynamic_stats is false
-	NoGRPCFailureCodes   bool     // suppress_grpc_request_failure_code_stats
-	Strict               []string // strict_check_headers, lower case
+	RespectExpected      bool             // respect_expected_rq_timeout
+	NoDynamicStats       bool             // dynamic_stats is false
+	NoGRPCFailureCodes   bool             // suppress_grpc_request_failure_code_stats
+	Strict               []string         // strict_check_headers, lower case
+	Logs                 []accesslog.Spec // upstream_log: one line for each attempt
+	ChildSpan            bool             // start_child_span
+	NoEarlyData          bool             // reject_connect_request_early_data
+	LogPoolReady         bool             // another one when it has its connection (flush_upstream_log_on_upstream_stream)
 }
 
 // counters are shared with the connection manager's scope, http.<stat_prefix>.
@@ -54,6 +62,8 @@ type counters struct {
 	RedirectNoRoute   stats.Counter `stat:"passthrough_internal_redirect_no_route" help:"Redirects passed on since they have no route"`
 	RedirectPredicate stats.Counter `stat:"passthrough_internal_redirect_predicate" help:"Redirects passed on since the policy does not want them"`
 	MirrorOverflow    stats.Counter `stat:"rq_mirror_overflow" help:"Copies of requests not sent since too many are under way"`
+	Paused            stats.Counter `stat:"downstream_flow_control_paused_reading_total" help:"Times that reading from a client was paused since the host took no more"`
+	Resumed           stats.Counter `stat:"downstream_flow_control_resumed_reading_total" help:"Times that this was over"`
 	Retry             stats.Counter `stat:"rq_retry_skipped_request_not_complete" help:"Retries not made because the request body was not kept whole"`
 }
 
@@ -74,36 +84,49 @@ type shared struct {
 const bodyLimit = 1 << 20
 
 func newFactory(c *Config, env filter.Env) (func() filter.HTTP, error) {
-	sh := &shared{config: c, clusters: env.Clusters, zone: env.Node.Zone, runtime: env.Runtime, address: sync.OnceValue(ownAddress)}
+	sh := &shared{config: c, clusters: env.Clusters, zone: env.Node.Zone, runtime: env.Runtime, address: sync.OnceValue(call.OwnAddress)}
 	s, release := stats.SharedUnder[counters](env.Parent)
 	env.OnRetire(release)
 	sh.counters = s
 	if sh.bodyLimit = env.BufferLimit; sh.bodyLimit <= 0 {
 		sh.bodyLimit = bodyLimit
 	}
-	return func() filter.HTTP { return &Filter{sh: sh} }, nil
+	logs, err := accesslog.OpenSet(c.Logs, env.Logs)
+	if err != nil {
+		return nil, err
+	}
+	if logs == nil {
+		return func() filter.HTTP { return &Filter{sh: sh} }, nil
+	}
+	env.OnRetire(logs.Close)
+	return func() filter.HTTP { return &Filter{sh: sh, log: &attemptLog{logs: logs}} }, nil
 }
 
 // Filter serves one stream at a time.
 type Filter struct {
-	sh *shared
+	sh  *shared
+	log *attemptLog // nil: none, unless a stream wants spans for its attempts
 
 	action  *route.ForwardAction
 	retry   *route.RetryPolicy
 	cluster *cluster.Cluster
 	parts   route.Parts // where requests of the route are counted, too
 	at      cluster.Attempt
+	options transport.Options // what at.Options points to, if something is asked of connections
 	tried   []*cluster.Host
 	timing  timing
 	grpc    bool // the request says so
-	hedge   hedge
-	replay  filter.Replay
-	keep    bool // the request body is kept for a retry
-	retries uint32
-	start   time.Time     // of the first attempt
-	until   time.Time     // global timeout, zero: none, or not begun since the request is incomplete
-	tryEnd  time.Time     // of this attempt at the latest, zero: never
-	asked   time.Duration // how long the host wants us to wait before the next attempt
+
+	answered  bool // a response was counted, and is passed on
+	undecided bool // it is a gRPC call whose status is still to come
+	hedge     hedge
+	replay    filter.Replay
+	keep      bool // the request body is kept for a retry
+	retries   uint32
+	start     time.Time     // of the first attempt
+	until     time.Time     // global timeout, zero: none, or not begun since the request is incomplete
+	tryEnd    time.Time     // of this attempt at the latest, zero: never
+	asked     time.Duration // how long the host wants us to wait before the next attempt
 
 	host       *cluster.Host      // of the last attempt
 	alt        *cluster.PartStats // x-envoy-upstream-alt-stat-name
@@ -113,9 +136,10 @@ type Filter struct {
 	altTimeout bool           // x-envoy-upstream-rq-timeout-alt-response
 	again      cluster.Ticket // a place among the retries, for the next attempt
 
-	conn *cluster.Conn
-	up   codec.ClientStream
-	pump pump
+	conn  *cluster.Conn
+	up    codec.ClientStream
+	trial trial
+	pump  pump
 }
 
 var _ filter.Terminal = (*Filter)(nil)
@@ -125,11 +149,11 @@ func (f *Filter) Reset() {
 	f.replay.Buf.Release()
 	f.replay.Limit, f.replay.Overflow, f.replay.Ended, f.replay.Trailers = 0, false, false, false
 	f.action, f.retry, f.cluster = nil, nil, nil
-	f.at = cluster.Attempt{}
+	f.at, f.options = cluster.Attempt{}, transport.Options{}
 	clear(f.tried)
 	f.tried = f.tried[:0]
 	f.timing, f.keep, f.retries, f.asked = timing{}, false, 0, 0
-	f.grpc, f.hedge, f.altTimeout, f.canary = false, hedge{}, false, false
+	f.grpc, f.hedge, f.altTimeout, f.canary, f.answered, f.undecided = false, hedge{}, false, false, false, false
 	f.host, f.alt, f.cookies = nil, nil, nil
 	f.conn, f.up, f.again = nil, nil, cluster.Ticket{}
 }
@@ -161,6 +185,35 @@ func (f *Filter) ServeStream(s *filter.Stream) error {
 	return err
 }
 
+// Forecast implements filter.Forecaster. A cluster that nobody uses stays unused: its hosts
+// would have to be looked up.
+func (f *Filter) Forecast(s *filter.Stream) error {
+	r, ok := s.Route.(*route.Route)
+	if !ok || r == nil {
+		return &replyNoRoute
+	}
+	switch r.Kind {
+	case route.Redirect:
+		return r.RedirectReply(s)
+	case route.Direct:
+		return r.DirectReply(s)
+	}
+	if f.find(s, r); f.cluster == nil {
+		return f.noCluster()
+	}
+	if !f.cluster.Used() {
+		s.Decide("cannot tell the host: nothing was sent yet to cluster", s.Meta.Cluster)
+		return nil
+	}
+	f.aim(s)
+	host, err := f.cluster.Pick(&f.at)
+	if notePick(s, host, err); err != nil {
+		return &replyNoHealthyHost
+	}
+	s.Meta.UpstreamHost = host.Addr
+	return nil
+}
+
 // forward sends the request to the route's cluster, as often as its retry policy
 // and the rules of safe retry allow.
 func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
@@ -180,12 +233,16 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 	if err := f.prepare(s, r); err != nil {
 		return err
 	}
-	ticket, err := f.cluster.Admit(f.at.Priority)
+	ticket, err := f.cluster.AdmitAt(f.at.Priority, s.Now())
 	if err != nil {
 		f.countReply(s, &replyOverflow)
 		return &replyOverflow
 	}
 	defer ticket.Done()
+	if err := f.eager(s); err != nil {
+		f.countReply(s, err)
+		return err
+	}
 	if f.action.Terminates(&s.Request) {
 		return f.terminate(s, r)
 	}
@@ -245,13 +302,23 @@ func (f *Filter) target(s *filter.Stream, r *route.Route) *route.Route {
 
 func (f *Filter) find(s *filter.Stream, r *route.Route) {
 	f.action = r.Forward
-	s.Meta.Cluster = r.ClusterName(s)
-	f.cluster = f.sh.clusters.Cluster(s.Meta.Cluster)
+	s.Meta.Cluster, s.Meta.ClusterStatName = "", ""
+	name := r.ClusterName(s)
+	f.cluster = f.sh.clusters.Cluster(name)
+	if c := s.Cluster; f.cluster == nil && c != nil && c.Spec().Name == name {
+		f.cluster = c // it was asked for, and is given back at this moment
+	}
+	if f.cluster == nil {
+		note(s, why.Route, "leads to a cluster that does not exist", name)
+	} else {
+		s.Meta.Cluster, s.Meta.ClusterStatName = name, f.cluster.StatName()
+	}
 }
 
 // aim says what the choice of a host depends on.
 func (f *Filter) aim(s *filter.Stream) {
 	f.at.State, f.at.Shared = s, s.Shared()
+	f.at.Override = s.Upstream
 	a := &f.at
 	a.Conn, a.Stream, a.Headers, a.Metadata, a.Priority = s.Accepted(), &s.Meta, &s.Request, &s.Metadata, f.action.Priority
 	if len(f.action.HashPolicies) > 0 && f.cluster.Spec().Policy.UsesHash() {
@@ -309,6 +376,7 @@ func (f *Filter) prepare(s *filter.Stream, r *route.Route) error {
 	if err := r.FinalizeRequest(s, !f.sh.config.SuppressEnvoyHeaders); err != nil {
 		return err
 	}
+	f.nameServer(s)
 	f.retry = f.action.Retry.Merge(&s.Request)
 	if len(f.action.Mirrors) > 0 {
 		f.mirror(s)

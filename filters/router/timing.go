@@ -90,7 +90,7 @@ const lookAgain = 100 * time.Millisecond
 
 // await waits for a response head.
 func (f *Filter) await(s *filter.Stream) (codec.Next, error) {
-	begun := time.Now() // of this attempt
+	begun := s.Now() // of this attempt
 	f.tryEnd = time.Time{}
 	if f.timing.duration > 0 {
 		f.tryEnd = begun.Add(f.timing.duration)

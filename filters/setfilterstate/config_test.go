@@ -5,23 +5,14 @@ import (
 	"testing"
 
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/message"
 )
 
 func parseJSON(t *testing.T, value string) (*Config, error) {
 	t.Helper()
-	var pb httpv3.Config
-	if err := protojson.Unmarshal([]byte(`{"on_request_headers": [`+value+`]}`), &pb); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := proto.Marshal(&pb)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parseHTTP(raw, &filter.Parser{})
+	return parseHTTP(message.Raw(t, &httpv3.Config{}, `{"on_request_headers": [`+value+`]}`), &filter.Parser{})
 }
 
 func TestValues(t *testing.T) {

@@ -30,7 +30,7 @@ func factory(name string) Factory {
 		}
 	case "envoy.upstream.dynamic_port":
 		return number(1, 65535)
-	case "envoy.tcp_proxy.per_connection_idle_timeout_ms":
+	case "envoy.tcp_proxy.per_connection_idle_timeout_ms", "envoy.ratelimit.hits_addend":
 		return number(0, 1<<32-1)
 	}
 	return nil

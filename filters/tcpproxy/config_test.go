@@ -8,23 +8,16 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/message"
 )
 
 // parseJSON parses a TcpProxy written as JSON.
 func parseJSON(t *testing.T, text string) (*Config, *filter.Parser, error) {
 	t.Helper()
-	var pb tcpproxyv3.TcpProxy
-	if err := protojson.Unmarshal([]byte(text), &pb); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := proto.Marshal(&pb)
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw := message.Raw(t, &tcpproxyv3.TcpProxy{}, text)
 	p := &filter.Parser{}
 	c, err := parse(raw, p)
 	return c, p, err

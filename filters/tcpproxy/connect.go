@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"syscall"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/cluster/outlier"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/match"
 	"github.com/mecha-mesh/mecha/proxy/meta"
@@ -34,7 +34,7 @@ func (s *session) connect(c *filter.Conn) (connection, error) {
 		c.Log.Flags |= meta.NoClusterFound
 		return connection{}, errNoCluster
 	}
-	c.Log.Cluster = cl.Spec().StatName
+	c.Log.Cluster, c.Log.ClusterStatName = cl.Spec().Name, cl.Spec().StatName
 	s.prepare(c)
 	for {
 		up, err := s.try(ctx, c, cl)
@@ -43,7 +43,12 @@ func (s *session) connect(c *filter.Conn) (connection, error) {
 			return connection{up, cl}, nil
 		}
 		var failed *cluster.ConnectError
-		if !errors.As(err, &failed) {
+		switch {
+		case errors.Is(err, errSilent):
+			s.s.Idle.Inc()
+			c.Log.Flags |= meta.UpstreamConnectionFailure
+			return connection{}, err
+		case !errors.As(err, &failed):
 			return connection{}, err
 		}
 		if c.Log.Attempts >= s.c.MaxConnectAttempts {
@@ -83,6 +88,7 @@ func (s *session) prepare(c *filter.Conn) {
 			s.attempt.Hash, s.attempt.HasHash = match.Hash64(text, 0), true
 		}
 	}
+	s.options.FromState(c)
 	if len(s.c.TLVs) > 0 {
 		s.options.TLVs = s.tlvs(c)
 	}
@@ -102,40 +108,42 @@ func (s *session) try(ctx context.Context, c *filter.Conn, cl *cluster.Cluster) 
 	l.UpstreamHost, l.UpstreamHostname, l.HostMetadata = h.Addr, h.Hostname, h.Metadata
 	up, err := cl.Dial(ctx, h, &s.attempt)
 	if err == nil && s.c.Tunnel != nil {
-		if err = s.c.Tunnel.open(ctx, c, up); err != nil {
+		if err = s.c.Tunnel.open(ctx, c, up, s.idleTimeout(c)); err != nil {
 			_ = up.Close() // it is of no use
 			err = &cluster.ConnectError{Host: h.Addr, Err: err}
 		}
 	}
+	report(h, err)
 	if err != nil {
 		var failed *cluster.ConnectError
 		switch {
 		case errors.Is(err, cluster.ErrOverflow):
 			l.Flags |= meta.UpstreamOverflow
 		case errors.As(err, &failed):
-			l.UpstreamFailure = reason(failed)
+			l.UpstreamFailure = failed.Reason()
 		}
 		return nil, err
 	}
 	l.UpstreamFailure = ""
-	l.UpstreamLocal, l.UpstreamConn = up.Local, up.ID
+	l.UpstreamLocal, l.UpstreamConn, l.UpstreamTLS = up.Local, up.ID, up.TLS
 	return up, nil
 }
 
-// reason puts a failed connect in Envoy's words (upstream_transport_failure_reason).
-func reason(e *cluster.ConnectError) string {
-	if e.Timeout {
-		return "connection timeout"
+// report tells outlier detection how it went to connect to a host.
+func report(h *cluster.Host, err error) {
+	o := h.Outlier()
+	if err == nil {
+		o.Put(outlier.ConnectedOnly, 0)
+		return
 	}
-	var no syscall.Errno
-	if !errors.As(e.Err, &no) {
-		return e.Err.Error()
+	var failed *cluster.ConnectError
+	switch {
+	case !errors.As(err, &failed): // a limit, or the client has gone
+	case failed.Timeout:
+		o.Put(outlier.TimedOut, 0)
+	default:
+		o.Put(outlier.ConnectFailed, 0)
 	}
-	text := []byte(no.Error())
-	if len(text) > 0 && 'a' <= text[0] && text[0] <= 'z' {
-		text[0] -= 'a' - 'A'
-	}
-	return "delayed connect error: " + string(text)
 }
 
 // pick chooses a cluster by weight.

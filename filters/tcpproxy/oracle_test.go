@@ -9,3 +9,5 @@ import (
 )
 
 func TestOracleDialogues(t *testing.T) { dialogue.Oracle(t, "testdata/*.txt") }
+
+func TestOracleDeaf(t *testing.T) { playDeaf(t, dialogue.StartEnvoy) }

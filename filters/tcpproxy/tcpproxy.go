@@ -16,6 +16,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
@@ -76,6 +77,8 @@ type counters struct {
 	Tx      stats.Counter `stat:"downstream_cx_tx_bytes_total" help:"bytes to clients"`
 	Idle    stats.Counter `stat:"idle_timeout" help:"connections closed after silence"`
 	MaxLife stats.Counter `stat:"max_downstream_connection_duration" help:"connections closed because they had lived long enough"`
+	Paused  stats.Counter `stat:"downstream_flow_control_paused_reading_total" help:"times that reading from a client was paused since the host took no more"`
+	Resumed stats.Counter `stat:"downstream_flow_control_resumed_reading_total" help:"times that this was over"`
 	Early   stats.Counter `stat:"early_data_received_count_total" help:"connections whose first bytes were awaited before connecting"`
 	Retries stats.Counter `stat:"mecha_connect_retries" help:"further connect attempts after a failed one"`
 
@@ -150,6 +153,8 @@ func (s *session) Serve(c *filter.Conn) error {
 	}
 	st := up.Stats()
 	up.CountInto(&st.UpstreamCxRxBytesTotal, &st.UpstreamCxTxBytesTotal)
+	sock.CountStalls(netio.Stalls{Begun: &st.UpstreamFlowControlPausedReadingTotal, Over: &st.UpstreamFlowControlResumedReadingTotal})
+	up.CountStallsFor(netio.Stalls{Begun: &s.s.Paused, Over: &s.s.Resumed})
 	s.logConnected(c)
 	if err := up.WriteBuf(&early); err != nil {
 		_ = up.Abort() // it is of no use

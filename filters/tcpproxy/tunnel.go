@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
@@ -43,11 +44,22 @@ func (r TunnelResponse) Field(name string) (string, bool) {
 // maxResponse bounds the head of the answer, as 60 KiB bound any other.
 const maxResponse = 60 << 10
 
-// open asks for the tunnel on a new connection and waits for the answer. What follows
-// the answer stays in front of the connection.
-func (t *Tunnel) open(ctx context.Context, c *filter.Conn, up *cluster.TCPConn) error {
+// errSilent is a tunnel that was not answered in time.
+var errSilent = errors.New("tunnel: no answer for as long as a connection may be idle")
+
+// open asks for the tunnel on a new connection and waits for the answer, for patience unless
+// that is 0. What follows the answer stays in front of the connection.
+func (t *Tunnel) open(ctx context.Context, c *filter.Conn, up *cluster.TCPConn, patience time.Duration) (err error) {
 	stop := context.AfterFunc(ctx, up.Cut)
 	defer stop()
+	if patience > 0 {
+		late := time.AfterFunc(patience, up.Cut)
+		defer func() {
+			if !late.Stop() {
+				err = errSilent
+			}
+		}()
+	}
 	var b buffer.Buf
 	defer b.Release()
 	b.Append(t.request(c))

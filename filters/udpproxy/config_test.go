@@ -6,24 +6,16 @@ import (
 	"time"
 
 	udpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/udp/udp_proxy/v3"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/message"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 )
 
 func parseJSON(t *testing.T, text string) (*Config, error) {
 	t.Helper()
-	var pb udpproxyv3.UdpProxyConfig
-	if err := protojson.Unmarshal([]byte(text), &pb); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := proto.Marshal(&pb)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parse(raw, &filter.Parser{})
+	return parse(message.Raw(t, &udpproxyv3.UdpProxyConfig{}, text), &filter.Parser{})
 }
 
 func TestParse(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/dialogue"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 )
 
 const patience = 15 * time.Second
@@ -125,6 +126,36 @@ var cases = []struct {
 		}
 		w.stats("downstream_sess_total", "2", "downstream_sess_rx_datagrams", "4")
 	}},
+	{name: "a host by the client's address", filter: obj{"cluster": "ring", "hash_policies": []any{obj{"source_ip": true}}}, play: func(w *world) {
+		w.stick(w.client())
+		w.stats("downstream_sess_total", "8")
+	}},
+	{name: "a host by a key", filter: obj{"cluster": "ring", "hash_policies": []any{obj{"key": "k"}}}, play: func(w *world) {
+		w.stick(w.client())
+	}},
+	{name: "a host by the client's address for each datagram", filter: obj{
+		"cluster": "ring", "hash_policies": []any{obj{"source_ip": true}}, "use_per_packet_load_balancing": true,
+	}, play: func(w *world) {
+		c := w.client()
+		at := c.where()
+		for range 4 {
+			if now := c.where(); now != at {
+				w.Errorf("%s, then %s", at, now)
+			}
+		}
+		w.stats("downstream_sess_total", "1", "downstream_sess_rx_datagrams", "5")
+	}},
+	{
+		name: "limit for each datagram", filter: obj{"cluster": "both", "use_per_packet_load_balancing": true}, limit: 1,
+		play: func(w *world) {
+			c := w.client()
+			c.ask("a", "A")
+			c.send("b") // another host, and a session too many
+			w.WaitStat(w, "cluster.both.upstream_cx_overflow", "1")
+			c.ask("c", "C")
+			w.stats("downstream_sess_active", "1", "downstream_sess_tx_datagrams", "2")
+		},
+	},
 	{name: "log", filter: obj{"cluster": "up", "idle_timeout": "0.3s"}, play: func(w *world) {
 		c := w.client()
 		c.ask("a", "A")
@@ -157,8 +188,8 @@ func play(t *testing.T, start func(t testing.TB, config []byte, admin string) *d
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := &world{T: t, port: dialogue.FreePort(t, "udp"), log: filepath.Join(t.TempDir(), "log"), hosts: map[string]*net.UDPConn{}}
-			admin := fmt.Sprintf("127.0.0.1:%d", dialogue.FreePort(t, "tcp"))
+			w := &world{T: t, port: ports.Free(t), log: filepath.Join(t.TempDir(), "log"), hosts: map[string]*net.UDPConn{}}
+			admin := fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 			for _, name := range []string{"up", "other"} {
 				w.hosts[name] = host(t)
 			}
@@ -200,12 +231,15 @@ func (w *world) config(admin string, filter, listen obj, limit int) obj {
 	}
 	port := func(name string) int { return w.hosts[name].LocalAddr().(*net.UDPAddr).Port }
 	cluster := func(name string, ports ...int) obj {
-		hosts := []any{}
+		hosts, policy := []any{}, "ROUND_ROBIN"
+		if name == "ring" {
+			policy = "RING_HASH"
+		}
 		for _, p := range ports {
 			hosts = append(hosts, obj{"endpoint": obj{"address": address("127.0.0.1", p, "UDP")}})
 		}
 		return obj{
-			"name": name, "type": "STATIC", "circuit_breakers": obj{"thresholds": []any{obj{"max_connections": limit}}},
+			"name": name, "type": "STATIC", "lb_policy": policy, "circuit_breakers": obj{"thresholds": []any{obj{"max_connections": limit}}},
 			"load_assignment": obj{"cluster_name": name, "endpoints": []any{obj{"lb_endpoints": hosts}}},
 		}
 	}
@@ -216,7 +250,8 @@ func (w *world) config(admin string, filter, listen obj, limit int) obj {
 		"admin": obj{"address": address(host, adminPort, "TCP")},
 		"static_resources": obj{"listeners": []any{l}, "clusters": []any{
 			cluster("up", port("up")), cluster("both", port("up"), port("other")), cluster("empty"),
-			cluster("closed", dialogue.FreePort(w, "udp")),
+			cluster("ring", port("up"), port("other")),
+			cluster("closed", ports.Free(w)),
 		}},
 	}
 }
@@ -225,7 +260,7 @@ func address(ip string, port int, protocol string) obj {
 	return obj{"socket_address": obj{"address": ip, "port_value": port, "protocol": protocol}}
 }
 
-// host answers each datagram in capitals, and "long N" with N bytes.
+// host answers each datagram in capitals, "long N" with N bytes and "where" with its address.
 func host(t testing.TB) *net.UDPConn {
 	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -243,6 +278,9 @@ func host(t testing.TB) *net.UDPConn {
 			var size int
 			if _, err := fmt.Sscanf(text, "LONG %d", &size); err == nil {
 				text = strings.Repeat("L", size)
+			}
+			if text == "WHERE" {
+				text = c.LocalAddr().String()
 			}
 			_, _ = c.WriteToUDPAddrPort([]byte(text), from)
 		}
@@ -275,11 +313,33 @@ func (c *client) send(text string) {
 
 func (c *client) ask(text, want string) {
 	c.w.Helper()
+	if got := c.hear(text); got != want {
+		c.w.Fatalf("%.20q is answered %.20q (%d bytes); want %.20q", text, got, len(got), want)
+	}
+}
+
+func (c *client) hear(text string) string {
+	c.w.Helper()
 	c.send(text)
 	b := make([]byte, 65536)
 	n, err := c.Read(b)
-	if err != nil || string(b[:n]) != want {
-		c.w.Fatalf("%.20q is answered %.20q (%d bytes), %v; want %.20q", text, b[:n], n, err, want)
+	if err != nil {
+		c.w.Fatalf("%.20q: %v", text, err)
+	}
+	return string(b[:n])
+}
+
+// where asks which host answers.
+func (c *client) where() string { return c.hear("where") }
+
+// stick: other clients get the host of the first one.
+func (w *world) stick(first *client) {
+	w.Helper()
+	at := first.where()
+	for range 7 {
+		if now := w.client().where(); now != at {
+			w.Errorf("%s, then %s", at, now)
+		}
 	}
 }
 

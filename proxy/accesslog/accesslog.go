@@ -3,7 +3,8 @@
 // is logged, files are written in batches by a goroutine of their own and never hold
 // up a request. The same formats make header values and bodies of local replies.
 //
-// Conversion from proto is not here, nor are loggers that send entries over gRPC.
+// Conversion from proto is not here. What services are sent in place of lines is in grpclog
+// and otlplog, and how it is sent in proxy/telemetry.
 package accesslog
 
 import (
@@ -12,6 +13,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/why"
 )
 
 // Entry is what can be said about a stream or session. Everything in it is lent for
@@ -32,6 +34,7 @@ type Entry struct {
 	Time           time.Time      // when the entry is made; zero asks the clock where it is needed
 	Lookup         Lookup         // metadata and filter state; nil has none
 	Metadata       *meta.Metadata // dynamic metadata (metadata_filter); nil has none
+	Why            *why.Record    // what was decided (%WHY%, %PHASE%); nil: not known
 }
 
 // Lookup finds values that filters left: dynamic metadata, filter state.
@@ -99,16 +102,21 @@ type Logger struct {
 	filter Filter
 	format *Format
 	sink   Sink
+	remote Recorder // in place of format and sink
 }
 
 // NewLogger returns a logger. A nil filter logs everything.
 func NewLogger(filter Filter, format *Format, sink Sink) *Logger {
-	return &Logger{filter, format, sink}
+	return &Logger{filter: filter, format: format, sink: sink}
 }
 
 // Log writes the entry if the filter lets it pass. It does not allocate.
 func (l *Logger) Log(e *Entry) {
 	if l.filter != nil && !l.filter.Match(e) {
+		return
+	}
+	if l.remote != nil {
+		l.remote.Record(e)
 		return
 	}
 	line := lines.Get().(*[]byte)

@@ -14,10 +14,11 @@ import (
 
 // FileOptions say when buffers are written.
 type FileOptions struct {
-	FlushInterval time.Duration    // --file-flush-interval-msec; 0 is 1 s
-	MinSize       int              // --file-flush-min-size-kb in bytes; 0 is 64 KiB
-	Runtime       *runtime.Runtime // what filters of logs look keys up in; nil has none
-	MaxBuffered   int              // entries are dropped beyond this many bytes per file; 0 is 4 MiB
+	FlushInterval time.Duration                      // --file-flush-interval-msec; 0 is 1 s
+	MinSize       int                                // --file-flush-min-size-kb in bytes; 0 is 64 KiB
+	Runtime       *runtime.Runtime                   // what filters of logs look keys up in; nil has none
+	Remote        func(config any) (Recorder, error) // opens logs that go to services; nil: there are none
+	MaxBuffered   int                                // entries are dropped beyond this many bytes per file; 0 is 4 MiB
 }
 
 // FileStats are the statistics of all files, under Envoy's names.

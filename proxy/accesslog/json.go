@@ -187,6 +187,12 @@ func (m mixed) append(dst []byte, e *Entry, omit bool) ([]byte, bool) {
 	return quoteTail(appendPieces(dst, m, e, omit), start), true
 }
 
+// AppendQuoted appends a text as a string of JSON, bytes that are not UTF-8 as U+FFFD.
+func AppendQuoted(dst []byte, text string) []byte {
+	start := len(dst) + 1
+	return quoteTail(append(append(dst, '"'), text...), start)
+}
+
 // quoteTail escapes dst[start:] for a JSON string in place, bytes that are not UTF-8
 // as U+FFFD, and appends the closing quote.
 func quoteTail(dst []byte, start int) []byte {

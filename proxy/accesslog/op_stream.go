@@ -24,12 +24,27 @@ func defineStream(name string) (definition, bool) {
 		return definition{plain: func(dst []byte, e *Entry) ([]byte, bool) { return appendFlags(dst, e, true), true }}, true
 	case "ROUTE_NAME":
 		return ofStream(func(s *meta.Stream) string { return s.RouteName }), true
-	case "UPSTREAM_CLUSTER", "UPSTREAM_CLUSTER_RAW":
+	case "UPSTREAM_CLUSTER":
+		return ofStream(func(s *meta.Stream) string {
+			if s.ClusterStatName != "" {
+				return s.ClusterStatName
+			}
+			return s.Cluster
+		}), true
+	case "UPSTREAM_CLUSTER_RAW":
 		return ofStream(func(s *meta.Stream) string { return s.Cluster }), true
 	case "UPSTREAM_TRANSPORT_FAILURE_REASON":
-		return ofStream(func(s *meta.Stream) string { return s.UpstreamFailure }), true
+		return definition{plain: func(dst []byte, e *Entry) ([]byte, bool) {
+			if e.Stream == nil {
+				return dst, false
+			}
+			return appendWords(dst, e.Stream.UpstreamFailure), e.Stream.UpstreamFailure != ""
+		}}, true
 	case "DOWNSTREAM_TRANSPORT_FAILURE_REASON":
-		return ofConn(func(c *meta.Conn) string { return c.TransportFailure }), true
+		return definition{plain: func(dst []byte, e *Entry) ([]byte, bool) {
+			reason := e.conn().TransportFailure
+			return appendWords(dst, reason), reason != ""
+		}}, true
 	case "CONNECTION_TERMINATION_DETAILS":
 		return ofConn(func(c *meta.Conn) string { return c.Termination }), true
 	case "FILTER_CHAIN_NAME":
@@ -137,15 +152,23 @@ func details(args string) (appendFunc, error) {
 		if e.Stream == nil || e.Stream.Details == "" {
 			return dst, false
 		}
-		start := len(dst)
-		dst = append(dst, e.Stream.Details...)
-		for i := start; i < len(dst) && !allow; i++ {
-			if strings.IndexByte(" \t\n\v\f\r", dst[i]) >= 0 {
-				dst[i] = '_'
-			}
+		if allow {
+			return append(dst, e.Stream.Details...), true
 		}
-		return dst, true
+		return appendWords(dst, e.Stream.Details), true
 	}, nil
+}
+
+// appendWords appends a text with "_" for white space.
+func appendWords(dst []byte, text string) []byte {
+	start := len(dst)
+	dst = append(dst, text...)
+	for i := start; i < len(dst); i++ {
+		if strings.IndexByte(" \t\n\v\f\r", dst[i]) >= 0 {
+			dst[i] = '_'
+		}
+	}
+	return dst
 }
 
 func appendFlags(dst []byte, e *Entry, long bool) []byte {

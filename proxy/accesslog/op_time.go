@@ -78,7 +78,7 @@ func duration(from, to point, unit time.Duration) appendFunc {
 		if !ok || !ok2 || b < a {
 			return dst, false
 		}
-		return strconv.AppendInt(dst, int64((b-a)/unit), 10), true
+		return appendUnits(dst, b-a, unit), true
 	}
 }
 
@@ -90,17 +90,29 @@ func commonDuration(args string) (appendFunc, error) {
 	}
 	unit := time.Millisecond
 	if len(parts) == 3 {
-		switch parts[2] {
-		case "ms":
-		case "us":
-			unit = time.Microsecond
-		case "ns":
-			unit = time.Nanosecond
-		default:
-			return nil, fmt.Errorf("%q is not ms, us or ns", parts[2])
+		var err error
+		if unit, err = precisionNamed(parts[2]); err != nil {
+			return nil, err
 		}
 	}
 	return duration(pointNamed(parts[0]), pointNamed(parts[1]), unit), nil
+}
+
+// precisionNamed finds the unit of a duration.
+func precisionNamed(name string) (time.Duration, error) {
+	switch name {
+	case "ms":
+		return time.Millisecond, nil
+	case "us":
+		return time.Microsecond, nil
+	case "ns":
+		return time.Nanosecond, nil
+	}
+	return 0, fmt.Errorf("%q is not ms, us or ns", name)
+}
+
+func appendUnits(dst []byte, d, unit time.Duration) []byte {
+	return strconv.AppendInt(dst, int64(d/unit), 10)
 }
 
 // pointNamed finds a point in time. Names that are not known may be set by filters

@@ -105,7 +105,7 @@ func missing(dst []byte, _ *Entry) ([]byte, bool) { return dst, false }
 
 // define finds a command.
 func define(name string) (definition, bool) {
-	for _, table := range [...]func(string) (definition, bool){defineHTTP, defineStream, defineAddress, defineTime} {
+	for _, table := range [...]func(string) (definition, bool){defineHTTP, defineStream, defineTLS, defineAddress, defineTime, defineWhy} {
 		if d, ok := table(name); ok {
 			return d, true
 		}
@@ -129,37 +129,7 @@ func define(name string) (definition, bool) {
 	case "CEL", "TYPED_CEL":
 		return definition{args: mustArgs, lookup: true}, true
 	}
-	return definition{}, tlsOperator(name)
-}
-
-// tlsOperator reports whether name is about TLS. Such operators print as missing
-// until there is TLS.
-func tlsOperator(name string) bool {
-	switch name {
-	case "TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT", "UPSTREAM_SERVER_NAME", "DOWNSTREAM_HANDSHAKE_DURATION":
-		return true
-	}
-	side, rest, _ := strings.Cut(name, "_")
-	if side != "DOWNSTREAM" && side != "UPSTREAM" {
-		return false
-	}
-	switch rest {
-	case "TLS_SESSION_ID", "TLS_CIPHER", "TLS_GROUP", "TLS_VERSION",
-		"LOCAL_SUBJECT", "PEER_SUBJECT", "PEER_ISSUER",
-		"PEER_FINGERPRINT_256", "PEER_FINGERPRINT_1", "PEER_SERIAL",
-		"PEER_CHAIN_FINGERPRINTS_256", "PEER_CHAIN_FINGERPRINTS_1", "PEER_CHAIN_SERIALS",
-		"PEER_CERT", "PEER_CERT_V_START", "PEER_CERT_V_END":
-		return true
-	}
-	for _, who := range [...]string{"LOCAL_", "PEER_"} {
-		if san, ok := strings.CutPrefix(rest, who); ok {
-			switch san {
-			case "IP_SAN", "DNS_SAN", "URI_SAN", "EMAIL_SAN", "OTHERNAME_SAN":
-				return true
-			}
-		}
-	}
-	return false
+	return definition{}, false
 }
 
 // lookupKey returns the name and arguments under which a lookup is asked. Two old

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 )
@@ -98,7 +98,7 @@ func TestOracleValues(t *testing.T) {
 		"%DOWNSTREAM_LOCAL_ADDRESS%", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)%", "%LOCAL_REPLY_BODY%", "%STREAM_ID%", "%REQUEST_TX_DURATION%",
 	}
 	path := filepath.Join(t.TempDir(), "log")
-	port := freePort(t)
+	port := ports.Free(t)
 	all := "%START_TIME(%s.%9f)%\x01%REQ(x-request-id)%\x01" + strings.Join(formats, "\x01") + "\x02"
 	envoy := exec.CommandContext(t.Context(), bin, "--disable-hot-restart", "--concurrency", "1", "-l", "critical", "--file-flush-interval-msec", "20",
 		"--config-yaml", envoyConfig(t, port, path, all))
@@ -171,14 +171,4 @@ func parseStart(t *testing.T, text string) time.Time {
 		t.Fatal(err)
 	}
 	return time.Unix(s, ns)
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -11,6 +11,15 @@ type Spec struct {
 	Path   string // "/dev/stdout" and "/dev/stderr" for the stream loggers
 	Format *Format
 	Filter Filter // nil logs everything
+	// Remote is a log that goes somewhere else than to a file: what FileOptions.Remote
+	// understands. Path and Format are not used then.
+	Remote any
+}
+
+// Recorder takes entries for a service. Record must not block; e is lent.
+type Recorder interface {
+	Record(e *Entry)
+	Close()
 }
 
 // Set is the open access logs of one listener or filter. A nil Set logs nothing. It
@@ -18,6 +27,7 @@ type Spec struct {
 type Set struct {
 	loggers []*Logger
 	files   []*File
+	remote  []Recorder
 }
 
 // OpenSet opens what specs name, each path once for the whole process. It returns
@@ -31,6 +41,16 @@ func OpenSet(specs []Spec, files *Files) (*Set, error) {
 	}
 	set := &Set{}
 	for i, s := range specs {
+		if s.Remote != nil {
+			r, err := files.remote(s.Remote)
+			if err != nil {
+				set.Close()
+				return nil, fmt.Errorf("access_log[%d]: %w", i, err)
+			}
+			set.remote = append(set.remote, r)
+			set.loggers = append(set.loggers, &Logger{filter: on(s.Filter, files.opt.Runtime), remote: r})
+			continue
+		}
 		f, err := files.Open(s.Path)
 		if err != nil {
 			set.Close()
@@ -40,6 +60,14 @@ func OpenSet(specs []Spec, files *Files) (*Set, error) {
 		set.loggers = append(set.loggers, NewLogger(on(s.Filter, files.opt.Runtime), s.Format, f))
 	}
 	return set, nil
+}
+
+// remote opens a log that goes to a service.
+func (fs *Files) remote(config any) (Recorder, error) {
+	if fs.opt.Remote == nil {
+		return nil, errors.New("accesslog: this process sends no entries to services")
+	}
+	return fs.opt.Remote(config)
 }
 
 // Loggers returns the logs, which are the Set's as long as it is open.
@@ -68,5 +96,8 @@ func (s *Set) Close() {
 	for _, f := range s.files {
 		f.Close()
 	}
-	s.loggers, s.files = nil, nil
+	for _, r := range s.remote {
+		r.Close()
+	}
+	s.loggers, s.files, s.remote = nil, nil, nil
 }

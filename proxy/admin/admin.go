@@ -24,16 +24,20 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/applog"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/stats"
+	"github.com/mecha-mesh/mecha/proxy/why"
 )
 
 // Config is what a Server is made of.
 type Config struct {
-	Stats  *stats.Store
-	Source Source
-	Levels *applog.Log         // whose levels /logging shows and sets; nil has none
-	Access []*accesslog.Logger // admin.access_log; may be empty
-	Log    *slog.Logger        // errors of the HTTP server; nil discards them
-	Extra  []Endpoint          // further endpoints, which may replace others
+	Stats *stats.Store
+	// FlushOnRead ends the intervals of histograms each time that somebody asks for statistics.
+	FlushOnRead bool
+	Source      Source
+	Journal     *why.Journal        // what /why tells of; nil: nothing
+	Levels      *applog.Log         // whose levels /logging shows and sets; nil has none
+	Access      []*accesslog.Logger // admin.access_log; may be empty
+	Log         *slog.Logger        // errors of the HTTP server; nil discards them
+	Extra       []Endpoint          // further endpoints, which may replace others
 
 	ProfilePath  string // where /cpuprofiler writes (admin.profile_path)
 	MutexTracing bool   // --enable-mutex-tracing
@@ -71,12 +75,16 @@ func New(cfg Config) *Server {
 		s.counters.bind(cfg.Stats)
 	}
 	s.profile.path = cfg.ProfilePath
-	builtin := slices.DeleteFunc(s.builtin(), func(e Endpoint) bool {
+	builtin := slices.DeleteFunc(append(s.builtin(), s.healthEndpoints()...), func(e Endpoint) bool {
 		return slices.ContainsFunc(cfg.Extra, func(x Endpoint) bool { return x.Path == e.Path })
 	})
 	s.endpoints = slices.Concat(builtin, cfg.Extra)
 	slices.SortFunc(s.endpoints, func(a, b Endpoint) int { return cmp.Compare(a.Path, b.Path) })
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // for gRPC
 	s.http = http.Server{
+		Protocols:         protocols,
 		Handler:           s.logged(http.HandlerFunc(s.route)),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       5 * time.Minute,

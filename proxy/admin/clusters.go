@@ -104,7 +104,7 @@ func rate(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
 var healthNames = [...]string{
 	"/failed_active_hc", "/failed_outlier_check", "/failed_eds_health", "/degraded_active_hc", "/degraded_eds_health",
 	"/pending_dynamic_removal", "/pending_active_hc", "/excluded_via_immediate_hc_fail", "/active_hc_timeout",
-	"/eds_status_draining",
+	"/eds_status_draining", "/degraded_outlier_detection",
 }
 
 // String returns the flags as Envoy's /clusters does, "healthy" for none.
@@ -179,6 +179,7 @@ type healthJSON struct {
 	PendingActive  bool   `json:"pending_active_hc,omitempty"`
 	Excluded       bool   `json:"excluded_via_immediate_hc_fail,omitempty"`
 	Timeout        bool   `json:"active_hc_timeout,omitempty"`
+	OutlierDegrade bool   `json:"failed_degraded_outlier_detection,omitempty"`
 	EDS            string `json:"eds_health_status"`
 }
 
@@ -230,7 +231,7 @@ func (h *HostView) toJSON() hostJSON {
 		},
 		Health: healthJSON{
 			has(FailedActiveHC), has(FailedOutlierCheck), has(DegradedActiveHC), has(PendingDynamicRemoval),
-			has(PendingActiveHC), has(ExcludedViaImmediateHCFail), has(ActiveHCTimeout), eds,
+			has(PendingActiveHC), has(ExcludedViaImmediateHCFail), has(ActiveHCTimeout), has(DegradedOutlierDetection), eds,
 		},
 		SuccessRate: percent(h.SuccessRate), LocalOriginRate: percent(h.LocalOriginSuccessRate),
 		Weight: h.Weight, Hostname: h.Hostname, Priority: h.Priority,

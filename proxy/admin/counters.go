@@ -17,7 +17,13 @@ type counters struct {
 	here     responseCounters
 
 	mu   sync.Mutex
-	open map[net.Conn]time.Time // connections, with when they came
+	open map[net.Conn]*openConn
+}
+
+// openConn is a connection to admin.
+type openConn struct {
+	begun  time.Time
+	active *stats.Gauge // of its version of HTTP; nil before the first request
 }
 
 // listenerCounters are listener.admin.
@@ -38,10 +44,13 @@ type managerCounters struct {
 	CxActive      stats.Gauge         `stat:"downstream_cx_active" help:"Connections to admin that are open"`
 	CxHTTP1Total  stats.Counter       `stat:"downstream_cx_http1_total" help:"HTTP/1 connections to admin"`
 	CxHTTP1Active stats.Gauge         `stat:"downstream_cx_http1_active" help:"HTTP/1 connections to admin that are open"`
+	CxHTTP2Total  stats.Counter       `stat:"downstream_cx_http2_total" help:"HTTP/2 connections to admin"`
+	CxHTTP2Active stats.Gauge         `stat:"downstream_cx_http2_active" help:"HTTP/2 connections to admin that are open"`
 	CxDestroy     stats.Counter       `stat:"downstream_cx_destroy" help:"Connections to admin that were closed"`
 	CxLength      stats.Histogram     `stat:"downstream_cx_length_ms" help:"Length of connections to admin in milliseconds"`
 	RqTotal       stats.Counter       `stat:"downstream_rq_total" help:"Requests to admin"`
 	RqHTTP1       stats.Counter       `stat:"downstream_rq_http1_total" help:"HTTP/1 requests to admin"`
+	RqHTTP2       stats.Counter       `stat:"downstream_rq_http2_total" help:"HTTP/2 requests to admin"`
 	RqActive      stats.Gauge         `stat:"downstream_rq_active" help:"Requests to admin under way"`
 	Responses     stats.ClassCounters `stat:"downstream_rq" help:"Answers of admin: _completed is all of them, _1xx to _5xx those of a class"`
 	RqTime        stats.Histogram     `stat:"downstream_rq_time" help:"Duration of requests to admin in milliseconds"`
@@ -66,38 +75,54 @@ func (c *counters) connState(conn net.Conn, s http.ConnState) {
 	case http.StateNew:
 		c.mu.Lock()
 		if c.open == nil {
-			c.open = map[net.Conn]time.Time{}
+			c.open = map[net.Conn]*openConn{}
 		}
-		c.open[conn] = time.Now()
+		c.open[conn] = &openConn{begun: time.Now()}
 		c.mu.Unlock()
 		c.listener.Total.Inc()
 		c.listener.Active.Inc()
 		c.manager.CxTotal.Inc()
 		c.manager.CxActive.Inc()
-		c.manager.CxHTTP1Total.Inc()
-		c.manager.CxHTTP1Active.Inc()
 	case http.StateClosed, http.StateHijacked:
 		c.mu.Lock()
-		begun, ok := c.open[conn]
+		of, ok := c.open[conn]
 		delete(c.open, conn)
 		c.mu.Unlock()
 		if !ok {
 			return
 		}
-		took := uint64(time.Since(begun).Milliseconds())
+		took := uint64(time.Since(of.begun).Milliseconds())
 		c.listener.Destroy.Inc()
 		c.listener.Active.Dec()
 		c.listener.Length.Record(took)
 		c.manager.CxDestroy.Inc()
 		c.manager.CxActive.Dec()
-		c.manager.CxHTTP1Active.Dec()
+		if of.active != nil {
+			of.active.Dec()
+		}
 		c.manager.CxLength.Record(took)
 	}
 }
 
-func (c *counters) begin() {
-	c.manager.RqTotal.Inc()
-	c.manager.RqHTTP1.Inc()
+// begin counts a request, and its connection under the version that it speaks if that has
+// not been known.
+func (c *counters) begin(r *http.Request) {
+	m := &c.manager
+	total, active, requests := &m.CxHTTP1Total, &m.CxHTTP1Active, &m.RqHTTP1
+	if r.ProtoMajor == 2 {
+		total, active, requests = &m.CxHTTP2Total, &m.CxHTTP2Active, &m.RqHTTP2
+	}
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		c.mu.Lock()
+		if of := c.open[conn]; of != nil && of.active == nil {
+			of.active = active
+			active.Inc()
+			total.Inc()
+		}
+		c.mu.Unlock()
+	}
+	requests.Inc()
+	m.RqTotal.Inc()
 	c.manager.RqActive.Inc()
 }
 

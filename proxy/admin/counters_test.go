@@ -38,7 +38,7 @@ func TestOwnCounters(t *testing.T) {
 		"listener.admin.downstream_cx_total": 3, "listener.admin.downstream_cx_active": 1, "listener.admin.downstream_cx_destroy": 2,
 		"listener.admin.downstream_cx_overflow": 0, "listener.admin.no_filter_chain_match": 0,
 		"listener.admin.http.admin.downstream_rq_4xx": 1, "listener.admin.http.admin.downstream_rq_completed": 2,
-		"http.admin.downstream_cx_total": 3, "http.admin.downstream_cx_http1_active": 1, "http.admin.downstream_rq_total": 2,
+		"http.admin.downstream_cx_total": 3, "http.admin.downstream_cx_http1_total": 2, "http.admin.downstream_cx_http1_active": 0, "http.admin.downstream_rq_total": 2,
 		"http.admin.downstream_rq_active": 0, "http.admin.downstream_rq_2xx": 1, "http.admin.downstream_rq_4xx": 1,
 	}
 	got := map[string]int64{}

@@ -52,6 +52,21 @@ func (s *Server) builtin() []Endpoint {
 			{"state", "only what is used, unused, static, stale or refused"},
 			{"format", "text or json"},
 		}},
+		{Path: "/why", Help: "what was decided about requests, and where their time went", Serve: s.serveWhy, Params: []ParamHelp{
+			{"id", "of that request only (x-request-id)"},
+			{"last", "how many of the newest (20)"},
+			{"wrong", "only those that failed, were refused or took more than one attempt"},
+			{"format", "text or json"},
+		}},
+		{Path: "/why/if", Help: "what would be decided about a request, which is not sent", Serve: s.serveWhatIf, Params: []ParamHelp{
+			{"url", "http://HOST/PATH or https://HOST/PATH"},
+			{"method", "GET unless it is given"},
+			{"header", "name: value; may be repeated"},
+			{"listener", "the listener it comes to, by name"},
+			{"to", "or by the address that the client connects to"},
+			{"from", "the client's address"},
+			{"format", "text or json"},
+		}},
 		{Path: "/hot_restart_version", Help: "whether hot restart is possible", Serve: s.serveHotRestart},
 		{Path: "/logging", Post: true, Help: "show or set log levels", Serve: s.serveLogging, Params: []ParamHelp{
 			{"level", "the level of all loggers: trace, debug, info, warning, error, critical or off"},
@@ -165,7 +180,7 @@ func (s *Server) serveRuntimeModify(w http.ResponseWriter, r *http.Request) {
 	setter, settable := s.cfg.Source.(RuntimeSetter)
 	switch {
 	case len(ps) == 0:
-		fail(w, http.StatusBadRequest, "usage: /runtime_modify?key1=value1&key2=value2 (an empty value removes a key)")
+		fail(w, http.StatusBadRequest, "usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\n       or send the parameters as form values\nuse an empty value to remove a previously added override")
 	case !settable:
 		fail(w, http.StatusServiceUnavailable, "No admin layer specified")
 	default:

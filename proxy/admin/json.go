@@ -62,9 +62,10 @@ func (s *Server) serveInfo(w http.ResponseWriter, _ *http.Request) {
 		Uptime     string          `json:"uptime_current_epoch"`
 		UptimeAll  string          `json:"uptime_all_epochs"`
 		HotRestart string          `json:"hot_restart_version"`
+		Restarting bool            `json:"hot_restart_initializing"`
 		Options    any             `json:"command_line_options,omitempty"`
 		Node       json.RawMessage `json:"node,omitempty"`
-	}{info.Version, s.cfg.Source.State(), uptime, uptime, info.HotRestartVersion, info.CommandLine, info.Node})
+	}{info.Version, s.cfg.Source.State(), uptime, uptime, info.HotRestartVersion, false, info.CommandLine, info.Node})
 }
 
 func (s *Server) serveListeners(w http.ResponseWriter, r *http.Request) {
@@ -94,10 +95,6 @@ func (s *Server) serveListeners(w http.ResponseWriter, r *http.Request) {
 		out.Listeners = append(out.Listeners, l)
 	}
 	writeJSON(w, out)
-}
-
-func (s *Server) serveCerts(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, map[string][]struct{}{"certificates": {}})
 }
 
 // serveInitDump shows envoy.admin.v3.UnreadyTargetsDumps. A mask says what is asked

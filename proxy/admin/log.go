@@ -16,7 +16,7 @@ func (s *Server) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &recorder{ResponseWriter: w, code: http.StatusOK}
 		start := time.Now()
-		s.counters.begin()
+		s.counters.begin(r)
 		defer func() {
 			s.counters.end(rec.code, time.Since(start))
 			if len(s.cfg.Access) > 0 {

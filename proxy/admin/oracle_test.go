@@ -5,7 +5,6 @@ package admin
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 )
 
 // like is a Source that shows what Envoy was configured with.
@@ -36,22 +37,6 @@ func (l like) Listeners() []ListenerView {
 
 func (l like) Runtime() RuntimeView {
 	return RuntimeView{Layers: []string{"base"}, Entries: map[string]RuntimeEntry{"a.b": {"5", []string{"5"}}}}
-}
-
-func freePorts(t *testing.T) (a, b int) {
-	t.Helper()
-	port := func() (int, net.Listener) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l.Addr().(*net.TCPAddr).Port, l
-	}
-	a, la := port()
-	b, lb := port()
-	la.Close()
-	lb.Close()
-	return a, b
 }
 
 const envoyYAML = `
@@ -90,7 +75,7 @@ func TestOracle(t *testing.T) {
 	if bin == "" {
 		t.Skip("MECHA_ENVOY names no Envoy binary")
 	}
-	adminPort, listenerPort := freePorts(t)
+	adminPort, listenerPort := ports.Free(t), ports.Free(t)
 	envoy := exec.CommandContext(t.Context(), bin, "--disable-hot-restart", "--concurrency", "1", "-l", "critical",
 		"--config-yaml", fmt.Sprintf(envoyYAML, adminPort, listenerPort))
 	envoy.Stderr = os.Stderr

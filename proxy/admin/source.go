@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/secret"
+	"github.com/mecha-mesh/mecha/proxy/why"
 )
 
 // State is where the server is in its life (envoy.admin.v3.ServerInfo.State).
@@ -65,6 +67,27 @@ type Unready struct {
 type ResourceLister interface {
 	// Resources are sorted by type and name.
 	Resources() []ResourceView
+}
+
+// CertificateLister is implemented by a Source that knows which TLS contexts are in use.
+type CertificateLister interface {
+	// Certificates are those of each context, of listeners first.
+	Certificates() []secret.InUse
+}
+
+// Forecaster is implemented by a Source that knows what would become of a request.
+type Forecaster interface {
+	// Forecast tells what would be decided about a request that nobody has sent. Its error is
+	// what is wrong with the question.
+	Forecast(WhatIf) (*why.Exchange, error)
+}
+
+// WhatIf is a request that nobody has sent.
+type WhatIf struct {
+	Method, URL string
+	Headers     []string // "name: value"
+	Listener    string   // "" takes the one of To, or the only one
+	To, From    string   // addresses, "" if they do not matter
 }
 
 // ResourceView is a resource as it was given over xDS, from a file or in the bootstrap.
@@ -185,6 +208,7 @@ const (
 	ExcludedViaImmediateHCFail
 	ActiveHCTimeout
 	EDSStatusDraining
+	DegradedOutlierDetection
 )
 
 // Level names as Envoy spells them, with the slog level of each.

@@ -47,6 +47,9 @@ func (s *Server) writeStats(w http.ResponseWriter, r *http.Request, format stats
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
+	if s.cfg.FlushOnRead {
+		s.cfg.Stats.Flush()
+	}
 	switch format {
 	case jsonFormat:
 		w.Header().Set("Content-Type", asked)
@@ -135,7 +138,7 @@ func parseQuery(ps Params, format statsFormat) (stats.Query, error) {
 				return q, errors.New("unsupported prometheusnative histogram type when not using protobuf exposition format")
 			}
 			q.Buckets = stats.NativeBuckets
-		case "summary":
+		case "summary", "none":
 			q.Buckets = stats.SummaryBuckets
 		default:
 			return q, errors.New("unsupported prometheus histogram bucket mode")

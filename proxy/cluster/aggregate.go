@@ -9,6 +9,8 @@ import (
 // demands (envoy.clusters.aggregate). Connections and counters of a host are those of
 // its own cluster.
 type aggregate struct {
+	shownElsewhere
+
 	m     *Manager
 	names []string
 	row   atomic.Pointer[row]
@@ -86,7 +88,7 @@ func (g *aggregate) build(c *Cluster) *row {
 		}
 		run := of.running()
 		r.of[i] = member{of, run}
-		if run.own != nil || run.original != nil {
+		if run.own != nil {
 			r.parts = append(r.parts, part{c: of, count: healthCount{hosts: 1, healthy: 1, weight: 1, healthyWeight: 1, all: 1}})
 			continue
 		}
@@ -119,6 +121,3 @@ func (set *hostSet) only(priority int) *hostSet {
 	one.sort(nil)
 	return one
 }
-
-// list implements ownHosts: the hosts are shown by their own clusters.
-func (*aggregate) list() []*Host { return nil }

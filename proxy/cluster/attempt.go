@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"time"
+
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/transport"
@@ -47,6 +49,11 @@ type Attempt struct {
 	// repeats a request that a dead reused connection lost.
 	Fresh bool
 
+	// Now is what the caller knows of the time, so that Acquire need not look; zero is
+	// nothing. Waited is Acquire's: it tells whether there was no connection at hand.
+	Now    time.Time
+	Waited bool
+
 	// State is filter state, which may say where the attempt leads (ORIGINAL_DST, dynamic
 	// forward proxy).
 	State FilterState
@@ -80,4 +87,18 @@ func (a *Attempt) tried(h *Host) bool {
 		}
 	}
 	return false
+}
+
+func (a *Attempt) waits(yes bool) {
+	if a != nil {
+		a.Waited = yes
+	}
+}
+
+// time is since when m runs.
+func (a *Attempt) time(m *Manager) time.Duration {
+	if a == nil || a.Now.IsZero() {
+		return m.now()
+	}
+	return a.Now.Sub(m.start)
 }

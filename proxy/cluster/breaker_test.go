@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"errors"
+	"math"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
@@ -50,7 +52,8 @@ func TestMaxRequests(t *testing.T) {
 	check("circuit_breakers.default.remaining_cx", 1024)
 	check("circuit_breakers.high.rq_open", 0)
 	check("circuit_breakers.high.remaining_rq", -1)
-	check("upstream_rq_pending_overflow", 1)
+	check("upstream_rq_active_overflow", 1)
+	check("circuit_breakers.default.remaining_cx_pools", math.MaxInt64)
 	first.Done()
 	check("circuit_breakers.default.rq_open", 0)
 	check("circuit_breakers.default.remaining_rq", 1)
@@ -63,15 +66,15 @@ func TestMaxRetries(t *testing.T) {
 	s := staticSpec()
 	s.Breakers[Default].MaxRetries = 1
 	c := mustSet(t, newTestManager(t, Options{}), s)
-	ticket, err := c.AdmitRetry(Default)
+	ticket, err := c.AdmitRetry(Default, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.AdmitRetry(Default); !errors.Is(err, ErrOverflow) {
+	if _, err := c.AdmitRetry(Default, time.Now()); !errors.Is(err, ErrOverflow) {
 		t.Errorf("the error is %v, want ErrOverflow", err)
 	}
 	ticket.Done()
-	if _, err := c.AdmitRetry(Default); err != nil {
+	if _, err := c.AdmitRetry(Default, time.Now()); err != nil {
 		t.Error(err)
 	}
 	if n := c.Stats().UpstreamRqRetryOverflow.Value(); n != 1 {
@@ -91,7 +94,7 @@ func TestRetryBudget(t *testing.T) {
 		}
 		n := 0
 		for {
-			if _, err := c.AdmitRetry(Default); err != nil {
+			if _, err := c.AdmitRetry(Default, time.Now()); err != nil {
 				break
 			}
 			n++
@@ -121,5 +124,65 @@ func TestTheGaugeIsRightInTheEnd(t *testing.T) {
 	b := &c.running().core.breakers[Default]
 	if b.requests.n.Load() != 0 || b.stats.RqOpen.Value() != 0 {
 		t.Errorf("at rest %d requests are in flight and rq_open is %d", b.requests.n.Load(), b.stats.RqOpen.Value())
+	}
+}
+
+// TestBudgetInterval: requests that began lately count as if they were in flight.
+func TestBudgetInterval(t *testing.T) {
+	s := staticSpec()
+	s.Breakers[Default].RetryBudget = &RetryBudget{Percent: 20, Interval: time.Second}
+	c := mustSet(t, newTestManager(t, Options{}), s)
+	now := time.Now()
+	for range 10 {
+		ticket, err := c.AdmitAt(Default, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticket.Done()
+	}
+	retries := func(at time.Time) (n int) {
+		for {
+			ticket, err := c.AdmitRetry(Default, at)
+			if err != nil {
+				return n
+			}
+			defer ticket.Done()
+			n++
+		}
+	}
+	if n := retries(now); n != 2 {
+		t.Errorf("%d retries, want 2", n)
+	}
+	if n := retries(now.Add(2 * time.Second)); n != 0 {
+		t.Errorf("%d retries when those requests are old, want 0", n)
+	}
+}
+
+// TestRetryStorm: where nothing is said, retries are a fifth of the requests at most, and
+// ten a second, however fast they fail.
+func TestRetryStorm(t *testing.T) {
+	s := staticSpec()
+	s.Breakers[Default].RetryBudget = UnsaidBudget()
+	c := mustSet(t, newTestManager(t, Options{}), s)
+	now, retries := time.Now(), 0
+	const seconds, perSecond = 60, 1000
+	for range seconds * perSecond {
+		now = now.Add(time.Second / perSecond)
+		ticket, err := c.AdmitAt(Default, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 { // each fails at once, and so does every retry
+			again, err := c.AdmitRetry(Default, now)
+			if err != nil {
+				break
+			}
+			retries++
+			again.Done()
+		}
+		ticket.Done()
+	}
+	if most := seconds * (perSecond/5 + 10); retries > most+perSecond || retries < most*8/10 {
+		t.Errorf("%d retries of %d requests, the budget is %d", retries, seconds*perSecond, most)
 	}
 }

@@ -22,11 +22,14 @@ type Cluster struct {
 	sorting atomic.Bool // a change of health is to be looked at in the background
 
 	// What is known without the configuration. Immutable.
-	name    string
-	hash    uint64
-	typ     Discovery
-	service string // EDS: whose assignment it uses
-	thaw    func() (*Spec, error)
+	name     string
+	stat     string // Spec.StatName
+	hash     uint64
+	typ      Discovery
+	ondemand bool   // Spec.OnDemand
+	service  string // EDS: whose assignment it uses
+	thaw     func() (*Spec, error)
+	warmed   func() // Spec.Warmed
 
 	// Guarded by the manager's lock.
 	slot     *slot
@@ -34,22 +37,25 @@ type Cluster struct {
 	names    *names      // STRICT_DNS and LOGICAL_DNS
 	timeout  *event      // initial_fetch_timeout
 	weighing *event      // ClientWeightedLB
+	merge    merging
+	awaits   []uint64 // what of Spec.Awaits has not come
 	ended    bool
+	lookedAt bool // sweepIdle has seen it unused
 }
 
 // running is a cluster in use. It is replaced when the hosts change.
 type running struct {
-	core     *core
-	group    *group
-	hosts    *hostSet
-	original *originalHosts // ORIGINAL_DST
-	own      ownHosts       // of clusters that choose in other ways than by load; nil for most
+	core  *core
+	group *group
+	hosts *hostSet
+	own   ownHosts // of clusters that choose in other ways than by load; nil for most
 }
 
-// ownHosts are the hosts of a cluster that has none of its own configuration.
-type ownHosts interface {
-	pick(c *Cluster, a *Attempt) *Host // nil if there is none
-	list() []*Host
+func (r *running) list() []*Host {
+	if r.own != nil {
+		return r.own.list()
+	}
+	return r.hosts.all
 }
 
 // running returns the cluster in use.
@@ -77,16 +83,10 @@ func (c *Cluster) Spec() *Spec {
 func (c *Cluster) Stats() *Stats { return &c.running().core.stats }
 
 // Hosts returns the hosts of the moment, for admin.
-func (c *Cluster) Hosts() []*Host {
-	r := c.running()
-	switch {
-	case r.original != nil:
-		return r.original.list()
-	case r.own != nil:
-		return r.own.list()
-	}
-	return r.hosts.all
-}
+func (c *Cluster) Hosts() []*Host { return c.running().list() }
+
+// StatName is what the cluster is called in statistics and logs (alt_stat_name, or its name).
+func (c *Cluster) StatName() string { return c.stat }
 
 // Used reports whether the cluster was ever used, so that it has hosts and counters.
 func (c *Cluster) Used() bool { return c.run.Load() != nil }
@@ -95,14 +95,6 @@ func (c *Cluster) Used() bool { return c.run.Load() != nil }
 // if there is none.
 func (c *Cluster) Pick(a *Attempt) (*Host, error) {
 	r := c.running()
-	if r.original != nil {
-		h := r.original.pick(r, c.Spec(), a)
-		if h == nil {
-			r.core.stats.UpstreamCxNoneHealthy.Inc()
-			return nil, ErrNoHealthyHost
-		}
-		return h, nil
-	}
 	var h *Host
 	if r.own != nil {
 		h = r.own.pick(c, a)
@@ -117,7 +109,7 @@ func (c *Cluster) Pick(a *Attempt) (*Host, error) {
 }
 
 // maxLate is how many picks are thrown away because the host became unhealthy after the
-// hosts were last sorted.
+// hosts were last sorted, or is on trial and has its share of requests.
 const maxLate = 16
 
 // pick chooses a host; nil if there is none.
@@ -127,18 +119,25 @@ func (set *hostSet) pick(a *Attempt) *Host {
 			return h
 		}
 	}
+	if set.ahead != nil && a.ordinary() {
+		if h := set.ahead.take(); h != nil {
+			return h
+		}
+	}
 	tries, late := 0, 0
 	for {
 		h, panicked := set.root.pick(a, tries+late)
 		switch {
 		case h == nil:
 			return nil
-		case !panicked && late < maxLate && h.Flags().unhealthy():
+		case !panicked && late < maxLate && !set.view.reprieve && h.Flags().unhealthy():
 			late++
-		case a == nil || tries >= a.HostTries || !a.rejects(h):
-			return h
-		default:
+		case a != nil && tries < a.HostTries && a.rejects(h):
 			tries++
+		case !panicked && late < maxLate && !set.view.reprieve && !h.Outlier().Admit():
+			late++
+		default:
+			return h
 		}
 	}
 }
@@ -159,12 +158,17 @@ func (a *Attempt) priority() Priority {
 // until, and the cause of ctx. Whatever it was, nothing of a request was sent.
 func (c *Cluster) Acquire(ctx context.Context, h *Host, a *Attempt, until time.Time) (*Conn, error) {
 	hp := h.hostPool(a)
+	if hp.pool.group.predict > 1 {
+		c.foresee(a)
+	}
+	a.waits(false)
 	for {
 		conn := hp.pool.take(hp, h)
 		if conn == nil {
+			a.waits(true)
 			return hp.wait(ctx, h, until, false)
 		}
-		if conn.usable() {
+		if conn.usable(a.time(hp.pool.group.m)) {
 			conn.lend()
 			return conn, nil
 		}
@@ -175,6 +179,7 @@ func (c *Cluster) Acquire(ctx context.Context, h *Host, a *Attempt, until time.T
 // AcquireFresh is Acquire of a connection that has carried nothing yet, for what
 // failed on one that had.
 func (c *Cluster) AcquireFresh(ctx context.Context, h *Host, a *Attempt, until time.Time) (*Conn, error) {
+	a.waits(true)
 	return h.hostPool(a).wait(ctx, h, until, true)
 }
 
@@ -189,10 +194,18 @@ func (hp *hostPool) wait(ctx context.Context, h *Host, until time.Time, fresh bo
 
 // Release gives a connection back after an exchange that ended well, or did not begin.
 // Only a reusable one is kept (codec.ClientStream.Release tells).
-func (c *Cluster) Release(conn *Conn, reusable bool) { conn.hp.pool.release(conn, reusable, false) }
+func (c *Cluster) Release(conn *Conn, reusable bool) {
+	conn.hp.pool.release(conn, reusable, false, c.m.now())
+}
+
+// ReleaseAt is Release of a connection on which nothing has happened since at, for who
+// knows that time anyway.
+func (c *Cluster) ReleaseAt(conn *Conn, reusable bool, at time.Time) {
+	conn.hp.pool.release(conn, reusable, false, at.Sub(c.m.start))
+}
 
 // Abandon closes a connection in the middle of an exchange.
-func (c *Cluster) Abandon(conn *Conn) { conn.hp.pool.release(conn, false, true) }
+func (c *Cluster) Abandon(conn *Conn) { conn.hp.pool.release(conn, false, true, 0) }
 
 // Dial makes a raw connection to h within connect_timeout. Its errors are a
 // *ConnectError, ErrOverflow if max_connections is reached, and the cause of ctx. The
@@ -216,7 +229,7 @@ func (c *Cluster) Dial(ctx context.Context, h *Host, a *Attempt) (*TCPConn, erro
 	hp.ep.stats.RqTotal.Inc()
 	hp.ep.stats.RqActive.Inc()
 	conn := &TCPConn{
-		Conn: r.conn, ID: c.m.connID(), Local: localAddr(r.sock), Host: h,
+		Conn: r.conn, ID: c.m.connID(), Local: localAddr(r.sock), TLS: peer.TLS, Host: h,
 		hp: hp, made: made,
 	}
 	conn.list()

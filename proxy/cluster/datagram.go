@@ -95,7 +95,7 @@ func (c *Cluster) DialUDP(h *Host, from netip.Addr) (*netio.UDPSocket, error) {
 // and not known to be ill.
 func (c *Cluster) Serves(h *Host) bool {
 	r := c.running()
-	if r.original != nil || r.own != nil {
+	if r.own != nil {
 		return true
 	}
 	i, ok := r.hosts.byAddr()[h.Addr]

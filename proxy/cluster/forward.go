@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -80,8 +81,9 @@ type forwardHosts struct {
 	cache *dnscache.Cache
 	leave func()
 
-	mu    sync.RWMutex
-	hosts map[dnscache.Key]forwardHost
+	mu     sync.RWMutex
+	hosts  map[dnscache.Key]forwardHost
+	health askedHosts
 }
 
 // forwardHost is a host, and the answer of the cache that it was made of.
@@ -95,7 +97,7 @@ func newForwardHosts(g *group, f *Forward) (*forwardHosts, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &forwardHosts{g: g, cache: cache, hosts: map[dnscache.Key]forwardHost{}}
+	h := &forwardHosts{g: g, cache: cache, hosts: map[dnscache.Key]forwardHost{}, health: askedHosts{core: g.core}}
 	stop := cache.OnRemove(h.forget)
 	h.leave = func() {
 		stop()
@@ -117,17 +119,21 @@ func (f *forwardHosts) pick(_ *Cluster, a *Attempt) *Host {
 	f.mu.RLock()
 	h := f.hosts[key]
 	f.mu.RUnlock()
-	if h.Host != nil && h.of == &addrs[0] {
-		return h.Host
+	if h.Host == nil || h.of != &addrs[0] {
+		h.Host = f.make(key, addrs)
 	}
-	return f.make(key, addrs)
+	if h.Flags().unhealthy() {
+		return nil
+	}
+	return h.Host
 }
 
 func (f *forwardHosts) make(key dnscache.Key, addrs []netip.Addr) *Host {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if h := f.hosts[key]; h.Host != nil && h.of == &addrs[0] {
-		return h.Host
+	old := f.hosts[key]
+	if old.Host != nil && old.of == &addrs[0] {
+		f.mu.Unlock()
+		return old.Host
 	}
 	h := &Host{
 		Addr:     meta.Addr{AddrPort: netip.AddrPortFrom(addrs[0], key.Port)},
@@ -137,7 +143,13 @@ func (f *forwardHosts) make(key dnscache.Key, addrs []netip.Addr) *Host {
 		h.extra = append(h.extra, meta.Addr{AddrPort: netip.AddrPortFrom(ip, key.Port)})
 	}
 	f.hosts[key] = forwardHost{h, &addrs[0]}
-	f.count()
+	if old.Host == nil {
+		f.health.changed(len(f.hosts))
+	}
+	f.mu.Unlock()
+	if old.Host == nil {
+		f.g.core.asked(h)
+	}
 	return h
 }
 
@@ -149,33 +161,47 @@ func forwardAddr(key dnscache.Key) meta.Addr {
 // forget is called by the cache.
 func (f *forwardHosts) forget(key dnscache.Key) {
 	f.mu.Lock()
-	_, had := f.hosts[key]
-	delete(f.hosts, key)
-	if had {
-		f.count()
+	h := f.hosts[key].Host
+	if h != nil {
+		delete(f.hosts, key)
+		f.health.changed(len(f.hosts), h)
 	}
 	f.mu.Unlock()
-	if had {
+	if h != nil {
 		f.g.dropEndpoint(forwardAddr(key))
+		f.g.core.asked(h)
 	}
 }
 
-func (f *forwardHosts) count() {
-	st, n := &f.g.core.stats, int64(len(f.hosts))
-	st.MembershipChange.Inc()
-	st.MembershipTotal.Set(n)
-	st.MembershipHealthy.Set(n)
+// has implements ownHosts.
+func (f *forwardHosts) has(h *Host) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	there := f.hosts[dnscache.Key{Host: h.Hostname, Port: h.Addr.AddrPort.Port()}].Host
+	return there != nil && there.ep == h.ep
+}
+
+// recount implements ownHosts.
+func (f *forwardHosts) recount() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.health.count(f.each)
 }
 
 // list implements ownHosts.
 func (f *forwardHosts) list() []*Host {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	all := make([]*Host, 0, len(f.hosts))
+	return slices.AppendSeq(make([]*Host, 0, len(f.hosts)), f.each)
+}
+
+// each goes over the hosts. The lock is held.
+func (f *forwardHosts) each(yield func(*Host) bool) {
 	for _, h := range f.hosts {
-		all = append(all, h.Host)
+		if !yield(h.Host) {
+			return
+		}
 	}
-	return all
 }
 
 // The filter state by which filters say where a dynamic forward proxy leads.

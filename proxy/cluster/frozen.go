@@ -13,11 +13,15 @@ import (
 // whoever uses the cluster first. The same goes for its assignment.
 
 func newCluster(m *Manager, s *slot, spec *Spec) *Cluster {
-	c := &Cluster{m: m, slot: s, name: s.name, hash: spec.Hash, typ: spec.Type, thaw: spec.Thaw}
+	c := &Cluster{m: m, slot: s, name: s.name, hash: spec.Hash, typ: spec.Type, ondemand: spec.OnDemand, thaw: spec.Thaw, warmed: spec.Warmed, awaits: slices.Clone(spec.Awaits)}
 	if spec.Type == EDS {
 		if c.service = spec.service(); c.service == c.name {
 			c.service = c.name // one string, not two
 		}
+	}
+	c.stat = c.name // one string, not two
+	if spec.StatName != "" && spec.StatName != c.name {
+		c.stat = spec.StatName
 	}
 	c.full.Store(spec)
 	return c
@@ -47,7 +51,7 @@ func (c *Cluster) melted() *Spec {
 		c.m.log.Error("the configuration of a cluster cannot be read again", "cluster", c.name, "error", err)
 		s = &Spec{
 			Name: c.name, StatName: c.name, Type: c.typ, ServiceName: c.service, ConnectTimeout: 5 * time.Second,
-			PanicThreshold: 50, Socket: transport.Raw{}, Hash: c.hash,
+			PanicThreshold: 50, Socket: transport.Broken{Err: err}, Hash: c.hash,
 		}
 	}
 	return s

@@ -9,6 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/cluster/health"
+	"github.com/mecha-mesh/mecha/proxy/cluster/outlier"
+	"github.com/mecha-mesh/mecha/proxy/codec/h2"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
@@ -23,12 +26,24 @@ type core struct {
 	lb       lbStats
 	hash     hashStats
 	hashOnce sync.Once
-	newest   atomic.Pointer[Cluster] // in use
-	watches  hostWatches
-	scope    *stats.Scope
-	parts    parts
-	tls      *transport.TLSStats // made by tlsOnce
-	tlsOnce  sync.Once
+	http2    struct {
+		once  sync.Once
+		stats h2.Stats
+	}
+	newest  atomic.Pointer[Cluster] // in use
+	watches hostWatches
+
+	checks       *checks                  // nil without health_checks; guarded by the manager's lock
+	checkStats   *health.Stats            // nil before they were configured
+	outliers     atomic.Pointer[outliers] // nil without outlier_detection
+	outlierStats *outlier.Stats           // nil before it was configured
+	scope        *stats.Scope
+	parts        parts
+	extras       extras
+	sizes        atomic.Pointer[SizeStats] // nil unless they are tracked
+	budgets      atomic.Pointer[BudgetStats]
+	tls          *transport.TLSStats // made by tlsOnce
+	tlsOnce      sync.Once
 
 	usesBefore uint64 // uses, when somebody last looked whether there are any
 
@@ -67,6 +82,7 @@ func (c *core) tlsStats() *transport.TLSStats {
 
 // follow takes over what of a new configuration concerns the counters.
 func (c *core) follow(s *Spec) {
+	c.track(s.Track)
 	for i, name := range [...]string{Default: "default", High: "high"} {
 		b := &c.breakers[i]
 		if !s.Breakers[i].TrackRemaining {
@@ -96,17 +112,27 @@ type group struct {
 	spec  atomic.Pointer[Spec] // newest
 	pools [2]pool              // by Priority
 
-	varies bool    // there is more than one kind of connection to a host
-	ahead  float64 // preconnect_policy
+	varies bool // there is more than one kind of connection to a host
+	// preconnect_policy: what there is for each request to a host, and for those that are
+	// foreseen, and how many streams a connection carries.
+	ahead, predict float64
+	streams        int
 
 	mu       sync.Mutex
 	eps      map[meta.Addr]*endpoint
 	original *originalHosts // of an ORIGINAL_DST cluster
 	forward  *forwardHosts  // of a dynamic forward proxy
+	subs     *subClusters   // likewise
 }
 
 func newGroup(m *Manager, c *core, s *Spec) *group {
 	g := &group{m: m, core: c, eps: map[meta.Addr]*endpoint{}, varies: s.varies(), ahead: s.Preconnect}
+	if s.foreseeable() {
+		g.predict, g.streams = s.Predict, s.HTTP.atMost(1)
+		if s.HTTP.multiplexed(true) {
+			g.streams = s.HTTP.atMost(s.HTTP.maxStreams())
+		}
+	}
 	g.spec.Store(s)
 	for i := range g.pools {
 		p := &g.pools[i]
@@ -119,11 +145,11 @@ func newGroup(m *Manager, c *core, s *Spec) *group {
 
 // sameWay reports whether two versions of a cluster connect in the same way.
 func sameWay(a, b *Spec) bool {
-	return a.BufferLimit == b.BufferLimit && a.HTTP == b.HTTP && socketKey(a) == socketKey(b) &&
+	return a.BufferLimit == b.BufferLimit && reflect.DeepEqual(a.HTTP, b.HTTP) && socketKey(a) == socketKey(b) &&
 		(a.Type == LogicalDNS) == (b.Type == LogicalDNS) && // whose hosts are told apart by other things
 		(a.Type == OriginalDestination) == (b.Type == OriginalDestination) &&
 		a.Type != DynamicForward && b.Type != DynamicForward && // whose group has the cache
-		a.PerDownstream == b.PerDownstream && a.Preconnect == b.Preconnect && a.Eyeballs == b.Eyeballs &&
+		a.PerDownstream == b.PerDownstream && a.Preconnect == b.Preconnect && a.Predict == b.Predict && a.foreseeable() == b.foreseeable() && a.Eyeballs == b.Eyeballs &&
 		reflect.DeepEqual(a.Sockets, b.Sockets) && reflect.DeepEqual(a.Bind, b.Bind) && reflect.DeepEqual(a.KeepAlive, b.KeepAlive)
 }
 
@@ -166,11 +192,17 @@ func (g *group) originals() *originalHosts {
 }
 
 // forwards returns the hosts of a dynamic forward proxy.
-func (g *group) forwards(f *Forward) ownHosts {
+func (g *group) forwards(s *Spec) ownHosts {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if s.Sub != nil {
+		if g.subs == nil {
+			g.subs = newSubClusters(g.m, s)
+		}
+		return g.subs
+	}
 	if g.forward == nil {
-		h, err := newForwardHosts(g, f)
+		h, err := newForwardHosts(g, s.Forward)
 		if err != nil {
 			g.m.log.Error("a dynamic forward proxy has no hosts", "cluster", g.spec.Load().Name, "error", err)
 			return nobody{}
@@ -179,12 +211,6 @@ func (g *group) forwards(f *Forward) ownHosts {
 	}
 	return g.forward
 }
-
-// nobody is the hosts of a cluster that cannot have any.
-type nobody struct{}
-
-func (nobody) pick(*Cluster, *Attempt) *Host { return nil }
-func (nobody) list() []*Host                 { return nil }
 
 // dropEndpoint retires the endpoint with that address.
 func (g *group) dropEndpoint(a meta.Addr) {
@@ -203,9 +229,12 @@ func (g *group) drain() {
 		g.pools[i].drain()
 	}
 	g.mu.Lock()
-	o, f := g.original, g.forward
-	g.forward = nil
+	o, f, subs := g.original, g.forward, g.subs
+	g.forward, g.subs = nil, nil
 	g.mu.Unlock()
+	if subs != nil {
+		subs.close()
+	}
 	if f != nil {
 		f.leave()
 	}
@@ -230,7 +259,8 @@ func (g *group) adjust() {
 
 // raw is a connection as it was dialled, and what the transport socket made of it.
 type raw struct {
-	sock, conn *netio.Conn
+	sock, conn      *netio.Conn
+	dialled, secure time.Duration // how long each took
 }
 
 // connect makes a connection within connect_timeout and counts how it went, beginning
@@ -251,7 +281,9 @@ func (g *group) connect(ctx context.Context, h *Host, hp *hostPool, to *transpor
 		return r, made, nil
 	}
 	given := givenUp(ctx)
-	timeout := given == nil && (within.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded))
+	// Sockets and handshakes may know of a deadline a moment before the context does.
+	late := within.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+	timeout := given == nil && late
 	st.UpstreamCxConnectFail.Inc()
 	hs.CxConnectFail.Inc()
 	if timeout {
@@ -277,7 +309,7 @@ func givenUp(ctx context.Context) error {
 }
 
 func (g *group) open(ctx context.Context, s *Spec, h *Host, to *transport.Peer) (raw, error) {
-	socket := s.socketFor(h)
+	socket, begun := s.socketFor(h), g.m.now()
 	sock, err := g.dial(ctx, s, h, socket, to)
 	if err != nil {
 		if isBindError(err) {
@@ -285,11 +317,14 @@ func (g *group) open(ctx context.Context, s *Spec, h *Host, to *transport.Peer) 
 		}
 		return raw{}, err
 	}
+	st := &g.core.stats
+	sock.CountStalls(netio.Stalls{Begun: &st.UpstreamFlowControlBackedUpTotal, Over: &st.UpstreamFlowControlDrainedTotal})
 	if _, plain := socket.(transport.Raw); !plain {
 		to.Stats = g.core.tlsStats()
 	}
+	dialled := g.m.now()
 	conn, err := socket.Client(ctx, sock, to)
-	return raw{sock, conn}, err
+	return raw{sock, conn, dialled - begun, g.m.now() - dialled}, err
 }
 
 // ended counts a connection that was made at made, carried so many requests and is closed.

@@ -23,7 +23,7 @@ const (
 const (
 	unhealthyFlags = FailedActiveHC | FailedOutlierCheck | FailedEDSHealth | EDSStatusDraining
 	degradedFlags  = DegradedActiveHC | DegradedEDSHealth | DegradedOutlierDetection
-	excludedFlags  = PendingActiveHC | ExcludedViaImmediateHCFail
+	excludedFlags  = PendingActiveHC | ExcludedViaImmediateHCFail | EDSStatusDraining
 	edsFlags       = FailedEDSHealth | DegradedEDSHealth | EDSStatusDraining
 )
 
@@ -39,7 +39,7 @@ func (h Health) flags() HealthFlags {
 	case Unhealthy, TimedOutHost:
 		return FailedEDSHealth
 	case DrainingHost:
-		return FailedEDSHealth | EDSStatusDraining
+		return EDSStatusDraining
 	}
 	return 0
 }
@@ -48,8 +48,9 @@ func (f HealthFlags) unhealthy() bool { return f&unhealthyFlags != 0 }
 func (f HealthFlags) degraded() bool  { return f&degradedFlags != 0 && !f.unhealthy() }
 func (f HealthFlags) excluded() bool  { return f&excludedFlags != 0 }
 
-// status returns what override_host_status calls a host with those flags.
-func (h *Host) status() Health {
+// Status is the health of a host in one word, whoever has found it: what
+// override_host_status and dumps call it.
+func (h *Host) Status() Health {
 	switch f := h.Flags(); {
 	case f&(FailedActiveHC|FailedOutlierCheck) != 0:
 		return Unhealthy
@@ -65,23 +66,25 @@ func (h *Host) status() Health {
 // on picks obey. It is for the health checker and for outlier detection; flags of
 // discovery are not theirs. It may be called by many at a time, and from a request: what
 // it takes grows with the number of hosts only where that is small.
-func (c *Cluster) SetFlags(h *Host, set, clear HealthFlags) {
+func (c *Cluster) SetFlags(h *Host, set, clear HealthFlags) { c.setFlags(h.ep, set, clear) }
+
+func (c *Cluster) setFlags(ep *endpoint, set, clear HealthFlags) {
 	set, clear = set&^edsFlags, clear&^edsFlags
 	for {
-		old := h.ep.flags.Load()
+		old := ep.flags.Load()
 		now := old&^uint32(clear) | uint32(set)
 		if old == now {
 			return
 		}
-		if !h.ep.flags.CompareAndSwap(old, now) {
+		if !ep.flags.CompareAndSwap(old, now) {
 			continue
 		}
-		was, is := h.Health.flags()|HealthFlags(old), h.Health.flags()|HealthFlags(now)
+		was, is := HealthFlags(old), HealthFlags(now)
 		if was.unhealthy() && !is.unhealthy() {
-			h.ep.healthySince.Store(int64(c.m.now()) + 1)
+			ep.healthySince.Store(int64(c.m.now()) + 1)
 		}
 		if !was.unhealthy() && is.unhealthy() {
-			h.ep.failed(c.Spec().CloseOnHostFailure)
+			ep.failed(c.Spec().CloseOnHostFailure)
 		}
 		if was.unhealthy() != is.unhealthy() || was.degraded() != is.degraded() || was.excluded() != is.excluded() {
 			c.healthChanged()
@@ -100,7 +103,7 @@ func (c *Cluster) healthChanged() {
 	if newest == nil {
 		return
 	}
-	if len(newest.running().hosts.all) <= sortAtOnce {
+	if newest.running().core.stats.MembershipTotal.Value() <= sortAtOnce {
 		newest.sortHosts()
 		return
 	}
@@ -117,7 +120,11 @@ func (c *Cluster) sortHosts() {
 	c.making.Lock()
 	defer c.making.Unlock()
 	old := c.run.Load()
-	if old == nil || old.original != nil || old.own != nil {
+	switch {
+	case old == nil:
+		return
+	case old.own != nil:
+		old.own.recount()
 		return
 	}
 	r := &running{core: old.core, group: old.group, hosts: old.hosts.again()}

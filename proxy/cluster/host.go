@@ -5,6 +5,8 @@ import (
 
 	"sync/atomic"
 
+	"github.com/mecha-mesh/mecha/proxy/cluster/health"
+	"github.com/mecha-mesh/mecha/proxy/cluster/outlier"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
@@ -27,6 +29,7 @@ type Host struct {
 	locality map[string]map[string]any // metadata of the locality
 	labels   Labels                    // of envoy.lb; a key of a list is there once for each value, too
 	canary   bool
+	check    *HostCheck
 	// hashKey is what rings and tables know the host by; "" is its address
 	// (envoy.lb {hash_key}).
 	hashKey string
@@ -46,8 +49,10 @@ func (h *Host) Same(o *Host) bool { return h == o || h != nil && o != nil && h.e
 // endpoint is what a host keeps from assignment to assignment: its connections and
 // counters.
 type endpoint struct {
-	stats HostStats
-	load  hostLoad
+	stats   HostStats
+	load    hostLoad
+	outlier atomic.Pointer[outlier.Monitor] // nil: nobody watches its answers
+	checks  atomic.Pointer[health.Session]  // nil: nobody checks it
 	// flags are HealthFlags, without those of discovery.
 	flags atomic.Uint32
 	// healthySince is when the host came, or was last found healthy again, in

@@ -9,9 +9,9 @@ func (ep *endpoint) failed(cut bool) {
 		p := base.pool
 		p.mu.Lock()
 		ep.before[i] = p.group.m.now() + 1
-		gone := unlistAll(&base.idle)
+		gone := unlistAll(&base.ready)
 		for _, v := range base.variants {
-			gone = append(gone, unlistAll(&v.idle)...)
+			gone = append(gone, unlistAll(&v.ready)...)
 		}
 		if cut {
 			for n := ep.raw[i].front; n != nil; n = n.next {

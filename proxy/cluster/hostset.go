@@ -17,7 +17,8 @@ type hostSet struct {
 	policy  assignmentPolicy
 	view    *view
 	root    balancer
-	drop    float64 // part of the requests that are refused
+	ahead   *foreseen // nil unless connections are made ahead
+	drop    float64   // part of the requests that are refused
 	named   hostMap
 	indexed sync.Once
 	index   map[meta.Addr]int   // of all, by address; see byAddr
@@ -47,9 +48,7 @@ func newHostSet(g *group, env *lbEnv, a *Assignment, before *hostSet) *hostSet {
 	}
 	for i := range a.Localities {
 		l := &a.Localities[i]
-		for len(set.top) <= int(l.Priority) {
-			set.top = append(set.top, members{})
-		}
+		set.grow(l.Priority)
 		at := set.top[l.Priority].locality(l)
 		for j := range l.Hosts {
 			hs := &l.Hosts[j]
@@ -64,17 +63,26 @@ func newHostSet(g *group, env *lbEnv, a *Assignment, before *hostSet) *hostSet {
 				h.ep = g.endpoint(key)
 				g.core.first(h)
 			}
+			h.listed()
 			set.sources[key] = h
 			set.top[l.Priority].add(h, at)
 			set.all = append(set.all, h)
 		}
 	}
+	set.retain(before)
 	for i := range set.top {
 		set.top[i].order(env.m.options.Locality)
 	}
 	g.keep(set.sources)
 	set.sort(before)
 	return set
+}
+
+// grow makes room for a priority.
+func (set *hostSet) grow(priority uint32) {
+	for len(set.top) <= int(priority) {
+		set.top = append(set.top, members{})
+	}
 }
 
 // again makes the set anew, of the same hosts, whose health is another one.
@@ -93,6 +101,9 @@ func (set *hostSet) sort(before *hostSet) {
 	var old balancer
 	if before != nil {
 		old = before.root
+	}
+	if set.env.spec.foreseeable() {
+		set.ahead = &foreseen{}
 	}
 	set.root = newBalancer(set.env, &set.env.spec.Policy, set, set.view, old)
 }
@@ -128,7 +139,7 @@ func (h *Host) is(l *Locality, hs *HostSpec) bool {
 
 func (hs *HostSpec) equal(o *HostSpec) bool {
 	return hs.Addr == o.Addr && hs.DNSName == o.DNSName && hs.Hostname == o.Hostname && hs.Weight == o.Weight &&
-		hs.Health == o.Health && len(hs.Extra) == len(o.Extra) && len(hs.Metadata) == len(o.Metadata) &&
+		hs.Health == o.Health && len(hs.Extra) == len(o.Extra) && hs.Check.equal(o.Check) && len(hs.Metadata) == len(o.Metadata) &&
 		reflect.DeepEqual(hs.Extra, o.Extra) && len(hs.TLVs) == len(o.TLVs) && (len(hs.TLVs) == 0 || reflect.DeepEqual(hs.TLVs, o.TLVs)) && (len(hs.Metadata) == 0 || reflect.DeepEqual(hs.Metadata, o.Metadata))
 }
 
@@ -146,7 +157,7 @@ func newHost(l *Locality, hs *HostSpec) *Host {
 		Addr: hs.Addr, Hostname: hs.Hostname, Metadata: hs.Metadata,
 		Weight: max(hs.Weight, 1), Health: hs.Health, Priority: l.Priority,
 		Region: l.Region, Zone: l.Zone, SubZone: l.SubZone,
-		extra: hs.Extra, tlvs: hs.TLVs, locality: l.Metadata,
+		extra: hs.Extra, tlvs: hs.TLVs, check: hs.Check, locality: l.Metadata,
 		labels: labelsOf(hs.Metadata[lbNamespace]),
 		from:   hs,
 	}
@@ -165,7 +176,7 @@ func (set *hostSet) override(o *OverrideHost) (h *Host, done bool) {
 	if statuses == 0 {
 		return nil, false
 	}
-	if h = set.at(o.Addr); h != nil && statuses.Has(h.status()) {
+	if h = set.at(o.Addr); h != nil && statuses.Has(h.Status()) {
 		return h, true
 	}
 	return nil, o.Strict

@@ -22,8 +22,9 @@ type HostWatcher struct {
 type hostWatch struct {
 	HostWatcher
 	mu      sync.Mutex // held during a call
-	known   []*Host
+	known   map[*endpoint]*Host
 	stopped bool
+	passive bool // it does not keep the cluster in use
 }
 
 // hostWatches are the watchers of a cluster.
@@ -34,15 +35,14 @@ type hostWatches struct {
 }
 
 // WatchHosts tells w of the hosts that the cluster has from now on, in whatever version,
-// until stop, or until it is removed, which all its hosts are then, too. Hosts that come
-// about as requests ask for them (ORIGINAL_DST, dynamic forward proxy) are not watched,
-// nor are those of an aggregate, which are its members'.
+// until stop, or until it is removed, which all its hosts are then, too. Those of an
+// aggregate, which are its members', are not watched; Begin is not asked about hosts that
+// come about as requests ask for them (ORIGINAL_DST, dynamic forward proxy): those are used
+// at once.
 func (c *Cluster) WatchHosts(w HostWatcher) (stop func()) {
 	co := c.running().core
 	one := &hostWatch{HostWatcher: w}
-	co.watches.mu.Lock()
-	co.watches.list = append(slices.Clone(co.watches.list), one)
-	co.watches.mu.Unlock()
+	co.watches.add(one)
 	if w.Begin != nil {
 		for _, h := range co.hosts() {
 			c.SetFlags(h, w.Begin(h), 0)
@@ -50,13 +50,28 @@ func (c *Cluster) WatchHosts(w HostWatcher) (stop func()) {
 	}
 	one.look(co)
 	return func() {
-		co.watches.mu.Lock()
-		co.watches.list = slices.DeleteFunc(slices.Clone(co.watches.list), func(o *hostWatch) bool { return o == one })
-		co.watches.mu.Unlock()
-		one.mu.Lock()
-		one.stopped = true
-		one.mu.Unlock()
+		co.watches.remove(one)
+		one.stop()
 	}
+}
+
+func (ws *hostWatches) add(w *hostWatch) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.list = append(slices.Clone(ws.list), w)
+}
+
+func (ws *hostWatches) remove(w *hostWatch) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.list = slices.DeleteFunc(slices.Clone(ws.list), func(o *hostWatch) bool { return o == w })
+}
+
+// stop returns when no call is under way any more, and none is to come.
+func (w *hostWatch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
 }
 
 // hosts returns those of the newest version in use.
@@ -69,9 +84,19 @@ func (co *core) hosts() []*Host {
 		return nil
 	}
 	if r := c.run.Load(); r != nil {
-		return r.hosts.all
+		return r.list()
 	}
 	return nil
+}
+
+// has reports whether an endpoint is among the hosts that requests ask for.
+func (co *core) has(h *Host) bool {
+	c := co.newest.Load()
+	if c == nil {
+		return false
+	}
+	r := c.run.Load()
+	return r != nil && r.own != nil && r.own.has(h)
 }
 
 // first gives a new host its first flags.
@@ -107,26 +132,58 @@ func (w *hostWatch) look(co *core) {
 	if w.stopped {
 		return
 	}
-	now := co.hosts()
-	added, removed := missing(now, w.known), missing(w.known, now)
+	hosts := co.hosts()
+	now := make(map[*endpoint]*Host, len(hosts))
+	var added, removed []*Host
+	for _, h := range hosts {
+		if now[h.ep] == nil && w.known[h.ep] == nil { // once, however often it is listed
+			added = append(added, h)
+		}
+		now[h.ep] = h
+	}
+	for ep, h := range w.known {
+		if now[ep] == nil {
+			removed = append(removed, h)
+		}
+	}
 	w.known = now
 	if len(added)+len(removed) > 0 {
 		w.Changed(added, removed)
 	}
 }
 
-// missing returns the hosts of a that are not in b.
-func missing(a, b []*Host) []*Host {
-	there := make(map[*endpoint]bool, len(b))
-	for _, h := range b {
-		there[h.ep] = true
+// asked is called, without locks, when hosts that requests ask for have come or gone. Who is
+// late finds that there is nothing to tell, as with tell.
+func (co *core) asked(hosts ...*Host) {
+	co.watches.mu.Lock()
+	list := co.watches.list
+	co.watches.mu.Unlock()
+	for _, w := range list {
+		w.step(co, hosts)
 	}
-	var out []*Host
-	for _, h := range a {
-		if !there[h.ep] {
-			there[h.ep] = true // once, however often it is listed
-			out = append(out, h)
+}
+
+func (w *hostWatch) step(co *core, hosts []*Host) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return
+	}
+	var added, removed []*Host
+	for _, h := range hosts {
+		switch there, known := co.has(h), w.known[h.ep] != nil; {
+		case there && !known:
+			added = append(added, h)
+			if w.known == nil {
+				w.known = map[*endpoint]*Host{}
+			}
+			w.known[h.ep] = h
+		case !there && known:
+			removed = append(removed, h)
+			delete(w.known, h.ep)
 		}
 	}
-	return out
+	if len(added)+len(removed) > 0 {
+		w.Changed(added, removed)
+	}
 }

@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // idleCluster is how long a cluster that can be made again stays in use without a request
 // and without a connection: at least so long, at most twice.
@@ -28,8 +31,16 @@ func (m *Manager) sweepIdle() {
 	if m.closed {
 		return
 	}
-	for _, s := range m.slots {
+	for name, s := range m.slots {
 		c := s.active
+		if c != nil && c.ondemand && s.warming == nil {
+			if c.unwanted() {
+				m.idled = append(m.idled, name)
+			} else {
+				m.expectIdle()
+			}
+			continue
+		}
 		if c == nil || s.core == nil || s.warming != nil || !c.givable() {
 			continue
 		}
@@ -40,6 +51,21 @@ func (m *Manager) sweepIdle() {
 		}
 		c.giveBack()
 	}
+}
+
+// unwanted reports whether nobody has used a cluster of Spec.OnDemand since the last time
+// that somebody looked. The manager's lock is held.
+func (c *Cluster) unwanted() bool {
+	before := c.lookedAt
+	c.lookedAt = true
+	co := c.slot.core
+	if co == nil {
+		return before
+	}
+	n := co.uses()
+	wanted := n != co.usesBefore || c.slot.group.busy()
+	co.usesBefore = n
+	return before && !wanted
 }
 
 // givable reports whether a cluster can be made again from its bytes, as it was when it was
@@ -55,7 +81,7 @@ func (c *Cluster) givable() bool {
 	w := &c.slot.core.watches
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.list) == 0
+	return !slices.ContainsFunc(w.list, func(w *hostWatch) bool { return !w.passive })
 }
 
 // uses changes with every request and connection.
@@ -88,6 +114,8 @@ func (c *Cluster) giveBack() {
 	c.env = nil
 	c.making.Unlock()
 	s.group.drain()
+	s.core.stopOutliers(c.m)
+	s.core.stopChecks(c.m)
 	if s.core.scope != nil {
 		s.core.scope.Close()
 	}

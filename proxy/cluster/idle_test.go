@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +27,8 @@ func requestsShown(st *stats.Store) (n int) {
 func TestIdleClustersAreGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := stats.NewStore()
-		m := NewManager(Options{Stats: st})
+		built := 0
+		m := NewManager(Options{Stats: st, Built: func() { built++ }})
 		defer m.Close()
 		thaws, hostThaws := 0, 0
 		for _, s := range []*Spec{thawable("static", &thaws), serviceSpec("eds", "s")} {
@@ -53,6 +56,9 @@ func TestIdleClustersAreGivenBack(t *testing.T) {
 				t.Fatal("a cluster in use was given back")
 			}
 		}
+		if built != 2 {
+			t.Errorf("two clusters were built %d times", built)
+		}
 		before := b.run.Load()
 		time.Sleep(2*idleCluster + time.Second)
 		m.mu.Lock()
@@ -74,6 +80,9 @@ func TestIdleClustersAreGivenBack(t *testing.T) {
 		}
 		if got := portPicked(t, m, "eds") + " " + portPicked(t, m, "static"); got != "2 1" || requestsShown(st) != 2 {
 			t.Errorf("used again, the hosts are %s, %d clusters have counters", got, requestsShown(st))
+		}
+		if built != 4 {
+			t.Errorf("two clusters that came back were built %d times in all", built)
 		}
 	})
 }
@@ -121,4 +130,51 @@ func TestConnectedClustersStay(t *testing.T) {
 	if _, err := c.Dial(context.Background(), h, nil); err != nil { // a host picked the moment before
 		t.Error(err)
 	}
+}
+
+// A cluster that a request asked for is told of when nobody has used it for long enough, also
+// if it was never used; whoever asked for it removes it.
+func TestIdleOnDemand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *Manager
+		var mu sync.Mutex
+		var told []string
+		m = NewManager(Options{Idle: func(name string) {
+			mu.Lock()
+			told = append(told, name)
+			mu.Unlock()
+			m.Remove(name)
+		}})
+		defer m.Close()
+		for _, name := range []string{"used", "unused", "kept"} {
+			s := staticSpec(hostAt("127.0.0.1:1"))
+			s.Name, s.OnDemand = name, name != "kept"
+			if err := m.Set(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pass := func(d time.Duration) []string {
+			time.Sleep(d)
+			synctest.Wait() // for what is told meanwhile
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(told)
+		}
+		use := func() { m.Cluster("used").running().core.stats.UpstreamRqTotal.Inc() }
+		use()
+		if idle := pass(idleCluster - time.Second); len(idle) != 0 {
+			t.Errorf("too early: %v", idle)
+		}
+		pass(2 * time.Second)
+		use()
+		idle := pass(idleCluster)
+		use()
+		if len(idle) != 1 || idle[0] != "unused" {
+			t.Errorf("after an hour: %v", idle)
+		}
+		idle = pass(2*idleCluster + time.Second)
+		if len(idle) != 2 || idle[1] != "used" || m.Cluster("used") != nil || m.Cluster("kept") == nil {
+			t.Errorf("in the end: %v", idle)
+		}
+	})
 }

@@ -81,10 +81,32 @@ func (m *Manager) assign(c *Cluster, a *Assignment) {
 	}
 	switch {
 	case c.slot.warming == c:
+		m.warmed(c)
+	case c.run.Load() != nil:
+		m.follow(c)
+	}
+}
+
+// warmed puts a version in its place that has all it waited for.
+func (m *Manager) warmed(c *Cluster) {
+	if c.assigned != nil && len(c.awaits) == 0 {
 		m.activate(c)
 		m.count()
-	case c.run.Load() != nil:
-		m.rebuild(c)
+	}
+}
+
+// Arrived ends the wait for something that clusters named in Spec.Awaits: it is there, or
+// will not come.
+func (m *Manager) Arrived(number uint64) {
+	m.mu.Lock()
+	defer m.unlock()
+	for _, s := range m.slots {
+		c := s.warming
+		if c == nil || !slices.Contains(c.awaits, number) {
+			continue
+		}
+		c.awaits = slices.DeleteFunc(c.awaits, func(n uint64) bool { return n == number })
+		m.warmed(c)
 	}
 }
 
@@ -94,9 +116,6 @@ func (m *Manager) activate(c *Cluster) {
 	s := c.slot
 	old := s.active
 	s.active, s.warming = c, nil
-	if s.core != nil {
-		s.core.stats.WarmingState.Set(0)
-	}
 	m.warming--
 	if old == nil {
 		m.active++
@@ -107,8 +126,25 @@ func (m *Manager) activate(c *Cluster) {
 		}
 	}
 	m.useLocal(c)
+	if c.ondemand {
+		m.expectIdle()
+	}
+	wait := m.awaitChecks(c, old == nil)
 	c.freeze()
-	m.ready.Store(s.name, c)
+	if !wait {
+		m.usable(s)
+	}
+}
+
+// usable lets everybody find the version in place.
+func (m *Manager) usable(s *slot) {
+	if s.core != nil {
+		s.core.stats.WarmingState.Set(0)
+	}
+	m.ready.Store(s.name, s.active)
+	if warmed := s.active.warmed; warmed != nil {
+		warmed()
+	}
 	m.called = append(m.called, s.name)
 }
 
@@ -133,8 +169,13 @@ func (m *Manager) started(c *Cluster) *running {
 		}
 		s.core = newCore(m.scope, c.Spec())
 		s.core.maintenance = maintenance(c.Spec(), m.options.Runtime)
+		if m.options.Built != nil {
+			m.options.Built()
+		}
 	}
 	s.core.follow(c.Spec())
+	s.core.watchOutliers(m, c.Spec())
+	s.core.startChecks(m, s, c.Spec())
 	before := s.group
 	if before != nil && sameWay(before.spec.Load(), c.Spec()) {
 		before.spec.Store(c.Spec())
@@ -176,10 +217,10 @@ func (c *Cluster) use(g *group) {
 	}
 	switch s := c.Spec(); s.Type {
 	case OriginalDestination:
-		r.original = g.originals()
+		r.own = g.originals()
 		r.hosts = &hostSet{env: c.env, view: &view{}}
 	case DynamicForward:
-		r.own = g.forwards(s.Forward)
+		r.own = g.forwards(s)
 		r.hosts = &hostSet{env: c.env, view: &view{}}
 	case Aggregate:
 		r.own = &aggregate{m: c.m, names: s.Clusters}
@@ -223,6 +264,9 @@ func (r *running) showMembers(old *hostSet) {
 		degraded += len(pr.degraded)
 		excluded += pr.excluded
 	}
+	if r.hosts.view.reprieve {
+		healthy = 0 // they are used, and not well
+	}
 	for _, h := range r.hosts.all {
 		weight = max(weight, h.weight())
 	}
@@ -246,6 +290,7 @@ func (m *Manager) end(c *Cluster) {
 	if c.weighing != nil {
 		m.agenda.cancel(c.weighing)
 	}
+	m.agenda.cancel(&c.merge.later)
 	if c.timeout != nil {
 		m.agenda.cancel(c.timeout)
 	}
@@ -267,6 +312,6 @@ func (m *Manager) end(c *Cluster) {
 
 // count sets the manager's gauges.
 func (m *Manager) count() {
-	m.stats.Active.Set(int64(m.active))
-	m.stats.Warming.Set(int64(m.warming))
+	m.stats.Active.Set(int64(m.active - m.checking))
+	m.stats.Warming.Set(int64(m.warming + m.checking))
 }

@@ -152,17 +152,19 @@ func (p *peakEWMA) pick() *Host {
 		j++
 	}
 	a, b := p.hosts[i], p.hosts[j]
-	if b.cost(p.p) < a.cost(p.p) {
+	now := p.env.m.now()
+	if b.cost(p.p, now) < a.cost(p.p, now) {
 		return b
 	}
 	return a
 }
 
-// cost is what a request to a host is expected to cost, in milliseconds.
-func (h *Host) cost(p *Latency) float64 {
+// cost is what a request to a host is expected to cost, in milliseconds. What a host was
+// like that has not answered for long is not what it is like: it gets a request to tell.
+func (h *Host) cost(p *Latency, now time.Duration) float64 {
 	busy, took := float64(h.ep.stats.RqActive.Value()), math.Float64frombits(h.ep.load.ewma.Load())
 	switch {
-	case took > 0:
+	case took > 0 && (busy > 0 || now-time.Duration(h.ep.load.seen.Load()) < p.Decay):
 		return took * (busy + 1)
 	case busy > 0: // nothing is known but that it has not answered
 		return p.Penalty + busy

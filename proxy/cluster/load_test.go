@@ -96,16 +96,16 @@ func TestPeakEWMA(t *testing.T) {
 		// What was long ago hardly counts.
 		time.Sleep(time.Hour)
 		c.Report(h[2], time.Millisecond, nil)
-		if got := h[2].cost(&p.Latency); got > 1.01 {
+		if got := h[2].cost(&p.Latency, c.m.now()); got > 1.01 {
 			t.Errorf("the cost is %v ms after an answer in 1 ms", got)
 		}
 		// Somebody who never answers, and is asked, is the last choice.
 		fresh := &Host{ep: newEndpoint(c.running().group)}
-		if got := fresh.cost(&p.Latency); got != 10 {
+		if got := fresh.cost(&p.Latency, c.m.now()); got != 10 {
 			t.Errorf("an unknown host costs %v", got)
 		}
 		fresh.Stats().RqActive.Set(1)
-		if got := fresh.cost(&p.Latency); got < 1e6 {
+		if got := fresh.cost(&p.Latency, c.m.now()); got < 1e6 {
 			t.Errorf("a host that does not answer costs %v", got)
 		}
 	})

@@ -15,7 +15,6 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
 	"github.com/mecha-mesh/mecha/proxy/codec"
-	"github.com/mecha-mesh/mecha/proxy/codec/h1"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
@@ -28,11 +27,19 @@ type Options struct {
 	Log      *slog.Logger // nil: slog.Default
 	Resolver Resolver     // looks up every name; nil: the system's resolv.conf and hosts file, as DNS changes it
 	DNS      dns.Options  // for clusters that say nothing else
-	// HTTP begins HTTP on a connection to a host, which it takes over. Nil: HTTP/1.
-	HTTP func(c *netio.Conn, s *Spec) codec.ClientConn
+	// HTTP begins HTTP on a connection to a host, which it takes over: HTTP/1, or HTTP/2
+	// which is a codec.Multiplexed. Nil: packages h1 and h2.
+	HTTP func(c *netio.Conn, s *Spec, p meta.Protocol) codec.ClientConn
 	// Ready is called, without a lock, each time that a cluster, or a new version of
 	// it, has become usable.
 	Ready func(name string)
+	// Idle is called, without a lock, with the name of a cluster of Spec.OnDemand that
+	// nobody has used for half an hour or more: it may be removed. Nil: they stay.
+	Idle func(name string)
+	// Built is called when a cluster is used that was not used before, or was given back: its
+	// hosts, pools and counters are made. It must neither wait nor call the manager. Nil: nobody
+	// wants to know.
+	Built func()
 	// Bind is where connections come from whose cluster says nothing else; nil is none. A
 	// mark among its options is for lookups, and for clusters that have other options, too.
 	Bind *Bind
@@ -47,6 +54,12 @@ type Options struct {
 	// aware routing. "" is not known.
 	LocalCluster string
 	Locality     LocalityName
+	// OutlierLog takes a line of JSON for each ejection of a host and for its end
+	// (outlier_detection.event_log_path). It must not wait. Nil: nobody wants them.
+	OutlierLog func(line []byte)
+	// HealthLog opens a file of the event log of health checks and returns what writes a
+	// line to it, without waiting, and what closes it. Nil: there are no such files.
+	HealthLog func(path string) (write func(line []byte), shut func(), err error)
 	// Internal connects to an internal listener. Nil: there is none.
 	Internal func(ctx context.Context, to meta.Addr, with meta.Passed) (*netio.Conn, error)
 }
@@ -80,9 +93,11 @@ type Manager struct {
 	slots    map[string]*slot
 	services map[string]*service
 	called   []string // for Options.Ready, when the lock is released
+	idled    []string // for Options.Idle, likewise
 	changed  []*core  // whose watchers are then to be told
 	active   int      // slots with an active version
 	warming  int      // slots with a warming one
+	checking int      // slots that are unchecked
 	idle     event    // looks for clusters that are idle
 	idleDue  bool
 }
@@ -91,6 +106,7 @@ type Manager struct {
 type slot struct {
 	name            string
 	active, warming *Cluster
+	unchecked       bool // nobody may use active yet: the first health checks are under way
 	core            *core
 	group           *group // of the newest version in use
 }
@@ -120,9 +136,6 @@ func NewManager(o Options) *Manager {
 	if m.log == nil {
 		m.log = slog.Default()
 	}
-	if m.options.HTTP == nil {
-		m.options.HTTP = http1
-	}
 	if m.rnd == nil {
 		m.rnd = rand.Uint64
 	}
@@ -132,15 +145,9 @@ func NewManager(o Options) *Manager {
 	if o.Stats != nil {
 		m.scope = o.Stats.Scope("cluster")
 		o.Stats.Scope("cluster_manager").Bind(&m.stats)
+		o.Stats.AddSource(m.endpointStats)
 	}
 	return m
-}
-
-func http1(c *netio.Conn, s *Spec) codec.ClientConn {
-	return h1.NewClient(c, h1.ClientOptions{Options: h1.Options{
-		MaxHeadersKB: int(s.HTTP.MaxHeadersKB), MaxHeadersCount: int(s.HTTP.MaxHeadersCount),
-		EnableTrailers: s.HTTP.EnableTrailers, ProperCase: s.HTTP.ProperCase,
-	}})
 }
 
 func (m *Manager) now() time.Duration { return time.Since(m.start) }
@@ -164,7 +171,11 @@ func (m *Manager) All() (active, warming []*Cluster) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.slots {
-		if s.active != nil {
+		switch {
+		case s.active == nil:
+		case s.unchecked:
+			warming = append(warming, s.active)
+		default:
 			active = append(active, s.active)
 		}
 		if s.warming != nil {
@@ -190,14 +201,14 @@ func (m *Manager) IsWarming(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.slots[name]
-	return s != nil && s.warming != nil
+	return s != nil && (s.warming != nil || s.unchecked)
 }
 
 // Warming returns how many clusters, or new versions of clusters, wait for their hosts.
 func (m *Manager) Warming() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.warming
+	return m.warming + m.checking
 }
 
 // Names returns the names of all clusters, warming ones included, sorted.
@@ -314,10 +325,22 @@ func (a *Assignment) check() error {
 func (m *Manager) Remove(name string) {
 	m.mu.Lock()
 	defer m.unlock()
-	s := m.slots[name]
-	if s == nil {
-		return
+	if s := m.slots[name]; s != nil {
+		m.remove(s)
 	}
+}
+
+// removeVersion removes a cluster unless its newest version has another hash.
+func (m *Manager) removeVersion(name string, hash uint64) {
+	m.mu.Lock()
+	defer m.unlock()
+	if s := m.slots[name]; s != nil && s.newest().hash == hash {
+		m.remove(s)
+	}
+}
+
+func (m *Manager) remove(s *slot) {
+	name := s.name
 	delete(m.slots, name)
 	m.ready.Delete(name)
 	if s.active != nil {
@@ -328,10 +351,15 @@ func (m *Manager) Remove(name string) {
 		m.warming--
 		m.end(s.warming)
 	}
+	if s.unchecked {
+		m.checking--
+	}
 	if s.group != nil {
 		s.group.drain()
 	}
 	if s.core != nil {
+		s.core.stopOutliers(m)
+		s.core.stopChecks(m)
 		s.core.watches.mu.Lock()
 		s.core.watches.gone = true
 		s.core.watches.mu.Unlock()
@@ -429,6 +457,9 @@ func (m *Manager) Close() {
 		if s.group != nil {
 			groups = append(groups, s.group)
 		}
+		if s.core != nil {
+			s.core.stopChecks(m)
+		}
 	}
 	m.mu.Unlock()
 	m.work.wait()
@@ -442,16 +473,20 @@ func (m *Manager) Close() {
 
 // unlock releases the lock and makes the calls that had to wait for that.
 func (m *Manager) unlock() {
-	names, changed := m.called, m.changed
-	m.called, m.changed = nil, nil
+	names, idled, changed := m.called, m.idled, m.changed
+	m.called, m.idled, m.changed = nil, nil, nil
 	m.mu.Unlock()
 	for _, co := range changed {
 		co.tell()
 	}
-	if m.options.Ready == nil {
-		return
+	if ready := m.options.Ready; ready != nil {
+		for _, n := range names {
+			ready(n)
+		}
 	}
-	for _, n := range names {
-		m.options.Ready(n)
+	if idle := m.options.Idle; idle != nil {
+		for _, n := range idled {
+			idle(n)
+		}
 	}
 }

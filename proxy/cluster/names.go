@@ -66,10 +66,13 @@ func (m *Manager) lookUp(c *Cluster) {
 	for _, one := range n.all {
 		m.goWork(one.look)
 	}
-	if n.left == 0 {
+	if n.complete() {
 		m.assign(c, n.expand())
 	}
 }
+
+// complete reports whether the cluster need not wait for more answers.
+func (n *names) complete() bool { return n.left == 0 || n.c.Spec().DNS.NoWait }
 
 // hosts yields every host.
 func (a *Assignment) hosts() func(func(*HostSpec) bool) {
@@ -145,7 +148,7 @@ func (o *name) took(addrs []netip.Addr, err error) {
 	if first {
 		n.left--
 	}
-	if n.left == 0 && (changed || n.c.slot.warming == n.c) {
+	if n.complete() && (changed || n.c.slot.warming == n.c) {
 		m.assign(n.c, n.expand())
 	}
 }

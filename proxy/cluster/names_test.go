@@ -71,6 +71,30 @@ func named(names ...string) *Spec {
 	return s
 }
 
+// Without wait_for_warm_on_init a cluster is there at once, and hosts come name by name.
+func TestDNSWithoutWait(t *testing.T) {
+	z := &zone{slow: time.Second}
+	z.set("a.test", 0, "10.0.0.1")
+	z.set("b.test", 0, "10.0.0.2")
+	onFakeTime(t, Options{Resolver: z}, func(t *testing.T, m *Manager) {
+		s := named("a.test", "b.test")
+		s.DNS.NoWait = true
+		s.Assignment.Localities[0].Hosts = append(s.Assignment.Localities[0].Hosts, hostAt("10.0.9.9:90"))
+		mustSet(t, m, s)
+		c := m.Cluster("web")
+		if c == nil || m.Warming() != 0 {
+			t.Fatal("the cluster waits")
+		}
+		if got := addrs(c); got != "10.0.9.9:90" {
+			t.Errorf("before any answer the hosts are %s", got)
+		}
+		after(2 * time.Second)
+		if got := addrs(c); got != "10.0.0.1:80 10.0.0.2:80 10.0.9.9:90" {
+			t.Errorf("the hosts are %s", got)
+		}
+	})
+}
+
 func TestStrictDNS(t *testing.T) {
 	z := &zone{}
 	z.set("a.test", 0, "10.0.0.2", "10.0.0.1")

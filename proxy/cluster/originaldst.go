@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ type originalHosts struct {
 	g       *group
 	mu      sync.RWMutex
 	hosts   map[meta.Addr]*originalHost
+	health  askedHosts
 	cleanup event
 	busy    bool // cleanup is on the agenda
 }
@@ -29,16 +31,16 @@ type originalHost struct {
 }
 
 func newOriginalHosts(g *group) *originalHosts {
-	o := &originalHosts{g: g, hosts: map[meta.Addr]*originalHost{}}
+	o := &originalHosts{g: g, hosts: map[meta.Addr]*originalHost{}, health: askedHosts{core: g.core}}
 	o.cleanup.run = o.clean
 	return o
 }
 
-// pick returns the host that a request was meant for, nil if that is not known.
-func (o *originalHosts) pick(r *running, s *Spec, a *Attempt) *Host {
-	to, ok := originalAddr(s, a)
+// pick implements ownHosts: the host that a request was meant for, whatever its health.
+func (o *originalHosts) pick(c *Cluster, a *Attempt) *Host {
+	to, ok := originalAddr(c.Spec(), a)
 	if !ok {
-		r.core.stats.OriginalDstHostInvalid.Inc()
+		o.g.core.stats.OriginalDstHostInvalid.Inc()
 		return nil
 	}
 	if !to.Known() {
@@ -114,9 +116,11 @@ func (o *originalHosts) add(to meta.Addr) *originalHost {
 	o.mu.Lock()
 	h := o.hosts[to]
 	full := h == nil && len(o.hosts) >= maxOriginalHosts
-	if h == nil && !full {
+	fresh := h == nil && !full
+	if fresh {
 		h = o.make(to)
 		o.hosts[to] = h
+		o.health.changed(len(o.hosts))
 		if !o.busy {
 			o.busy = true
 			o.g.m.agenda.set(&o.cleanup, time.Now().Add(o.every()))
@@ -127,8 +131,8 @@ func (o *originalHosts) add(to meta.Addr) *originalHost {
 		h.ep.retire()
 	}
 	o.mu.Unlock()
-	if !full {
-		o.count()
+	if fresh {
+		o.g.core.asked(&h.Host)
 	}
 	return h
 }
@@ -149,13 +153,16 @@ func (o *originalHosts) every() time.Duration {
 // clean forgets the hosts that were not asked for since it ran last and that are not
 // in use. It runs on the agenda.
 func (o *originalHosts) clean() {
-	var gone []*originalHost
+	var gone []*Host
 	o.mu.Lock()
 	for a, h := range o.hosts {
 		if !h.used.Swap(false) && h.ep.stats.RqActive.Value() == 0 {
 			delete(o.hosts, a)
-			gone = append(gone, h)
+			gone = append(gone, &h.Host)
 		}
+	}
+	if len(gone) > 0 {
+		o.health.changed(len(o.hosts), gone...)
 	}
 	if o.busy = len(o.hosts) > 0; o.busy {
 		o.g.m.agenda.set(&o.cleanup, time.Now().Add(o.every()))
@@ -164,9 +171,7 @@ func (o *originalHosts) clean() {
 	for _, h := range gone {
 		h.ep.retire()
 	}
-	if len(gone) > 0 {
-		o.count()
-	}
+	o.g.core.asked(gone...)
 }
 
 // drop forgets everything.
@@ -181,23 +186,32 @@ func (o *originalHosts) drop() {
 	}
 }
 
-// count shows how many hosts there are.
-func (o *originalHosts) count() {
+// has implements ownHosts.
+func (o *originalHosts) has(h *Host) bool {
 	o.mu.RLock()
-	n := int64(len(o.hosts))
-	o.mu.RUnlock()
-	st := &o.g.core.stats
-	st.MembershipChange.Inc()
-	st.MembershipTotal.Set(n)
-	st.MembershipHealthy.Set(n)
+	defer o.mu.RUnlock()
+	there := o.hosts[h.Addr]
+	return there != nil && there.ep == h.ep
+}
+
+// recount implements ownHosts.
+func (o *originalHosts) recount() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.health.count(o.each)
 }
 
 func (o *originalHosts) list() []*Host {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
-	all := make([]*Host, 0, len(o.hosts))
+	return slices.AppendSeq(make([]*Host, 0, len(o.hosts)), o.each)
+}
+
+// each goes over the hosts. The lock is held.
+func (o *originalHosts) each(yield func(*Host) bool) {
 	for _, h := range o.hosts {
-		all = append(all, &h.Host)
+		if !yield(&h.Host) {
+			return
+		}
 	}
-	return all
 }

@@ -97,7 +97,7 @@ func TestOriginalDestinationsAreForgotten(t *testing.T) {
 		if got := addrs(c); got != "" {
 			t.Errorf("the destinations are %s", got)
 		}
-		if c.running().original.cleanup.index != 0 {
+		if c.running().own.(*originalHosts).cleanup.index != 0 {
 			t.Error("the cleanup goes on with nothing to clean")
 		}
 	})
@@ -149,7 +149,7 @@ func TestPickOfAKnownDestinationAllocatesNothing(t *testing.T) {
 func TestTooManyDestinations(t *testing.T) {
 	onFakeTime(t, Options{}, func(t *testing.T, m *Manager) {
 		c := mustSet(t, m, originalSpec())
-		o := c.running().original
+		o := c.running().own.(*originalHosts)
 		for i := range maxOriginalHosts {
 			a := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 80)
 			o.hosts[meta.Addr{AddrPort: a}] = &originalHost{}

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"strings"
-	"sync"
 
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
@@ -23,40 +22,31 @@ const (
 )
 
 // parts are the PartStats of a cluster.
-type parts struct {
-	mu sync.RWMutex
-	by map[partKey]*PartStats
-}
+type parts struct{ bounded[partKey, *PartStats] }
 
 type partKey struct{ a, b string }
 
 // get returns the counters of a part, nil if there are too many.
 func (p *parts) get(scope *stats.Scope, k partKey, path ...string) *PartStats {
-	p.mu.RLock()
-	part, ok := p.by[k]
-	p.mu.RUnlock()
-	if ok {
+	if part, ok := p.find(k); ok {
 		return part
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if part, ok = p.by[k]; ok || len(p.by) >= maxParts {
-		return part
-	}
-	part, k = &PartStats{}, partKey{strings.Clone(k.a), strings.Clone(k.b)}
-	for _, name := range path {
-		if scope != nil {
+	return p.add(k, maxParts, func() (partKey, *PartStats) {
+		part, key := &PartStats{}, partKey{strings.Clone(k.a), strings.Clone(k.b)}
+		for i, name := range path {
+			if scope == nil {
+				break
+			}
 			scope = scope.Child(strings.Clone(name))
+			if i == 0 {
+				scope.Evictable(func() { p.remove(key) })
+			}
 		}
-	}
-	if scope != nil {
-		scope.Bind(part)
-	}
-	if p.by == nil {
-		p.by = map[partKey]*PartStats{}
-	}
-	p.by[k] = part
-	return part
+		if scope != nil {
+			scope.Bind(part)
+		}
+		return key, part
+	})
 }
 
 // ZoneStats returns the counters of requests from a zone to that of a host, nil if there

@@ -34,10 +34,12 @@ type pool struct {
 type hostPool struct {
 	pool    *pool
 	ep      *endpoint
-	idle    list[Conn] // most recently used first
+	ready   list[Conn] // with room for a stream, most recently used first
 	waiters list[waiter]
 	open    int // as in pool
 	dials   int // under way, for whoever waits
+	streams int // lent, of connections that carry many
+	batch   int // how many streams the next connection is expected to carry, 0: not known yet
 	need    node[hostPool]
 	retired bool  // the host is no member any more
 	alive   bool  // counted in pool.alive
@@ -46,7 +48,7 @@ type hostPool struct {
 	// Of connections that are not for everybody.
 	base     *hostPool // the one for everybody, nil for itself
 	kind     variant
-	peer     transport.Peer
+	peer     *transport.Peer       // nil for the base: most hosts have no other, and a Peer is large
 	variants map[variant]*hostPool // of a base
 }
 
@@ -58,13 +60,12 @@ func (p *pool) limits() *Thresholds { return &p.group.spec.Load().Breakers[p.pri
 // nobody who waits could ever be served.
 func (p *pool) room() bool { return p.open < max(1, int(p.limits().MaxConnections)) }
 
-// take returns the most recently used idle connection to a host, nil if there is none.
+// take returns the most recently used connection to a host that has room, nil if there is
+// none.
 func (p *pool) take(hp *hostPool, h *Host) *Conn {
 	p.mu.Lock()
-	c := hp.idle.first()
+	c := hp.next()
 	if c != nil {
-		c.unlist()
-		c.lent = true
 		if p.group.ahead > 1 {
 			hp.host = h
 			hp.note()
@@ -75,7 +76,18 @@ func (p *pool) take(hp *hostPool, h *Host) *Conn {
 	return c
 }
 
-// unlist takes an idle connection from where it can be found.
+// next takes a connection that has room, nil if there is none. The lock is held.
+func (hp *hostPool) next() *Conn {
+	c := hp.ready.first()
+	if c == nil || c.multi != nil {
+		return hp.nextStream()
+	}
+	c.unlist()
+	c.lent = true
+	return c
+}
+
+// unlist takes a connection from where it can be found.
 func (c *Conn) unlist() {
 	c.byHost.leave()
 	c.byAge.leave()
@@ -88,9 +100,12 @@ const trusted = 100 * time.Microsecond
 
 // usable reports whether a connection that was just taken still works. It makes a
 // system call only if the connection was idle for a while.
-func (c *Conn) usable() bool {
+func (c *Conn) usable(now time.Duration) bool {
+	if c.multi != nil { // it is read all the time
+		return true
+	}
 	if !c.watched {
-		return c.hp.pool.group.m.now()-c.idled < trusted || c.Alive()
+		return now-c.idled < trusted || c.Alive()
 	}
 	c.watched = false
 	c.hp.pool.group.m.watch.remove(c)
@@ -100,28 +115,42 @@ func (c *Conn) usable() bool {
 // lend counts an exchange that begins.
 func (c *Conn) lend() {
 	st, hs := &c.hp.pool.group.core.stats, &c.hp.ep.stats
-	c.served++
+	if c.multi == nil {
+		c.served++
+	}
 	st.UpstreamRqTotal.Inc()
 	st.UpstreamRqActive.Inc()
 	hs.RqTotal.Inc()
 	hs.RqActive.Inc()
 }
 
-// release takes a connection back after an exchange.
-func (p *pool) release(c *Conn, reusable, active bool) {
+// repay counts an exchange that has ended.
+func (c *Conn) repay() {
+	c.hp.pool.group.core.stats.UpstreamRqActive.Dec()
+	c.hp.ep.stats.RqActive.Dec()
+}
+
+// release takes a connection back after an exchange. Who sees that none is active finds
+// the connection idle. now counts from the manager's start.
+func (p *pool) release(c *Conn, reusable, active bool, now time.Duration) {
+	defer c.repay()
+	st := &p.group.core.stats
+	if c.multi != nil {
+		p.releaseStream(c, reusable)
+		return
+	}
 	if !c.lent {
 		panic("cluster: a connection was released twice")
 	}
 	c.lent = false
-	st := &p.group.core.stats
-	st.UpstreamRqActive.Dec()
-	c.hp.ep.stats.RqActive.Dec()
 	if !reusable {
+		if t, ok := c.ClientConn.(interface{ Told() bool }); ok && t.Told() {
+			st.UpstreamCxCloseNotify.Inc()
+		}
 		p.discard(c, p.peerClosed(c), active)
 		return
 	}
 	h := &p.group.spec.Load().HTTP
-	now := p.group.m.now()
 	switch {
 	case h.MaxRequests != 0 && c.served >= h.MaxRequests:
 		st.UpstreamCxMaxRequests.Inc()
@@ -165,13 +194,14 @@ func (p *pool) put(c *Conn, now time.Duration) bool {
 		return false
 	}
 	c.idled = now
-	hp.idle.pushFront(&c.byHost)
+	hp.ready.pushFront(&c.byHost)
 	p.idle.pushFront(&c.byAge)
 	p.expectSweep(now)
 	return true
 }
 
-// discard closes a connection that is in no list and gives its place to who waits.
+// discard closes a connection that is in no list and gives its place to who waits. One
+// that carries many streams is over before.
 func (p *pool) discard(c *Conn, remote, active bool) {
 	_ = c.Close() // nothing can be done about a socket that does not close
 	p.group.ended(c.hp, c.made, c.served, remote, active)
@@ -208,16 +238,14 @@ func (hp *hostPool) note() {
 // wants reports whether another dial is of use: for who waits, or for requests that may
 // follow (preconnect_policy; nothing is made ahead to a host that is not healthy).
 func (hp *hostPool) wants() bool {
-	if hp.waiters.n > hp.dials {
+	if hp.short() > 0 {
 		return true
 	}
 	ratio := hp.pool.group.ahead
-	if ratio <= 1 || hp.host == nil || hp.host.Health != Healthy || hp.retired || hp.pool.drained {
+	if ratio <= 1 || hp.host == nil || !hp.host.wellEnough() || hp.retired || hp.pool.drained {
 		return false
 	}
-	spare := hp.dials + hp.idle.n
-	active := hp.open - spare
-	return float64(hp.waiters.n+active)*ratio > float64(spare+active)
+	return float64(hp.waiters.n+hp.busy())*ratio > float64(hp.spare()+hp.busy())
 }
 
 // admits reports whether the host may have another connection (per_host_thresholds). One
@@ -232,27 +260,32 @@ func (hp *hostPool) admits() bool {
 func (p *pool) pump() {
 	for p.needy.n > 0 {
 		hp := p.needy.first()
-		if !p.room() && (hp.waiters.n <= hp.dials || !p.evict()) {
-			if hp.waiters.n > hp.dials {
+		if !p.room() && !hp.mayExceed() && (hp.short() <= 0 || !p.evict()) {
+			if hp.short() > 0 {
 				break
 			}
 			hp.need.leave() // it has what it needs at the moment
 			continue
 		}
 		hp.need.leave()
-		hp.dials++
-		p.open++
-		hp.open++
-		hp.ep.open[p.priority]++
-		hp.note()
-		hp.census()
 		h := hp.host
 		if w := hp.waiters.first(); w != nil {
 			h = w.host
 		}
-		p.group.m.goDial(p, hp, h)
+		p.begin(hp, h)
 	}
 	p.gauges()
+}
+
+// begin begins a dial. The lock is held.
+func (p *pool) begin(hp *hostPool, h *Host) {
+	hp.dials++
+	p.open++
+	hp.open++
+	hp.ep.open[p.priority]++
+	hp.note()
+	hp.census()
+	p.group.m.goDial(p, hp, h)
 }
 
 func (p *pool) evict() bool {
@@ -266,11 +299,16 @@ func (p *pool) evict() bool {
 // close closes an idle connection. The lock is held.
 func (p *pool) close(c *Conn) {
 	c.unlist()
+	c.over = true
 	if c.watched {
 		c.watched = false
 		p.group.m.watch.remove(c)
 	}
-	_ = c.Close()
+	if c.multi != nil {
+		go c.Close() // which waits for a goroutine that may wait for our lock
+	} else {
+		_ = c.Close()
+	}
 	p.group.ended(c.hp, c.made, c.served, false, false)
 	p.open--
 	c.hp.open--
@@ -296,6 +334,7 @@ func (p *pool) gauges() {
 	if r := b.remaining.Load(); r != nil {
 		r.Cx.Set(max(int64(l.MaxConnections)-int64(p.open), 0))
 		r.Pending.Set(max(int64(l.MaxPending)-int64(p.waiting), 0))
+		r.Pools.Set(remainingPools(l, p.alive))
 	}
 }
 
@@ -313,10 +352,10 @@ func (p *pool) adjust() {
 func (p *pool) retire(hp *hostPool) {
 	p.mu.Lock()
 	hp.retired = true
-	gone := unlistAll(&hp.idle)
+	gone := unlistAll(&hp.ready)
 	for _, v := range hp.variants {
 		v.retired = true
-		gone = append(gone, unlistAll(&v.idle)...)
+		gone = append(gone, unlistAll(&v.ready)...)
 	}
 	p.mu.Unlock()
 	p.discardAll(gone)
@@ -326,7 +365,7 @@ func (p *pool) retire(hp *hostPool) {
 func (p *pool) drain() {
 	p.mu.Lock()
 	p.drained = true
-	gone := unlistAll(&p.idle)
+	gone := unlistAll(&p.idle) // those that are in use are closed when they are not any more
 	p.mu.Unlock()
 	p.group.m.agenda.cancel(&p.sweep)
 	p.discardAll(gone)
@@ -367,12 +406,16 @@ func (p *pool) reserve(hp *hostPool) bool {
 	return true
 }
 
-// unlistAll unlists every connection of an idle list. The pool's lock is held.
+// unlistAll unlists every connection of a list, and returns those that are idle. The
+// pool's lock is held.
 func unlistAll(l *list[Conn]) []*Conn {
 	var all []*Conn
 	for c := l.first(); c != nil; c = l.first() {
 		c.unlist()
-		all = append(all, c)
+		if c.streams == 0 {
+			c.over = true
+			all = append(all, c)
+		}
 	}
 	return all
 }

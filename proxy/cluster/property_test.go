@@ -135,6 +135,21 @@ func (w *world) once(ctx context.Context, c *Cluster, h *Host, rnd *rand.Rand, u
 	return nil
 }
 
+// atRest fails unless everything that a cluster's pools have lent and made is accounted for.
+func atRest(t *testing.T, c *Cluster, seed uint64) {
+	t.Helper()
+	st, p := c.Stats(), &c.running().group.pools[Default]
+	if p.open != 0 || p.waiting != 0 || p.idle.n != 0 || p.needy.n != 0 {
+		t.Errorf("seed %d: at rest open %d, waiting %d, idle %d, needy %d", seed, p.open, p.waiting, p.idle.n, p.needy.n)
+	}
+	if st.UpstreamCxActive.Value() != 0 || st.UpstreamRqActive.Value() != 0 || st.UpstreamRqPendingActive.Value() != 0 {
+		t.Errorf("seed %d: at rest %d connections, %d requests, %d pending", seed, st.UpstreamCxActive.Value(), st.UpstreamRqActive.Value(), st.UpstreamRqPendingActive.Value())
+	}
+	if a, b := st.UpstreamCxTotal.Value(), st.UpstreamCxDestroy.Value(); a != b {
+		t.Errorf("seed %d: upstream_cx_total %d, upstream_cx_destroy %d", seed, a, b)
+	}
+}
+
 // However requests, failures, limits and updates mix: the limit holds, nobody waits
 // in vain, and in the end everything is accounted for.
 func TestPoolKeepsItsPromises(t *testing.T) {
@@ -178,15 +193,9 @@ func TestPoolKeepsItsPromises(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 			synctest.Wait()
-			st, p := c.Stats(), &c.running().group.pools[Default]
-			if p.open != 0 || p.waiting != 0 || p.idle.n != 0 || p.needy.n != 0 {
-				t.Errorf("seed %d: at rest open %d, waiting %d, idle %d, needy %d", seed, p.open, p.waiting, p.idle.n, p.needy.n)
-			}
-			if st.UpstreamCxActive.Value() != 0 || st.UpstreamRqActive.Value() != 0 || st.UpstreamRqPendingActive.Value() != 0 || w.open.Load() != 0 {
-				t.Errorf("seed %d: at rest %d connections (%d open), %d requests, %d pending", seed, st.UpstreamCxActive.Value(), w.open.Load(), st.UpstreamRqActive.Value(), st.UpstreamRqPendingActive.Value())
-			}
-			if a, b := st.UpstreamCxTotal.Value(), st.UpstreamCxDestroy.Value(); a != b {
-				t.Errorf("seed %d: upstream_cx_total %d, upstream_cx_destroy %d", seed, a, b)
+			atRest(t, c, seed)
+			if n := w.open.Load(); n != 0 {
+				t.Errorf("seed %d: at rest %d connections are open", seed, n)
 			}
 			m.Close()
 		})

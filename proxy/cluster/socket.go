@@ -49,10 +49,8 @@ func socketKey(s *Spec) string {
 
 // varies reports whether there is more than one kind of connection to a host.
 func (s *Spec) varies() bool {
-	if _, bound := s.Socket.(transport.Bound); bound || s.PerDownstream || len(s.Sockets) > 0 {
-		return true
-	}
-	return false
+	_, bound := s.Socket.(transport.Bound)
+	return bound || s.PerDownstream || len(s.Sockets) > 0 || s.HTTP.Protocol == AsDownstream
 }
 
 // peer describes whom a connection is made to, and for whom.

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
+	"github.com/mecha-mesh/mecha/proxy/cluster/health"
+	"github.com/mecha-mesh/mecha/proxy/cluster/outlier"
+	"github.com/mecha-mesh/mecha/proxy/codec/h2"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/transport"
@@ -29,9 +32,15 @@ type Spec struct {
 	// (eds_config.initial_fetch_timeout): 0 is Envoy's default of 15 s, negative is for
 	// ever (0 in the configuration).
 	InitialFetchTimeout time.Duration
+	// Awaits are numbers of what has to come, beside hosts, before this version is used:
+	// secrets of its transport sockets. Manager.Arrived ends the wait for one.
+	Awaits []uint64
 	// Thaw, if not nil, makes an equal Spec again. The manager then keeps no Spec of a
 	// cluster that nobody uses.
-	Thaw       func() (*Spec, error)
+	Thaw func() (*Spec, error)
+	// OnDemand is a cluster that is there because a request asked for it: when nobody uses
+	// it any more, Options.Idle is told.
+	OnDemand   bool
 	Assignment *Assignment
 
 	ConnectTimeout time.Duration // 5 s unless set
@@ -41,10 +50,15 @@ type Spec struct {
 	// (common_lb_config.override_host_status).
 	OverrideStatus HealthSet
 	CloseOnChange  bool // common_lb_config.close_connections_on_host_set_change
+	// MergeWindow is how long changes of health, weight and metadata by discovery wait for
+	// others (common_lb_config.update_merge_window); 0 is not at all.
+	MergeWindow time.Duration
 
 	DNS         DNS
 	OriginalDst OriginalDst
 	Forward     *Forward      // of DynamicForward
+	Sub         *SubClusters  // of DynamicForward, in place of Forward; nil is none
+	Warmed      func()        // called, with locks held, when this version is first usable; nil is nobody
 	Clusters    []string      // of Aggregate, in the order in which they are used
 	Breakers    [2]Thresholds // by Priority
 	Bind        *Bind         // upstream_bind_config, nil is none
@@ -56,14 +70,23 @@ type Spec struct {
 	// PerDownstream keeps connections apart by the downstream connection that they are
 	// made for (connection_pool_per_downstream_connection).
 	PerDownstream bool
+	Track         Track // track_cluster_stats
+
 	// Preconnect is how many connections there are for each request that has one or waits
 	// for one (preconnect_policy.per_upstream_preconnect_ratio); 0 and 1 are none ahead.
-	Preconnect   float64
+	Preconnect float64
+	// Predict is how many connections there are for each request of the cluster, to the hosts
+	// that the next ones will go to (predictive_preconnect_ratio); 0 and 1 are none ahead.
+	Predict      float64
 	HTTP         HTTPOptions
 	CleanupEvery time.Duration // cleanup_interval of ORIGINAL_DST hosts, 5 s unless set
 
-	CloseOnHostFailure bool   // close_connections_on_host_health_failure; otherwise they drain
-	Hash               uint64 // of the serialised resource: equal means unchanged
+	Checks                *health.Config  // health_checks, nil is none
+	IgnoreUnchecked       bool            // common_lb_config.ignore_new_hosts_until_first_hc
+	Outlier               *outlier.Config // outlier_detection, nil is none
+	IgnoreHealthOnRemoval bool            // ignore_health_on_host_removal: hosts leave with discovery, whatever their health
+	CloseOnHostFailure    bool            // close_connections_on_host_health_failure; otherwise they drain
+	Hash                  uint64          // of the serialised resource: equal means unchanged
 	// LogMetadata reads the cluster's metadata for access logs; nil if it has none.
 	LogMetadata func() meta.Fields
 }
@@ -119,7 +142,18 @@ type HostSpec struct {
 	Metadata map[string]map[string]any // filter_metadata; numbers are float64, as in JSON
 	Extra    []meta.Addr               // additional_addresses (happy eyeballs)
 	TLVs     []transport.TLV           // for PROXY protocol, of its own (typed metadata)
+	Check    *HostCheck                // nil: as the cluster says
 }
+
+// HostCheck says how one endpoint is checked (endpoint.health_check_config).
+type HostCheck struct {
+	Disabled bool      // disable_active_health_check
+	Addr     meta.Addr // address; the zero value is the endpoint's
+	Port     uint16    // port_value, 0 is none
+	Hostname string
+}
+
+func (c *HostCheck) equal(o *HostCheck) bool { return c == o || c != nil && o != nil && *c == *o }
 
 // Health is what discovery says of a host (HealthStatus).
 type Health uint8
@@ -153,6 +187,9 @@ type DNS struct {
 	FailureBase, FailureMax time.Duration
 	// Least is the shortest pause that a TTL makes (dns_min_refresh_rate).
 	Least time.Duration
+	// NoWait lets the cluster be used before its names have been looked up
+	// (wait_for_warm_on_init: false).
+	NoWait bool
 	// Resolver is how names are looked up (typed_dns_resolver_config); nil is as the
 	// process does.
 	Resolver *dns.Options
@@ -193,7 +230,7 @@ const (
 // Thresholds limit what is in flight to a cluster (CircuitBreakers.Thresholds).
 type Thresholds struct {
 	MaxConnections, MaxPending, MaxRequests uint32 // 1024 unless set
-	MaxRetries                              uint32 // 3 unless set
+	MaxRetries                              uint32 // if it is set; otherwise RetryBudget counts
 	TrackRemaining                          bool
 	MaxPools                                uint32 // max_connection_pools, 0 is no limit
 	MaxPerHost                              uint32 // per_host_thresholds.max_connections, 0 is no limit
@@ -204,6 +241,21 @@ type Thresholds struct {
 type RetryBudget struct {
 	Percent        float64 // 20 unless set
 	MinConcurrency uint32  // 3 unless set
+	// Interval is budget_interval: requests that began so lately count as if they were in
+	// flight. 0 is none.
+	Interval time.Duration
+	// Rate, if not 0, is an interval in which there may also be only Percent as many
+	// retries as requests, and PerSecond beside. It is for clusters that do not say how
+	// they limit retries; see UnsaidBudget.
+	Rate      time.Duration
+	PerSecond float64
+}
+
+// UnsaidBudget is the budget of clusters that set neither max_retries nor retry_budget:
+// that of a retry_budget without fields, and not more than a fifth as many retries as
+// requests over ten seconds, ten a second beside.
+func UnsaidBudget() *RetryBudget {
+	return &RetryBudget{Percent: 20, MinConcurrency: 3, Rate: 10 * time.Second, PerSecond: 10}
 }
 
 // Bind is where upstream connections come from (upstream_bind_config).
@@ -248,7 +300,33 @@ type HTTPOptions struct {
 	MaxHeadersKB      uint32 // 60 unless set
 	EnableTrailers    bool
 	ProperCase        bool // header_key_format.proper_case_words
+	PreserveCase      bool // names of responses are sent on as they were written
+	ReasonPhrase      bool // with PreserveCase: the reason phrase, too
+	ProperOwn         bool // with PreserveCase: other names as with ProperCase
+
+	Auto     AutoNames
+	Protocol ProtocolChoice
+	HTTP2    *h2.Options // without what other fields say; nil: the default
 }
+
+// AutoNames are names that requests bring for the TLS connections which they need
+// (UpstreamHttpProtocolOptions); whoever sends requests obeys.
+type AutoNames struct {
+	SNI    bool   // auto_sni: the server name is that of the request
+	SAN    bool   // auto_san_validation: the host's certificate must be for it
+	Header string // override_auto_sni_header: the field that the name is in, in lower case; "" is the authority
+}
+
+// ProtocolChoice is which version of HTTP connections carry.
+type ProtocolChoice uint8
+
+// The choices.
+const (
+	HTTP1Only    ProtocolChoice = iota // explicit_http_config.http_protocol_options, the default
+	HTTP2Only                          // explicit_http_config.http2_protocol_options
+	Negotiated                         // auto_config: what ALPN has agreed on, HTTP/1 without
+	AsDownstream                       // use_downstream_protocol_config
+)
 
 // panicThreshold is a whole number of percent, as Envoy has it.
 func (s *Spec) panicThreshold() uint64 { return uint64(math.Round(min(100, max(0, s.PanicThreshold)))) }

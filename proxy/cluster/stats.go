@@ -40,7 +40,8 @@ type Stats struct {
 	UpstreamRqActive              stats.Gauge   `stat:"upstream_rq_active" help:"Requests that have a connection."`
 	UpstreamRqPendingTotal        stats.Counter `stat:"upstream_rq_pending_total" help:"Requests that waited for a connection."`
 	UpstreamRqPendingActive       stats.Gauge   `stat:"upstream_rq_pending_active" help:"Requests that wait for a connection."`
-	UpstreamRqPendingOverflow     stats.Counter `stat:"upstream_rq_pending_overflow" help:"Requests refused by max_pending_requests or max_requests."`
+	UpstreamRqPendingOverflow     stats.Counter `stat:"upstream_rq_pending_overflow" help:"Requests refused by max_pending_requests."`
+	UpstreamRqActiveOverflow      stats.Counter `stat:"upstream_rq_active_overflow" help:"Requests refused by max_requests."`
 	UpstreamRqPendingFailureEject stats.Counter `stat:"upstream_rq_pending_failure_eject" help:"Requests whose connection could not be made."`
 	UpstreamRqCancelled           stats.Counter `stat:"upstream_rq_cancelled" help:"Requests given up before they got a connection."`
 	UpstreamRqRetryOverflow       stats.Counter `stat:"upstream_rq_retry_overflow" help:"Retries refused by max_retries or the retry budget."`
@@ -97,10 +98,10 @@ type Stats struct {
 	RetryOrShadowAbandoned                 stats.Counter      `stat:"retry_or_shadow_abandoned" help:"Requests whose body was too large to be sent twice."`
 	UpstreamInternalRedirectSucceededTotal stats.Counter      `stat:"upstream_internal_redirect_succeeded_total" help:"Redirects followed by us."`
 	UpstreamInternalRedirectFailedTotal    stats.Counter      `stat:"upstream_internal_redirect_failed_total" help:"Redirects that were passed on."`
-	UpstreamFlowControlPausedReadingTotal  stats.Counter      `stat:"upstream_flow_control_paused_reading_total" help:"Times that reading from a host was paused."`
-	UpstreamFlowControlResumedReadingTotal stats.Counter      `stat:"upstream_flow_control_resumed_reading_total" help:"Times that reading from a host went on."`
-	UpstreamFlowControlBackedUpTotal       stats.Counter      `stat:"upstream_flow_control_backed_up_total" help:"Times that a host took nothing more."`
-	UpstreamFlowControlDrainedTotal        stats.Counter      `stat:"upstream_flow_control_drained_total" help:"Times that a host took more again."`
+	UpstreamFlowControlPausedReadingTotal  stats.Counter      `stat:"upstream_flow_control_paused_reading_total" help:"Times that reading from a host was paused since the client took no more"`
+	UpstreamFlowControlResumedReadingTotal stats.Counter      `stat:"upstream_flow_control_resumed_reading_total" help:"Times that this was over"`
+	UpstreamFlowControlBackedUpTotal       stats.Counter      `stat:"upstream_flow_control_backed_up_total" help:"Times that a host took no more"`
+	UpstreamFlowControlDrainedTotal        stats.Counter      `stat:"upstream_flow_control_drained_total" help:"Times that this was over"`
 }
 
 // HostStats are a host's counters (admin /clusters). They live as long as the host is
@@ -123,19 +124,23 @@ type breakerStats struct {
 // remainingStats are there with track_remaining.
 type remainingStats struct {
 	Cx      stats.Gauge `stat:"remaining_cx" help:"Connections until max_connections."`
+	Pools   stats.Gauge `stat:"remaining_cx_pools" help:"Pools until max_connection_pools; a very large number where there is no limit."`
 	Pending stats.Gauge `stat:"remaining_pending" help:"Waiting requests until max_pending_requests."`
 	Rq      stats.Gauge `stat:"remaining_rq" help:"Requests until max_requests."`
-	Retries stats.Gauge `stat:"remaining_retries" help:"Retries until no more are allowed."`
+	Retries stats.Gauge `stat:"remaining_retries" help:"Retries until no more are allowed; 0 with a retry_budget."`
 }
 
 // managerStats are under "cluster_manager.".
 type managerStats struct {
-	Added    stats.Counter `stat:"cluster_added" help:"Clusters added."`
-	Modified stats.Counter `stat:"cluster_modified" help:"Clusters changed."`
-	Removed  stats.Counter `stat:"cluster_removed" help:"Clusters removed."`
-	Updated  stats.Counter `stat:"cluster_updated" help:"Changes of hosts."`
-	Active   stats.Gauge   `stat:"active_clusters" help:"Clusters that can be used."`
-	Warming  stats.Gauge   `stat:"warming_clusters" help:"Clusters that wait for their hosts."`
+	Added            stats.Counter `stat:"cluster_added" help:"Clusters added."`
+	Modified         stats.Counter `stat:"cluster_modified" help:"Clusters changed."`
+	Removed          stats.Counter `stat:"cluster_removed" help:"Clusters removed."`
+	Updated          stats.Counter `stat:"cluster_updated" help:"Changes of hosts."`
+	UpdatedViaMerge  stats.Counter `stat:"cluster_updated_via_merge" help:"Changes of hosts at the end of update_merge_window."`
+	MergeCancelled   stats.Counter `stat:"update_merge_cancelled" help:"Changes that waited for update_merge_window until one came that does not wait."`
+	OutOfMergeWindow stats.Counter `stat:"update_out_of_merge_window" help:"Changes that did not have to wait: the one before was longer ago than update_merge_window."`
+	Active           stats.Gauge   `stat:"active_clusters" help:"Clusters that can be used."`
+	Warming          stats.Gauge   `stat:"warming_clusters" help:"Clusters that wait for their hosts."`
 }
 
 // statSegment returns what a cluster is called in dotted stat names, as Envoy has it.

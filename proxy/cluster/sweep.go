@@ -43,7 +43,7 @@ func (p *pool) sweepIdle() {
 			st.UpstreamCxIdleTimeout.Inc()
 		default:
 			next = min(next, idle, open)
-			if c.watched {
+			if c.watched || c.multi != nil {
 				continue
 			}
 			if at := c.idled + watchAfter; now < at {
@@ -55,6 +55,7 @@ func (p *pool) sweepIdle() {
 			continue
 		}
 		c.unlist()
+		c.over = true
 		gone = append(gone, c)
 	}
 	p.sweepAt = next

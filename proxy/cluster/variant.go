@@ -11,9 +11,11 @@ import (
 // is what nearly every cluster has only.
 type variant struct {
 	owner  uint64 // ID of the downstream connection, with PerDownstream
-	socket string // what the transport socket says of the peer
+	socket string // which transport socket, where a cluster has several
+	peer   string // what it makes of the peer
 	from   meta.Source
 	state  string // filter state that an internal listener is given
+	http2  bool   // with AsDownstream
 }
 
 // hostPool returns where the connections of an attempt to h are.
@@ -30,6 +32,9 @@ func (h *Host) hostPool(a *Attempt) *hostPool {
 func (p *pool) variant(base *hostPool, h *Host, a *Attempt) *hostPool {
 	s := p.group.spec.Load()
 	v, peer, socket := variant{}, h.peer(a), s.socketFor(h)
+	if s.HTTP.Protocol == AsDownstream && a != nil && a.Stream != nil {
+		v.http2 = a.Stream.Protocol > meta.HTTP11
+	}
 	if s.PerDownstream && a != nil && a.Conn != nil {
 		v.owner = a.Conn.ID
 	}
@@ -45,7 +50,7 @@ func (p *pool) variant(base *hostPool, h *Host, a *Attempt) *hostPool {
 		v.socket = socket.Key()
 	}
 	if b, ok := socket.(transport.Bound); ok {
-		v.socket += " " + b.PoolKey(&peer)
+		v.peer = b.PoolKey(peer)
 	}
 	if v == (variant{}) {
 		return base
@@ -54,7 +59,8 @@ func (p *pool) variant(base *hostPool, h *Host, a *Attempt) *hostPool {
 	defer p.mu.Unlock()
 	hp := base.variants[v]
 	if hp == nil {
-		hp = &hostPool{pool: p, ep: base.ep, base: base, kind: v, peer: peer, retired: base.retired}
+		kept := peer // only a pool that is made takes memory
+		hp = &hostPool{pool: p, ep: base.ep, base: base, kind: v, peer: &kept, retired: base.retired}
 		hp.need.owner = hp
 		if base.variants == nil {
 			base.variants = map[variant]*hostPool{}
@@ -106,8 +112,8 @@ func (p *pool) roomForPool(hp *hostPool) bool {
 		return true
 	}
 	for n := p.idle.back; n != nil; n = n.prev {
-		if o := n.owner.hp; o.idle.n == o.open && o.waiters.n == 0 {
-			for c := o.idle.last(); c != nil; c = o.idle.last() {
+		if o := n.owner.hp; o.ready.n == o.open && o.streams == 0 && o.waiters.n == 0 {
+			for c := o.ready.last(); c != nil; c = o.ready.last() {
 				p.close(c)
 			}
 			return true
@@ -135,7 +141,7 @@ func (hp *hostPool) noteAll() {
 // squeeze makes room under max_connections of the host for who waits in hp: of
 // connections that hp cannot use, it closes one that is idle. The lock is held.
 func (hp *hostPool) squeeze() {
-	if hp.waiters.n <= hp.dials || hp.admits() {
+	if hp.short() <= 0 || hp.admits() {
 		return
 	}
 	for n := hp.pool.idle.back; n != nil; n = n.prev {

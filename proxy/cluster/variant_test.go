@@ -191,3 +191,44 @@ func TestPreconnectGivesUp(t *testing.T) {
 		t.Errorf("%d connections were tried for one request, want 3 at most", n)
 	}
 }
+
+// TestForeseenHosts: connections are made to the hosts that the next requests go to, as
+// many as the ratio says for all requests.
+func TestForeseenHosts(t *testing.T) {
+	hosts := []*origin{newOrigin(t), newOrigin(t), newOrigin(t), newOrigin(t)}
+	s := staticSpec()
+	for _, o := range hosts {
+		s.Assignment.Localities[0].Hosts = append(s.Assignment.Localities[0].Hosts, o.host())
+	}
+	s.Predict = 3
+	c := mustSet(t, newTestManager(t, Options{}), s)
+	open := func(n int64) func() bool { return func() bool { return c.Stats().UpstreamCxActive.Value() == n } }
+	h := mustPick(t, c)
+	first := mustAcquire(t, c, h)
+	eventually(t, "four connections for one request", open(4))
+	eventually(t, "three of them idle", func() bool {
+		p := &c.run.Load().group.pools[Default]
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.idle.n == 3
+	})
+	for range 2 {
+		h := mustPick(t, c)
+		made := c.Stats().UpstreamRqPendingTotal.Value()
+		second := mustAcquire(t, c, h)
+		if c.Stats().UpstreamRqPendingTotal.Value() != made {
+			t.Errorf("a request to %v had to wait for a connection", h.Addr)
+		}
+		c.Release(second, true)
+	}
+	c.Release(first, true)
+	seen := map[string]int{}
+	for range 40 {
+		seen[mustPick(t, c).Addr.String()]++
+	}
+	for addr, n := range seen {
+		if n != 10 {
+			t.Errorf("%s was picked %d times of 40 by turns", addr, n)
+		}
+	}
+}

@@ -10,6 +10,9 @@ type view struct {
 	counts     []healthCount
 	policy     assignmentPolicy
 	empty      bool
+	// reprieve says that ejected hosts are used: all others are ill, and panic, in which all
+	// hosts are used, was turned off.
+	reprieve bool
 }
 
 // assignmentPolicy is what of ClusterLoadAssignment.Policy concerns the load of
@@ -51,10 +54,11 @@ type share struct {
 func newView(env *lbEnv, top []members, policy assignmentPolicy) *view {
 	v := &view{priorities: make([]priorityHosts, len(top)), policy: policy, empty: true}
 	v.counts = make([]healthCount, len(top))
+	v.reprieve = env.spec.Outlier != nil && env.panicThreshold.Get() == 0 && allOut(top)
 	for i := range top {
 		pr := &v.priorities[i]
 		pr.members = &top[i]
-		pr.healthy, pr.degraded, pr.excluded = byHealth(pr.hosts)
+		pr.healthy, pr.degraded, pr.excluded = byHealth(pr.hosts, v.reprieve)
 		v.empty = v.empty && len(pr.hosts) == 0
 		v.counts[i] = pr.count(policy.weighted)
 		if !env.localities {
@@ -63,18 +67,37 @@ func newView(env *lbEnv, top []members, policy assignmentPolicy) *view {
 		pr.near = make([]nearHosts, len(pr.localities))
 		for j := range pr.localities {
 			n := &pr.near[j]
-			n.healthy, n.degraded, n.excluded = byHealth(pr.localities[j].hosts)
+			n.healthy, n.degraded, n.excluded = byHealth(pr.localities[j].hosts, v.reprieve)
 		}
 	}
 	v.balance(env.panicThreshold.Get())
 	return v
 }
 
-// byHealth sorts hosts. Where all are healthy it returns the slice that it got.
-func byHealth(hosts []*Host) (healthy, degraded []*Host, excluded int) {
+// allOut reports whether all hosts that could be used are ejected: outlier detection alone
+// must not leave a cluster without a host.
+func allOut(top []members) (out bool) {
+	for i := range top {
+		for _, h := range top[i].hosts {
+			f := h.Flags()
+			if !f.unhealthy() {
+				return false
+			}
+			out = out || !(f &^ FailedOutlierCheck).unhealthy()
+		}
+	}
+	return out
+}
+
+// byHealth sorts hosts; with reprieve, ejections do not count. Where all are healthy it
+// returns the slice that it got.
+func byHealth(hosts []*Host, reprieve bool) (healthy, degraded []*Host, excluded int) {
 	all := true
 	for i, h := range hosts {
 		f := h.Flags()
+		if reprieve {
+			f &^= FailedOutlierCheck
+		}
 		if f.excluded() {
 			excluded++
 		}

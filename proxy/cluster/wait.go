@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 // waiter is a request that waits for a connection to a host. The pool's lock guards
@@ -68,12 +70,10 @@ func (p *pool) wait(ctx context.Context, hp *hostPool, h *Host, until time.Time,
 	ws := &p.group.m.waiters
 	w := ws.get(h, fresh)
 	p.mu.Lock()
-	if c := hp.idle.first(); c != nil && (!fresh || c.served == 0) { // since we looked
-		c.unlist()
-		c.lent = true
+	if c := hp.since(fresh); c != nil {
 		p.mu.Unlock()
 		ws.put(w)
-		if c.usable() {
+		if c.usable(p.group.m.now()) {
 			return c, nil
 		}
 		p.discard(c, true, false)
@@ -101,7 +101,7 @@ func (p *pool) wait(ctx context.Context, hp *hostPool, h *Host, until time.Time,
 	hp.note()
 	hp.squeeze()
 	p.pump()
-	if hp.waiters.n > hp.dials {
+	if hp.short() > 0 {
 		st.UpstreamCxOverflow.Inc()
 	}
 	p.mu.Unlock()
@@ -114,6 +114,14 @@ func (p *pool) wait(ctx context.Context, hp *hostPool, h *Host, until time.Time,
 	c, err := w.conn, w.err
 	ws.put(w)
 	return c, err
+}
+
+// since takes a connection that has come free since somebody looked. The lock is held.
+func (hp *hostPool) since(fresh bool) *Conn {
+	if c := hp.ready.first(); c == nil || fresh && c.multi == nil && c.served > 0 {
+		return nil
+	}
+	return hp.next()
 }
 
 // sleep waits for the delivery, ctx or until.
@@ -143,7 +151,7 @@ func (p *pool) giveUp(hp *hostPool, w *waiter) {
 	var c *Conn
 	if delivered {
 		<-w.ready
-		if c = w.conn; c != nil && p.put(c, p.group.m.now()) {
+		if c = w.conn; c != nil && p.back(c) {
 			c = nil
 		}
 	} else {
@@ -161,31 +169,55 @@ func (p *pool) giveUp(hp *hostPool, w *waiter) {
 // dial makes a connection for whoever waits for one to the host first.
 func (p *pool) dial(ctx context.Context, hp *hostPool, h *Host) {
 	g := p.group
-	g.core.stats.UpstreamCxHTTP1Total.Inc()
-	to := hp.peer
+	g.countProtocol(hp.protocol(&g.spec.Load().HTTP))
+	var to transport.Peer
 	if hp.base == nil {
 		to = h.peer(nil)
+	} else {
+		to = *hp.peer
 	}
+	to.ALPN = hp.offers(&g.spec.Load().HTTP)
 	r, made, err := g.connect(ctx, h, hp, &to)
 	if err != nil {
 		p.dialFailed(hp, err)
 		return
 	}
-	c := &Conn{
-		ClientConn: g.m.options.HTTP(r.conn, g.spec.Load()), ID: g.m.connID(), Host: h,
-		hp: hp, sock: r.sock, plain: r.sock == r.conn, made: made,
-	}
-	c.Local = localAddr(r.sock)
+	c := &Conn{ID: g.m.connID(), Host: h, hp: hp, sock: r.sock, plain: r.sock == r.conn, made: made, dialled: r.dialled, secure: r.secure}
+	c.Local, c.TLS = localAddr(r.sock), to.TLS
+	g.begin(c, r.conn)
 	c.byHost.owner, c.byAge.owner = c, c
 	p.mu.Lock()
 	hp.dials--
-	kept := p.put(c, made)
+	kept := p.first(c)
 	hp.note()
 	p.pump()
 	p.mu.Unlock()
 	if !kept {
 		p.discard(c, false, false)
 	}
+	if c.multi != nil {
+		c.multi.Watch(func() { p.changed(c) })
+		p.changed(c) // what has happened meanwhile nobody told
+	}
+}
+
+// back takes what was lent and not used. It returns false if the caller is to discard it.
+// The lock is held.
+func (p *pool) back(c *Conn) bool {
+	if c.multi != nil {
+		c.served--
+		return p.returned(c)
+	}
+	return p.put(c, p.group.m.now())
+}
+
+// first puts a new connection to use. It returns false if it is of no use. The lock is held.
+func (p *pool) first(c *Conn) bool {
+	if c.multi != nil {
+		return p.begun(c)
+	}
+	c.hp.batch = 1
+	return p.put(c, c.made)
 }
 
 // dialFailed tells who has waited longest, if the dials that are left are too few.
@@ -194,9 +226,12 @@ func (p *pool) dialFailed(hp *hostPool, err error) {
 	defer p.mu.Unlock()
 	hp.dials--
 	hp.host = nil // nothing is made ahead until the next request asks for the host
-	if w := hp.waiters.first(); w != nil && hp.waiters.n > hp.dials {
+	for w := hp.waiters.first(); w != nil && hp.short() > 0; w = hp.waiters.first() {
 		p.group.core.stats.UpstreamRqPendingFailureEject.Inc()
 		hp.deliver(w, nil, err)
+		if hp.expected() == 1 {
+			break // who else waits has a dial of their own to come
+		}
 	}
 	hp.note()
 	p.drop(hp)

@@ -12,7 +12,7 @@ func (env *lbEnv) localHosts() *priorityHosts {
 		return nil
 	}
 	r := c.run.Load()
-	if r == nil || r.original != nil || len(r.hosts.view.priorities) == 0 {
+	if r == nil || r.own != nil || len(r.hosts.view.priorities) == 0 {
 		return nil
 	}
 	return &r.hosts.view.priorities[0]

@@ -152,13 +152,17 @@ type Multiplexed interface {
 	// Watch has changed called, with no lock of the connection held, after Limit or
 	// Draining has changed and after the connection has ended. It is called once, before the
 	// first Open; changed is called at once if the connection has ended by then. It runs on
-	// the goroutine that reads: it must neither wait nor close the connection.
+	// a goroutine of the connection: it must neither wait nor close the connection.
 	Watch(changed func())
 }
 
 // ClientStream is a stream that we began.
 type ClientStream interface {
 	Stream
+	// StopWriting makes a write that is blocked in another goroutine fail, and those to come.
+	// What can still be done with the stream is to read from it, unless the connection
+	// carries nothing else (HTTP/1), and to release it.
+	StopWriting()
 	// Release ends the exchange, gives back what it holds and reports whether the
 	// connection can carry another one. If not, the caller closes the connection.
 	Release() (reusable bool)
@@ -167,7 +171,8 @@ type ClientStream interface {
 // EndHolder is a ClientStream that can save a system call. HoldEnd tells it, before
 // the request is written, that whoever writes the end of it will then read the
 // response, on the same goroutine: the last bytes may wait for that read, or for
-// Flush. An error of that write is one of the read then. HoldEnd(false) takes it back.
+// Flush. An error of that write is one of the read then. Nor do writes wait for the
+// socket meanwhile: see Patient. HoldEnd(false) takes it back.
 type EndHolder interface{ HoldEnd(on bool) }
 
 // BodyPeeker is a ServerStream that can look into its socket without waiting.
@@ -177,6 +182,33 @@ type BodyPeeker interface {
 	// WholeBody reports whether the rest of the body is at hand then, if it is at most
 	// limit bytes.
 	WholeBody(limit int) bool
+}
+
+// Tunneler is a ServerStream that can tell, without waiting, whether the client of a
+// CONNECT has sent bytes for the tunnel although it was not granted yet.
+type Tunneler interface{ EarlyData() bool }
+
+// Patient is a Stream that can tell whether a write would have to wait: for a peer that reads
+// nothing, or opens no window (HTTP/2).
+type Patient interface {
+	// Fits reports whether n more bytes of the body, and an end, can be written without that.
+	// It is for who also reads: where the answer is no, another goroutine has to write.
+	Fits(n int) bool
+}
+
+// Shared is a ServerStream whose connection carries others, too (HTTP/2): the client may
+// give it up alone.
+type Shared interface {
+	// OnGone has f called when the client has given the stream up, or the connection has
+	// ended, before the exchange was complete; at once if that has happened. It may be
+	// called for a Reset of our own as well, and not after Release. Locks of the connection
+	// are held meanwhile: f must neither wait nor use the stream.
+	OnGone(f func())
+	// Gone is what OnGone tells, and why; nil while the client waits.
+	Gone() error
+	// LimitStall makes writes fail with os.ErrDeadlineExceeded when the client has taken
+	// nothing of what they write for d; 0 is never.
+	LimitStall(d time.Duration)
 }
 
 // Reset is why a stream is given up.
@@ -197,9 +229,18 @@ var ErrDraining = errors.New("codec: connection is draining")
 // connection ended before the first byte of a response.
 var ErrClosedBeforeResponse = errors.New("codec: connection closed before a response")
 
+// ErrReset is what reads and writes of a stream return when the peer has given it up
+// (RST_STREAM), for whatever reason.
+var ErrReset = errors.New("codec: stream reset by the peer")
+
 // ErrRefused is what ReadHeaders of a client stream returns when the peer says that it has
 // not looked at the request (REFUSED_STREAM).
 var ErrRefused = errors.New("codec: stream refused")
+
+// ErrFull is what Open returns when the connection takes no stream that was promised: its
+// peer has meanwhile lowered how many it allows, or is leaving. Nothing was sent, so the
+// request may go to another connection.
+var ErrFull = errors.New("codec: connection has no room for another stream")
 
 // ProtocolError is a message that breaks the rules of HTTP.
 type ProtocolError struct {

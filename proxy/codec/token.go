@@ -39,6 +39,17 @@ func CutToken(list string) (token, rest string) {
 	return strings.Trim(token, " \t"), rest
 }
 
+// IsFieldValue reports whether s can be written as the value of a field: it has no control
+// characters but tabs (RFC 9110 section 5.5).
+func IsFieldValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
 // IsUpgrade reports whether m asks for, or grants, an upgrade.
 func IsUpgrade(m *header.Map) bool {
 	if !m.Has(header.Upgrade) {

@@ -16,6 +16,8 @@ type Reply struct {
 	Details string         // response_code_details
 	Flags   meta.Flag
 	GRPC    int // grpc-status for gRPC requests; 0: the one that goes with Code
+	// Verbatim keeps local_reply_config and the form of gRPC off it: it is somebody's response.
+	Verbatim bool
 	// Modify, if not nil, completes the response head in s.Response before the response
 	// hooks see it.
 	Modify func(s *Stream)
@@ -49,6 +51,7 @@ type Error struct {
 	Retry  Retry
 	Flag   meta.Flag
 	Code   int    // answered if no response has begun; 0 closes the stream without one
+	Body   string // of that answer
 	Text   string // details
 	Err    error
 }

@@ -22,18 +22,21 @@ type (
 	RequestHeaders interface {
 		OnRequestHeaders(s *Stream, end bool) error
 	}
-	// RequestData sees each piece of the request body and may change it.
+	// RequestData sees each piece of the request body and may change it. With the end it may
+	// put fields into s.RequestTrailers, which then follow.
 	RequestData interface {
 		OnRequestData(s *Stream, b *buffer.Buf, end bool) error
 	}
-	// RequestTrailers sees the request trailers, in s.RequestTrailers.
+	// RequestTrailers sees the request trailers, in s.RequestTrailers. See also
+	// Engine.BeforeTrailers.
 	RequestTrailers interface{ OnRequestTrailers(s *Stream) error }
 	// ResponseHeaders sees the response head, s.Response. The filters are called in
 	// reverse order for responses.
 	ResponseHeaders interface {
 		OnResponseHeaders(s *Stream, end bool) error
 	}
-	// ResponseData sees each piece of the response body and may change it.
+	// ResponseData sees each piece of the response body and may change it. With the end it
+	// may put fields into s.ResponseTrailers, which then follow.
 	ResponseData interface {
 		OnResponseData(s *Stream, b *buffer.Buf, end bool) error
 	}
@@ -42,6 +45,10 @@ type (
 	// Done is called once for each stream, after everything else.
 	Done interface{ OnDone(s *Stream) }
 )
+
+// Choosy is a filter with ResponseData that does not need the body of every response. It
+// is asked before the kernel moves a body; it may be shown one all the same.
+type Choosy interface{ WantsResponseData() bool }
 
 // Terminal is the filter that ends an HTTP chain: the router, or one that answers
 // everything itself.

@@ -17,11 +17,35 @@ var (
 
 // AppendValue implements accesslog.Lookup: metadata and filter state of the stream.
 func (s *Stream) AppendValue(dst []byte, operator, arguments string, asJSON bool) ([]byte, bool) {
+	switch operator {
+	case "TRACE_ID", "SPAN_ID":
+		return s.appendTrace(dst, operator, asJSON)
+	}
 	if operator == "FILTER_STATE" {
 		key, form, part := stateArguments(arguments)
 		return appendState(dst, s.FilterState(key), form, part, asJSON)
 	}
 	return appendMetadata(dst, &s.Metadata, &s.Meta, s.Conn, s.Route, operator, arguments, asJSON)
+}
+
+// appendTrace appends an ID of the stream's span.
+func (s *Stream) appendTrace(dst []byte, operator string, asJSON bool) ([]byte, bool) {
+	if s.Span == nil {
+		return dst, false
+	}
+	quote := func() {
+		if asJSON {
+			dst = append(dst, '"')
+		}
+	}
+	quote()
+	if operator == "TRACE_ID" {
+		dst = s.Span.AppendTraceID(dst)
+	} else {
+		dst = s.Span.AppendID(dst)
+	}
+	quote()
+	return dst, true
 }
 
 // AppendValue implements accesslog.Lookup: metadata and filter state of the connection.

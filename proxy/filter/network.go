@@ -110,6 +110,10 @@ type ConnEngine interface {
 	// goroutine; if it drains already, f has been called when OnDrain returns. stop
 	// unregisters f.
 	OnDrain(f func()) (stop func())
+	// Ending reports whether the connection should end with what is being sent: it was
+	// told to drain, or the listener drains gradually and chance wants it so, which it does
+	// ever more often until the drain time is over. It is to be asked with each response.
+	Ending() bool
 	// Park gives the goroutine back while the connection idles: when the socket becomes
 	// readable or the deadline passes, resume runs on a new goroutine. Serve returns
 	// Parked right after it. ok is false where parking is not possible.

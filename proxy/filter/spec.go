@@ -11,6 +11,8 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
+	"github.com/mecha-mesh/mecha/proxy/trace"
+	"github.com/mecha-mesh/mecha/proxy/why"
 )
 
 // Slot is the index of a filter name in route tables: overrides are keyed by the
@@ -36,6 +38,8 @@ type Env struct {
 	// Extensions returns the source of a discovered configuration (ECDS).
 	Extensions func(ExtensionKey) *ExtensionSource
 	Logs       *accesslog.Files // where access logs are opened; nil: nowhere
+	Journal    *why.Journal     // of exchanges that are over; nil: none is kept
+	Tracers    trace.Source     // of spans; nil: none are made
 	Log        *slog.Logger
 	Node       Node
 	// Outbound tells that traffic_direction of the listener is OUTBOUND: this proxy is the
@@ -53,6 +57,8 @@ type Env struct {
 	Failing func() bool
 	// Runtime is where the keys of settings are looked up; nil has none of them.
 	Runtime *runtime.Runtime
+	// Shares is what filters have in common under a key; nil is nothing.
+	Shares *Shares
 	// Retire takes functions to call when the chain that the filter is built for has
 	// gone with its last connection; see OnRetire. It may be nil.
 	Retire func(f func())

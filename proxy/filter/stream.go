@@ -9,9 +9,12 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/trace"
+	"github.com/mecha-mesh/mecha/proxy/why"
 )
 
 // Stream is one HTTP request and its response on their way through the filters.
@@ -29,7 +32,28 @@ type Stream struct {
 	ReplyBody string        // body of a local reply, for %LOCAL_REPLY_BODY%
 	State     State         // filter state: what filters tell each other and the access log
 	Metadata  meta.Metadata // dynamic metadata
-	Session   *Conn         // the connection that the stream runs on; nil where there is none
+	// SchemeOfHost says that upstream is to see the scheme by which it is reached, rather
+	// than the client's (scheme_header_transformation.match_upstream).
+	SchemeOfHost bool
+	// Lasting says that somebody looks at the response after it was passed on, such as an access
+	// log: whoever gives back what its strings point into keeps them first (header.Map.Keep).
+	Lasting bool
+	// Cluster is what a filter has waited for, so that whoever sends the request has it, even
+	// if it is given back meanwhile; nil: it is looked for.
+	Cluster *cluster.Cluster
+	Session *Conn // the connection that the stream runs on; nil where there is none
+	Why     why.Record
+
+	// Deciding is the filter whose hook runs, by its place in the chain; -1 before and after.
+	// The engine sets it, for Decide.
+	Deciding int
+	// Tracing is how the connection manager traces, nil: not at all. Traced tells what it has
+	// decided, and Span is the span of the request, nil where there is none.
+	Tracing *trace.Tracing
+	Traced  trace.Reason
+	Span    *trace.Span
+	// Upstream names the host that a filter wants; see cluster.OverrideHost.
+	Upstream cluster.OverrideHost
 
 	random  uint64        // see Random
 	elapsed time.Duration // see Elapsed
@@ -59,12 +83,29 @@ func (s *Stream) Tick() time.Duration {
 	return s.Elapsed()
 }
 
+// Decide notes what the filter whose hook runs has decided, for whoever asks later why the
+// request went as it did: what is a constant such as "allowed by policy", of what it goes by,
+// such as the name of the policy; of is lent for as long as the stream lives.
+// It is for hooks of the request head and of the response: those of the request body may run on
+// another goroutine.
+func (s *Stream) Decide(what, of string) {
+	s.Why.Note(why.Decision{By: s.Decider(), What: what, Of: of, At: s.elapsed})
+}
+
+// Decider is the name of the filter whose hook runs.
+func (s *Stream) Decider() string {
+	if s.Deciding < 0 || s.Deciding >= len(s.Why.Filters) {
+		return why.Manager
+	}
+	return s.Why.Filters[s.Deciding]
+}
+
 // LogEntry describes the stream to access logs and to formatted header values. The
 // result is lent until the next call.
 func (s *Stream) LogEntry() *accesslog.Entry {
 	s.entry = accesslog.Entry{
 		Conn: s.Conn, Stream: &s.Meta, Request: &s.Request, Response: &s.Response, Trailers: &s.ResponseTrailers,
-		LocalReplyBody: s.ReplyBody, Lookup: s, Metadata: &s.Metadata,
+		LocalReplyBody: s.ReplyBody, Lookup: s, Metadata: &s.Metadata, HealthCheck: s.Meta.HealthCheck, Why: &s.Why, Traceable: s.Traced.Traced(),
 	}
 	return &s.entry
 }
@@ -87,12 +128,42 @@ func (s *Stream) SetRandom(n uint64) { s.random = n }
 type Engine interface {
 	// Context ends with the stream. It is made on first use.
 	Context() context.Context
-	// Sleep waits; it ends early, with an error to return, when the stream ends.
+	// Sleep waits; it ends early, with an error to return, when the stream ends, or has to:
+	// see Overdue.
 	Sleep(d time.Duration) error
-	// BufferRequest reads the rest of the request body, up to limit bytes, before it
-	// goes on. The result is lent and is still passed on afterwards. Too large a body is
-	// a *Reply 413 to return.
+	// Overdue returns the end of a stream in which nothing has moved since then for as long as
+	// it may be idle, or that has lasted as long as it may (stream_idle_timeout,
+	// max_stream_duration); nil lets it go on. It is for who waits otherwise than by Await.
+	Overdue(since time.Time) error
+	// BufferRequest, called in OnRequestHeaders, reads the rest of the request, up to limit
+	// bytes of body, before it goes on; the filter and those before it see each piece as
+	// it comes, those after it all of it at once. The result is lent, may be changed,
+	// and is passed on afterwards: a request that had no body has one then. Too large a
+	// body is a *Reply 413 to return.
 	BufferRequest(limit int) (*buffer.Buf, error)
+	// BeforeTrailers, called in OnRequestTrailers or OnResponseTrailers, returns an empty
+	// buffer for what a filter still has to say of the body: the filters after it see it as
+	// a piece of the body, then the trailers. It is lent until the hook returns.
+	BeforeTrailers() *buffer.Buf
+	// BufferStart is BufferRequest for a filter that is content with the beginning: it stops
+	// when it has limit bytes, or more. all tells that it has the whole request.
+	BufferStart(limit int) (b *buffer.Buf, all bool, err error)
+	// HoldResponse, called in OnResponseHeaders, keeps the response back from the filters
+	// that come after this one, and from the client, until it is complete: until then,
+	// that is with the end in OnResponseData, or in OnResponseTrailers, s.Response may
+	// still be changed. It returns the body that has passed this filter so far, which is
+	// lent until then and may be changed. A body beyond per_connection_buffer_limit_bytes
+	// of the listener is a 500.
+	HoldResponse() *buffer.Buf
+	// PaceRequest, called in OnRequestHeaders, lets the body of the request go on to the
+	// terminal filter no faster than p says. Hooks see it before.
+	PaceRequest(p Pacer)
+	// PaceResponse, called in OnRequestHeaders or OnResponseHeaders, lets the body of the
+	// response go on to the client no faster than p says. Hooks see it before.
+	PaceResponse(p Pacer)
+	// Outlive lets the stream go on to the end of the response when its client has gone: what
+	// comes of it matters to somebody else. It is for who has the whole request.
+	Outlive()
 	// RefreshRoute looks the route up again after a filter has changed what it depends on.
 	RefreshRoute()
 	// MissingRoute tells of a stream without a route what would have to come for it to
@@ -181,6 +252,26 @@ type ScopeSource interface {
 // returns nil until the first one has arrived.
 type RouteSource interface{ Current() RouteTable }
 
+// ClusterName is the name of the cluster that the route of the stream leads to, "" if it
+// leads to none.
+func (s *Stream) ClusterName() string {
+	if r, ok := s.Route.(interface {
+		ClusterName(s *Stream) string
+	}); ok {
+		return r.ClusterName(s)
+	}
+	return ""
+}
+
+// Target is the cluster that the route of the stream leads to; nil if it leads to none.
+func (s *Stream) Target(from cluster.Source) *cluster.Cluster {
+	name := s.ClusterName()
+	if name == "" || from == nil {
+		return nil
+	}
+	return from.Cluster(name)
+}
+
 // FilterState returns the object under key in the filter state of the stream, or else
 // in that of its connection; nil if there is none.
 func (s *Stream) FilterState(key string) any {
@@ -216,6 +307,10 @@ type Fields interface {
 	// Field returns the text of a part.
 	Field(name string) (text string, ok bool)
 }
+
+// Repeatable is the key under which filter state says that the request may be sent again
+// although its method does not: who answers it will notice (an idempotency key).
+const Repeatable = "mecha.repeatable"
 
 // StateText returns a filter state object as matchers and access logs see it.
 func StateText(object any) (text string, ok bool) {
@@ -309,10 +404,13 @@ func (s *Stream) Reset() {
 	s.ResponseTrailers.Reset()
 	s.Meta = meta.Stream{}
 	s.Route = nil
-	s.ReplyBody = ""
+	s.ReplyBody, s.Cluster = "", nil
 	s.State.Reset()
 	s.Metadata.Reset()
+	s.Why.Reset()
+	s.Upstream = cluster.OverrideHost{}
 	s.random, s.elapsed = 0, 0
+	s.Traced, s.Span = trace.NotTraceable, nil
 	if s.entry.Stream != nil {
 		s.entry = accesslog.Entry{}
 	}

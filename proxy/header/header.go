@@ -32,10 +32,17 @@ type Map struct {
 	live   int
 	bytes  int
 	arena  []byte
+
+	spelling *Spelling // kept from message to message
+	spelled  bool      // it is about this one
 }
 
 // Reset empties m and keeps its memory for the next message.
 func (m *Map) Reset() {
+	if m.spelled {
+		m.spelled = false
+		m.spelling.reset()
+	}
 	if len(m.fields) == 0 && len(m.arena) == 0 {
 		return // most maps of trailers
 	}
@@ -309,5 +316,8 @@ func (m *Map) CopyTo(dst *Map, deep bool) {
 			f.Value = dst.Concat(f.Value)
 		}
 		dst.add(f.ID, f.Name, f.Value)
+	}
+	if m.spelled {
+		m.spelling.copyTo(dst)
 	}
 }

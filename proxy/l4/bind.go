@@ -14,6 +14,7 @@ import (
 type sockKey struct {
 	addr                           meta.Addr
 	dual, reuse, transparent, free bool
+	multipath                      bool
 	backlog                        int
 	fastOpen                       int // -1: not set
 	keepAlive                      netio.KeepAlive
@@ -45,7 +46,7 @@ func (s *Spec) sockKeys() []wantedSock {
 		}
 		for i := range n {
 			out = append(out, wantedSock{with: a.Options, sockKey: sockKey{
-				addr: a.Addr, dual: a.DualStack, reuse: reuse, transparent: s.Transparent, free: s.Freebind,
+				addr: a.Addr, dual: a.DualStack, reuse: reuse, transparent: s.Transparent, free: s.Freebind, multipath: s.Multipath,
 				backlog: s.Backlog, fastOpen: fast, keepAlive: a.KeepAlive, mode: a.Mode, index: i,
 				options: fmt.Sprint(a.Options),
 			}})
@@ -56,7 +57,7 @@ func (s *Spec) sockKeys() []wantedSock {
 
 func (k *wantedSock) listen() netio.ListenOptions {
 	o := netio.ListenOptions{
-		Addr: k.addr, DualStack: k.dual, ReusePort: k.reuse, Transparent: k.transparent, Freebind: k.free,
+		Addr: k.addr, DualStack: k.dual, ReusePort: k.reuse, Transparent: k.transparent, Freebind: k.free, Multipath: k.multipath,
 		Backlog: k.backlog, Mode: k.mode, KeepAlive: k.keepAlive, Options: k.with.BeforeBind, Late: k.with.Listening,
 	}
 	if k.fastOpen >= 0 {

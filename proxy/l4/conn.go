@@ -269,6 +269,15 @@ func (c *conn) OnDrain(f func()) (stop func()) {
 	}
 }
 
+// Ending implements filter.ConnEngine.
+func (c *conn) Ending() bool {
+	if c.drains.Load() {
+		return true
+	}
+	s := c.ch.conns.slope.Load()
+	return s != nil && s.slips(time.Now())
+}
+
 // drain tells the filters of the connection to finish what is under way.
 func (c *conn) drain() {
 	c.mu.Lock()

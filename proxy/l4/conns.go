@@ -1,6 +1,11 @@
 package l4
 
-import "sync"
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // conns is a list of live connections: those of one chain, or those of a listener
 // that have no chain yet.
@@ -10,6 +15,20 @@ type conns struct {
 	n        int
 	draining bool   // new connections are told at once
 	empty    func() // called, once, when the last one has gone after whenEmpty
+
+	slope atomic.Pointer[slope] // of a gradual drain, nil: there is none
+}
+
+// slope is a gradual drain: the chance that a connection ends with what it sends next
+// grows from nothing to certainty.
+type slope struct {
+	begun time.Time
+	over  time.Duration // more than 0
+}
+
+// slips draws whether a connection ends now.
+func (s *slope) slips(now time.Time) bool {
+	return now.Sub(s.begun) > time.Duration(rand.Int64N(int64(s.over)))
 }
 
 // link is a connection's place in a list.
@@ -95,10 +114,4 @@ func (l *conns) encourage() {
 	l.mu.Lock()
 	l.draining = false
 	l.mu.Unlock()
-}
-
-func (l *conns) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.n
 }

@@ -6,9 +6,6 @@ import (
 	"time"
 )
 
-// gradualSteps is in how many steps a gradual drain reaches all connections.
-const gradualSteps = 100
-
 // Remove stops a listener: it accepts no more, its connections are told to drain and
 // cut after the drain time. It reports whether there was one.
 func (m *Manager) Remove(name string) bool {
@@ -47,6 +44,7 @@ func (m *Manager) leave(l *Listener) {
 	cfg := l.cfg.Load()
 	left := len(cfg.chains) + 1
 	cut := m.after(m.o.DrainTime, func() { l.each((*conn).cut) })
+	stop := m.discourage(l)
 	gone := func() { // of one chain, or of the connections without one
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -55,13 +53,10 @@ func (m *Manager) leave(l *Listener) {
 		}
 		delete(m.leaving, l)
 		cut.Stop()
+		stop()
 		m.stats.Draining.Dec()
 		cfg.end()
 		l.closeScope()
-	}
-	l.draining.Store(true)
-	for _, c := range cfg.chains {
-		m.drain(&c.conns)
 	}
 	l.young.whenEmpty(func() { go gone() })
 	for _, c := range cfg.chains {
@@ -83,9 +78,10 @@ func (l *Listener) retire(before, now *config) {
 		}
 		m.stats.ChainDraining.Inc()
 		m.retired[c] = struct{}{}
-		m.drain(&c.conns)
+		stop := m.drain(&c.conns)
 		cut := m.after(m.o.DrainTime, func() { l.cutUnwanted(c) })
 		c.conns.whenEmpty(func() {
+			stop()
 			cut.Stop() // or the chain would be in memory for the whole drain time
 			go func() {
 				m.mu.Lock()
@@ -117,30 +113,17 @@ func (l *Listener) each(f func(*conn)) {
 	}
 }
 
-// drain gives the signal to drain to connections, at once or spread over the drain time.
-func (m *Manager) drain(l *conns) {
+// drain gives the signal to drain to connections: at once, or when the drain time is over
+// to those that chance has not ended before (conn.Ending). Who is sure that no connection
+// will need it calls stop.
+func (m *Manager) drain(l *conns) (stop func()) {
 	if !m.o.Gradual || m.o.DrainTime <= 0 {
 		l.drain()
-		return
+		return func() {}
 	}
-	m.step(l, 1)
-}
-
-func (m *Manager) step(l *conns, n int) {
-	if n >= gradualSteps {
-		l.drain()
-		return
-	}
-	l.each(func(c *conn) {
-		if c.meta.ID%gradualSteps < uint64(n) {
-			c.drain()
-		}
-	})
-	if l.count() == 0 {
-		l.drain() // those to come
-		return
-	}
-	m.after(m.o.DrainTime/gradualSteps, func() { m.step(l, n+1) })
+	l.slope.CompareAndSwap(nil, &slope{begun: time.Now(), over: m.o.DrainTime})
+	t := m.after(m.o.DrainTime, l.drain)
+	return func() { t.Stop() } // too late is as good
 }
 
 // after calls f when d has passed, unless the manager is closed before. It is called
@@ -174,16 +157,16 @@ func (m *Manager) Drain(inbound, graceful bool, done func()) {
 	}
 	if !graceful {
 		stop()
-		m.discourage(which)
+		m.discourage(which...)
 		return
 	}
-	m.discourage(which)
+	m.discourage(which...)
 	m.after(m.o.DrainTime, stop)
 }
 
 // Discourage is the first part of a graceful Drain, for who ends the process by other
 // means: connections are told to drain, those to come included, and nothing stops.
-func (m *Manager) Discourage(inbound bool) { m.discourage(m.directed(inbound)) }
+func (m *Manager) Discourage(inbound bool) { m.discourage(m.directed(inbound)...) }
 
 // directed returns all listeners, or those with traffic direction INBOUND.
 func (m *Manager) directed(inbound bool) (which []*Listener) {
@@ -209,8 +192,13 @@ func (m *Manager) SetHealthy(ok bool) {
 	switch {
 	case changed && ok:
 		m.encourage(which)
-	case changed:
-		m.discourage(which)
+	case changed: // at once, whatever the drain strategy is
+		for _, l := range which {
+			l.draining.Store(true)
+			for _, c := range l.cfg.Load().chains {
+				c.conns.drain()
+			}
+		}
 	}
 }
 
@@ -224,13 +212,19 @@ func (m *Manager) encourage(which []*Listener) {
 	}
 }
 
-func (m *Manager) discourage(which []*Listener) {
+func (m *Manager) discourage(which ...*Listener) (stop func()) {
+	var stops []func()
 	for _, l := range which {
 		if !m.o.Gradual {
 			l.draining.Store(true)
 		}
 		for _, c := range l.cfg.Load().chains {
-			m.drain(&c.conns)
+			stops = append(stops, m.drain(&c.conns))
+		}
+	}
+	return func() {
+		for _, f := range stops {
+			f()
 		}
 	}
 }

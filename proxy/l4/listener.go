@@ -304,7 +304,13 @@ func (c *conn) refuse(err error) {
 	case errors.Is(err, errNoInspector):
 		c.l.stats.NoInspector.Inc()
 	case errors.Is(err, errSocketTimeout):
+		c.l.stats.Total.Inc()
+		c.l.stats.Destroy.Inc()
 		c.l.stats.SocketTimeout.Inc()
+		c.meta.Termination = "transport socket timeout was reached"
+	case errors.Is(err, errTransport): // it had a chain, too
+		c.l.stats.Total.Inc()
+		c.l.stats.Destroy.Inc()
 	default: // a filter has decided so, or counts it itself
 	}
 	_ = c.sock.Close() // nobody is left to tell
@@ -356,6 +362,9 @@ func (l *Listener) choose(c *conn, cfg *config) *conn {
 		c.refuse(err)
 		return nil
 	}
+	if t := cfg.spec.StuckTimeout; t > 0 {
+		c.sock.LimitWait(t)
+	}
 	set, err := ch.take()
 	if err != nil {
 		c.refuse(err)
@@ -393,10 +402,10 @@ func (c *conn) handshake() error {
 		}
 		c.mu.Unlock()
 		return nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
 		return errSocketTimeout
 	}
-	if c.meta.TransportFailure == "" {
+	if c.meta.TransportFailure == "" && !errors.Is(err, transport.ErrGone) {
 		c.meta.TransportFailure = err.Error()
 	}
 	return errTransport

@@ -23,8 +23,8 @@ type Options struct {
 	Env filter.Env
 	// DrainTime is how long connections of what was removed may go on (--drain-time-s).
 	DrainTime time.Duration
-	// Gradual spreads the signal to drain over DrainTime (--drain-strategy gradual)
-	// instead of giving it to all connections at once.
+	// Gradual lets a growing share of what connections send be the last that they send,
+	// over DrainTime (--drain-strategy gradual), instead of telling all of them at once.
 	Gradual bool
 	// MaxConnections limits all listeners together (the resource monitor
 	// global_downstream_max_connections); 0 leaves it to the runtime key

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,6 +20,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 )
 
 // TestOracleFilterChainMatch asks a real Envoy (MECHA_ENVOY) for the chain of every
@@ -30,12 +31,12 @@ func TestOracleFilterChainMatch(t *testing.T) {
 	if envoy == "" {
 		t.Skip("MECHA_ENVOY names no Envoy binary")
 	}
-	o := &oracle{source: portFrom(t, 10_000)} // where no other test takes ports from
+	o := &oracle{source: ports.Free(t)}
 	var listeners []any
 	for i := range matchGroups {
 		listeners = append(listeners, o.listener(t, i))
 	}
-	admin := freePort(t)
+	admin := ports.Free(t)
 	raw, err := json.Marshal(obj{
 		"admin":            obj{"address": socketAddress("127.0.0.1", admin)},
 		"static_resources": obj{"listeners": listeners},
@@ -83,23 +84,6 @@ type oracle struct {
 	source int
 }
 
-// freePort returns a port below those that the kernel gives to clients.
-func freePort(t *testing.T) int { return portFrom(t, 20_000) }
-
-// portFrom returns one of 10,000 ports that nobody listens on.
-func portFrom(t *testing.T, first int) int {
-	for range 100 {
-		p := first + rand.IntN(10_000)
-		l, err := net.Listen("tcp", fmt.Sprintf("0.0.0.0:%d", p))
-		if err == nil {
-			l.Close()
-			return p
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
 func isReady(admin int) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -127,12 +111,12 @@ func socketAddress(ip string, port int) obj {
 
 func (o *oracle) listener(t *testing.T, i int) obj {
 	g := matchGroups[i]
-	ports := map[uint16]int{portA: freePort(t), portB: freePort(t)}
-	o.ports = append(o.ports, ports)
+	at := map[uint16]int{portA: ports.Free(t), portB: ports.Free(t)}
+	o.ports = append(o.ports, at)
 	l := obj{
 		"name":                                 g.name,
-		"address":                              socketAddress("0.0.0.0", ports[portA]),
-		"additional_addresses":                 []any{obj{"address": socketAddress("0.0.0.0", ports[portB])}},
+		"address":                              socketAddress("0.0.0.0", at[portA]),
+		"additional_addresses":                 []any{obj{"address": socketAddress("0.0.0.0", at[portB])}},
 		"continue_on_listener_filters_timeout": true,
 		"listener_filters": []any{
 			named("tls", "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", nil),
@@ -141,11 +125,11 @@ func (o *oracle) listener(t *testing.T, i int) obj {
 	}
 	var chains []any
 	for _, c := range g.chains {
-		chains = append(chains, o.chain(c.Name, &c.Match, ports))
+		chains = append(chains, o.chain(c.Name, &c.Match, at))
 	}
 	l["filter_chains"] = chains
 	if !g.noDef {
-		l["default_filter_chain"] = o.chain("default", nil, ports)
+		l["default_filter_chain"] = o.chain("default", nil, at)
 	}
 	return l
 }
@@ -156,7 +140,7 @@ func named(name, typ string, fields obj) obj {
 	return obj{"name": name, "typed_config": c}
 }
 
-func (o *oracle) chain(name string, m *Match, ports map[uint16]int) obj {
+func (o *oracle) chain(name string, m *Match, at map[uint16]int) obj {
 	c := obj{"name": name, "filters": []any{
 		named("answer", "envoy.extensions.filters.network.direct_response.v3.Config", obj{"response": obj{"inline_string": name + "\n"}}),
 	}}
@@ -170,7 +154,7 @@ func (o *oracle) chain(name string, m *Match, ports map[uint16]int) obj {
 	}
 	if p := m.DestinationPort; p != 0 {
 		match["destination_port"] = p
-		if real := ports[p]; real != 0 {
+		if real := at[p]; real != 0 {
 			match["destination_port"] = real
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
@@ -212,6 +213,9 @@ func (m *Manager) swap(p *Prepared) {
 func (m *Manager) check(old *Listener, spec *Spec) error {
 	if spec.Name == "" {
 		return filter.At("name", errors.New("a listener needs a name"))
+	}
+	if spec.Multipath && !netio.HasMultipath() {
+		return filter.At("enable_mptcp", errors.New("the kernel has no MPTCP"))
 	}
 	if len(spec.Addresses) == 0 {
 		return filter.At("address", errors.New("a listener needs an address"))

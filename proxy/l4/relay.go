@@ -24,6 +24,7 @@ type relay struct {
 	timer    *time.Timer
 	both     sync.WaitGroup
 	outRun   func() // made once
+	stop     func() bool
 
 	mu   sync.Mutex
 	over bool // both directions have ended, or one has failed
@@ -38,6 +39,7 @@ var relays = sync.Pool{New: func() any {
 		defer r.both.Done()
 		r.direction(&r.out, r.down, r.up, filter.Upstream, filter.Downstream)
 	}
+	r.stop = func() bool { return r.c.Ending() }
 	return r
 }}
 
@@ -60,7 +62,7 @@ func (r *relay) run(c *conn, up *netio.Conn, o filter.RelayOptions) (filter.Rela
 		p.Moved.Store(0)
 		p.Clock, p.Start, p.Stop = &r.clock, r.start, nil
 		if o.Drain {
-			p.Stop = &c.drains
+			p.Stop = r.stop
 		}
 	}
 	c.setOther(up)
@@ -128,7 +130,7 @@ func (r *relay) receive(p *netio.Pump) error {
 		if err != nil {
 			return err
 		}
-		n, stop := int64(b.Len()), p.Stop != nil && p.Stop.Load()
+		n, stop := int64(b.Len()), p.Stop != nil && p.Stop()
 		if err := r.up.WriteBuf(&b); err != nil {
 			return &netio.WriteError{Err: err}
 		}
@@ -151,7 +153,7 @@ func (r *relay) send(p *netio.Pump) error {
 		if err != nil && !end {
 			return err
 		}
-		n, stop := int64(b.Len()), p.Stop != nil && p.Stop.Load()
+		n, stop := int64(b.Len()), p.Stop != nil && p.Stop()
 		if err := r.c.Send(&b, end); err != nil {
 			return &netio.WriteError{Err: err}
 		}

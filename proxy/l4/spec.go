@@ -55,12 +55,17 @@ type Spec struct {
 	// matches of the chains. nil is none.
 	Matcher *tree.Tree[*filter.Conn, string]
 
-	BufferLimit int // per_connection_buffer_limit_bytes, 1 MiB unless set
+	// StuckTimeout is how long what a connection sends may wait for a client that does not
+	// take it (per_connection_buffer_high_watermark_timeout), 0 is for ever.
+	StuckTimeout time.Duration
+	BufferLimit  int // per_connection_buffer_limit_bytes, 1 MiB unless set
 	// MaxConnections limits this listener, unless the runtime key
 	// envoy.resource_limits.listener.NAME.connection_limit does; 0 is no limit.
 	MaxConnections int64
 	// FastOpen is tcp_fast_open_queue_length, nil is not set.
 	FastOpen *int
+	// Multipath is enable_mptcp.
+	Multipath bool
 	// DrainModifyOnly is drain_type MODIFY_ONLY: the listener does not drain because the
 	// process is said to be unhealthy.
 	DrainModifyOnly bool

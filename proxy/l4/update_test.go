@@ -2,6 +2,7 @@ package l4
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"syscall"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 )
 
 // alive asks a connection whose chain echoes whether it lives.
@@ -51,14 +53,8 @@ func TestLiveUpdate(t *testing.T) {
 		return c
 	}
 	m := newTestManager(t, Options{DrainTime: 50 * time.Millisecond})
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	portOf := func(l net.Listener) uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) }
-	p := portOf(free)
-	free.Close()
-	at := []Address{{Addr: addr(free.Addr().String())}}
+	p := uint16(ports.Free(t))
+	at := []Address{{Addr: addr(fmt.Sprintf("127.0.0.1:%d", p))}}
 	spec := func(hash uint64, def *Chain, chains ...*Chain) *Spec {
 		return &Spec{Name: "l", Hash: hash, StatPrefix: "l", Addresses: at, Chains: chains, Default: def}
 	}
@@ -159,12 +155,7 @@ func TestAddressesChange(t *testing.T) {
 	begun := make(chan *filter.Conn, 10)
 	mk := func() filter.Network { return hold{begun: begun} }
 	m := newTestManager(t, Options{})
-	other, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free := other.Addr().String()
-	other.Close()
+	free := fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 	c := chainOf("x", Match{}, mk)
 	c.Hash = 5
 	l := setListener(t, m, &Spec{Name: "l", Hash: 1, Addresses: []Address{loopback()}, Default: c})
@@ -189,7 +180,7 @@ func TestAddressesChange(t *testing.T) {
 }
 
 func TestBindFailureLeavesTheOldVersion(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.Free(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

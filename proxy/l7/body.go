@@ -15,98 +15,139 @@ import (
 // Recv implements filter.Engine: first what BufferRequest read ahead, then what the
 // client sends, each piece through the request hooks.
 func (st *stream) Recv(b *buffer.Buf) (codec.Next, error) {
-	if st.hasBuffer {
-		st.hasBuffer = false
-		if n := st.buffered.Len(); n > 0 || st.next.get() == codec.End {
-			b.MoveAll(&st.buffered)
-			if st.unseen {
-				st.unseen = false
-				if err := st.showData(b, st.next.get() == codec.End); err != nil {
-					return 0, err
-				}
-				return st.next.get(), st.requestTrailers()
-			}
-			return st.next.get(), nil // the hooks have seen it
-		}
+	if st.inPace.on() {
+		return st.recvPaced(b)
 	}
-	return st.receive(b)
+	return st.recv(b)
 }
 
-// receive reads one piece from the client and runs the request hooks on it.
-func (st *stream) receive(b *buffer.Buf) (codec.Next, error) {
-	if st.next.get() != codec.Data {
-		return st.next.get(), st.requestTrailers()
+// recv is Recv at the speed of the client.
+func (st *stream) recv(b *buffer.Buf) (codec.Next, error) {
+	if st.hasBuffer || st.buffered.Len() > 0 {
+		st.hasBuffer = false
+		if st.buffered.Len() > 0 || st.next.get() == codec.End {
+			b.MoveAll(&st.buffered)
+			if err := st.showAhead(b, maxFilters); err != nil {
+				return 0, err
+			}
+			return st.next.get(), st.requestTrailers(b, maxFilters)
+		}
 	}
-	before := b.Len()
+	return st.receive(b, maxFilters)
+}
+
+// receive reads one piece from the client into b, which is empty, and shows it to the
+// filters before place below.
+func (st *stream) receive(b *buffer.Buf, below int) (codec.Next, error) {
+	if st.next.get() != codec.Data {
+		return st.next.get(), st.requestTrailers(b, below)
+	}
 	next, err := st.readPiece(b)
 	if err != nil {
 		return 0, st.bodyError(err)
 	}
 	st.noteMoved()
+	if err := st.received(b, next, below); err != nil {
+		return 0, err
+	}
+	return st.next.get(), st.requestTrailers(b, below)
+}
+
+// received notes a piece of the request body and shows it.
+func (st *stream) received(b *buffer.Buf, next codec.Next, below int) error {
 	st.monitor.Lock()
 	defer st.monitor.Unlock()
 	st.next.set(next)
-	st.Meta.BytesReceived += int64(b.Len() - before)
+	st.Meta.BytesReceived += int64(b.Len())
 	if next == codec.End {
 		st.Meta.RequestEnd = time.Since(st.Meta.Start)
 	}
-	if err := st.showData(b, next == codec.End); err != nil {
-		return 0, err
-	}
-	if next == codec.Trailers {
-		return next, st.readTrailers()
-	}
-	return next, nil
+	return st.showData(b, 0, below, next == codec.End)
 }
 
-// showData runs the request hooks on a piece of the body.
-func (st *stream) showData(b *buffer.Buf, end bool) error {
+// showData runs the request hooks of the filters from one place to before another on a
+// piece of the body. Trailers that one of them puts after the end are for those after it.
+// The monitor is held.
+func (st *stream) showData(b *buffer.Buf, from, below int, end bool) error {
 	for _, h := range st.chain.requestData {
-		if st.off&(1<<h.index) != 0 {
+		if h.index < from || h.index >= below || st.off&(1<<h.index) != 0 {
 			continue
 		}
 		if err := h.f.OnRequestData(&st.Stream, b, end); err != nil {
+			st.refused(h.index, "refused the request body")
 			return err
+		}
+		if end && st.RequestTrailers.Len() > 0 {
+			end = false
+			st.next.set(codec.Trailers)
+			st.trailersRead, st.trailersSeen = true, h.index+1
 		}
 	}
 	return nil
 }
 
-// requestTrailers is called for a stream whose request has no more body.
-func (st *stream) requestTrailers() error {
-	if st.next.get() != codec.Trailers || st.RequestTrailers.Len() > 0 && !st.unshown {
+// showAhead shows what was read ahead to the filters before place below that have not
+// seen it.
+func (st *stream) showAhead(b *buffer.Buf, below int) error {
+	if st.seen >= below {
 		return nil
 	}
 	st.monitor.Lock()
 	defer st.monitor.Unlock()
-	if st.unshown {
-		return st.showTrailers()
-	}
-	return st.readTrailers()
+	from := st.seen
+	st.seen = below
+	return st.showData(b, from, below, st.next.get() == codec.End)
 }
 
-// readTrailers reads the request trailers and shows them to the hooks.
-func (st *stream) readTrailers() error {
-	if err := st.down.ReadTrailers(&st.RequestTrailers); err != nil {
-		return st.bodyError(err)
+// requestTrailers reads the trailers of a request that has some and no more body, and
+// shows them to the filters before place below, to each once. What they still have to say
+// of the body is added to b.
+func (st *stream) requestTrailers(b *buffer.Buf, below int) error {
+	if st.next.get() != codec.Trailers {
+		return nil
 	}
-	st.Meta.RequestEnd = time.Since(st.Meta.Start)
-	return st.showTrailers()
-}
-
-// showTrailers runs the request hooks on the trailers.
-func (st *stream) showTrailers() error {
-	st.unshown = false
+	var err error
+	fresh := !st.trailersRead
+	if fresh { // without the monitor: they may be a long time coming
+		err = st.down.ReadTrailers(&st.trailersIn)
+	}
+	st.monitor.Lock()
+	defer st.monitor.Unlock()
+	if fresh {
+		if err != nil {
+			st.trailersIn.Reset()
+			return st.bodyError(err)
+		}
+		st.RequestTrailers, st.trailersIn = st.trailersIn, st.RequestTrailers
+		st.trailersRead = true
+		st.Meta.RequestEnd = time.Since(st.Meta.Start)
+	}
+	from := st.trailersSeen
+	st.trailersSeen = max(from, below)
 	for _, h := range st.chain.requestTrailers {
-		if st.off&(1<<h.index) != 0 {
+		if h.index < from || h.index >= below || st.off&(1<<h.index) != 0 {
 			continue
 		}
 		if err := h.f.OnRequestTrailers(&st.Stream); err != nil {
+			st.refused(h.index, "refused the request trailers")
+			return err
+		}
+		if st.tail.Len() == 0 {
+			continue
+		}
+		var last buffer.Buf
+		last.MoveAll(&st.tail)
+		err := st.showData(&last, h.index+1, below, false)
+		b.MoveAll(&last)
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// BeforeTrailers implements filter.Engine.
+func (st *stream) BeforeTrailers() *buffer.Buf { return &st.tail }
 
 // readPiece reads from the client. Its silence is not idleness while the response moves.
 func (st *stream) readPiece(b *buffer.Buf) (codec.Next, error) {
@@ -119,7 +160,7 @@ func (st *stream) readPiece(b *buffer.Buf) (codec.Next, error) {
 			}
 		}
 		if err := st.down.SetReadDeadline(d); err != nil {
-			return 0, errGone
+			return 0, st.absent(err)
 		}
 		next, err := st.down.ReadData(b)
 		if !isTimeout(err) || d == hard || time.Since(time.Unix(0, st.moved.Load())) >= st.idle {
@@ -144,7 +185,7 @@ func (st *stream) bodyError(err error) error {
 	var bad *codec.ProtocolError
 	switch {
 	case errors.As(err, &bad):
-		st.m.counters.CxProtocol.Inc()
+		st.conn.version.violated()
 		st.broken = true
 		st.conn.version.spoil()
 		if !st.started && bad.Code != 0 {
@@ -156,22 +197,63 @@ func (st *stream) bodyError(err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return st.timedOut()
 	}
-	return errGone
+	return st.absent(err)
 }
 
 // BufferRequest implements filter.Engine.
 func (st *stream) BufferRequest(limit int) (*buffer.Buf, error) {
+	below, err := st.seeAhead()
+	if err != nil {
+		return nil, err
+	}
 	for st.next.get() == codec.Data {
-		if _, err := st.receive(&st.buffered); err != nil {
+		if err := st.readAhead(below); err != nil {
 			return nil, err
 		}
-		st.hasBuffer = true
 		if st.buffered.Len() > limit {
 			st.m.counters.RqTooLarge.Inc()
 			return nil, &replyTooLarge
 		}
 	}
-	return &st.buffered, nil
+	return &st.buffered, st.requestTrailers(&st.buffered, below)
+}
+
+// BufferStart implements filter.Engine.
+func (st *stream) BufferStart(limit int) (b *buffer.Buf, all bool, err error) {
+	below, err := st.seeAhead()
+	if err != nil {
+		return nil, false, err
+	}
+	for st.next.get() == codec.Data && st.buffered.Len() < limit {
+		if err := st.readAhead(below); err != nil {
+			return nil, false, err
+		}
+	}
+	return &st.buffered, st.next.get() != codec.Data, st.requestTrailers(&st.buffered, below)
+}
+
+// seeAhead shows what was read ahead to the filters up to the one that asks for more, whose
+// next place it returns.
+func (st *stream) seeAhead() (below int, err error) {
+	below = st.serving + 1
+	if st.hasBuffer {
+		if err := st.showAhead(&st.buffered, below); err != nil {
+			return 0, err
+		}
+	}
+	st.seen = max(st.seen, below)
+	return below, nil
+}
+
+// readAhead adds a piece to what was read ahead.
+func (st *stream) readAhead(below int) error {
+	if _, err := st.receive(&st.piece, below); err != nil {
+		st.piece.Release()
+		return err
+	}
+	st.buffered.MoveAll(&st.piece)
+	st.hasBuffer = true
+	return nil
 }
 
 // keep copies references of what was sent into the replay buffer, and gives up
@@ -194,7 +276,7 @@ func (st *stream) relayRequestTrailers(up codec.ClientStream, r *filter.Replay) 
 	if r != nil {
 		r.Ended, r.Trailers = true, true
 	}
-	st.Meta.UpstreamEnd = time.Since(st.Meta.Start)
+	st.noteSent(0, true)
 	st.next.set(codec.End)
 	if st.RequestTrailers.Len() == 0 {
 		return writeFailed(up.WriteData(&st.piece, true))

@@ -3,24 +3,28 @@ package l7
 import (
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // conn is one downstream connection, whatever version of HTTP it speaks.
 type conn struct {
 	m         *Manager
 	down      *filter.Conn
-	version   version
+	version   version // nil: not known yet
 	stopDrain func()
-	drained   atomic.Bool // the listener drains
 	served    atomic.Uint32
 	idleSince time.Time // of the goroutine of the connection
 	age       age
+
+	certOnce sync.Once
+	cert     string // what x-forwarded-client-cert says of the client
 }
 
 // version is what the versions of HTTP do differently with a connection.
@@ -29,14 +33,22 @@ type version interface {
 	serve() error
 	// drain is called once, from any goroutine, when the listener drains.
 	drain()
-	// spoil is called by a stream after which it is not clear where the next request
-	// begins, or whose rest will not be read.
+	// closed is called when the connection is over. It closes the codec.
+	closed()
+	// requests is where streams are counted.
+	requests() *stats.Counter
+
+	// What follows is called by streams.
+
+	// spoil says that it is not clear where the next request begins, or that the rest of
+	// the stream's will not be read.
 	spoil()
-	// last is called by a stream with which, as far as the engine is concerned, the
-	// connection has had its share.
-	last()
-	// closed is called when the connection is over, with the reason. It closes the codec.
-	closed(why error)
+	// limit is called with each response: it may be time for the connection to end.
+	limit()
+	// violated says that the stream's request broke the rules of HTTP.
+	violated()
+	// lost says that the stream was given up, by the client or by us.
+	lost(st *stream, byClient bool)
 }
 
 // parkAfter is how long a connection idles on its goroutine before it gives it back.
@@ -48,22 +60,26 @@ func (m *Manager) ServeConn(c *filter.Conn) error {
 	cn := &conn{m: m, down: c}
 	m.counters.CxTotal.Inc()
 	m.counters.CxActive.Inc()
+	if c.Meta.TLS != nil {
+		m.counters.CxTLSTotal.Inc()
+		m.counters.CxTLSActive.Inc()
+	}
 	cn.idleSince = time.Now()
 	cn.age = m.ageOf(c.Meta.Start)
-	cn.version = newHTTP1(cn)
-	cn.stopDrain = c.Engine.OnDrain(cn.drain)
-	return cn.version.serve()
+	return cn.detect()
 }
 
-func (c *conn) drain() {
-	c.drained.Store(true)
-	c.version.drain()
+// speak makes the connection one of that version.
+func (c *conn) speak(v version) error {
+	c.version = v
+	c.stopDrain = c.down.Engine.OnDrain(v.drain)
+	return v.serve()
 }
 
 // begin takes a stream of the manager's for one of the codec's, and reads its head.
-func (c *conn) begin(down codec.ServerStream) *stream {
+func (c *conn) begin(down codec.ServerStream, atHand bool) *stream {
 	st := c.m.begin()
-	st.begin(c, down)
+	st.begin(c, down, atHand)
 	return st
 }
 
@@ -91,16 +107,17 @@ var errIdle = errors.New("idle timeout")
 // close ends the connection and counts why.
 func (c *conn) close(err error) error {
 	k := c.m.counters
-	c.stopDrain()
+	if c.version != nil {
+		c.stopDrain()
+	}
 	var bad *codec.ProtocolError
 	switch {
 	case err == nil:
 		k.CxDestroyLocal.Inc()
-		if c.drained.Load() {
-			k.CxDrainClose.Inc()
-		}
 	case errors.Is(err, errIdle):
 		k.CxIdle.Inc()
+		k.CxDestroyLocal.Inc()
+	case errors.Is(err, errPremature):
 		k.CxDestroyLocal.Inc()
 	case errors.Is(err, errOld):
 		c.tooOld()
@@ -115,11 +132,16 @@ func (c *conn) close(err error) error {
 	}
 	k.CxDestroy.Inc()
 	k.CxActive.Dec()
+	if c.down.Meta.TLS != nil {
+		k.CxTLSActive.Dec()
+	}
 	k.CxLength.Record(uint64(time.Since(c.down.Meta.Start).Milliseconds()))
 	if err == nil || bad != nil {
 		c.linger()
 	}
-	c.version.closed(err)
+	if c.version != nil {
+		c.version.closed()
+	}
 	if errors.Is(err, io.EOF) {
 		return nil
 	}

@@ -7,11 +7,18 @@ type decorated interface {
 	Decoration() (operation string, propagate bool)
 }
 
+// decorated reports whether the two sides tell each other what they call the operation: not
+// where a format names it (Tracing.operation).
+func (st *stream) decorated() bool {
+	return st.m.traces != nil && !st.m.traces.HasOperation(st.routeTrace())
+}
+
 // decorate takes the client's word for the operation, or tells upstream the route's.
 func (st *stream) decorate() {
-	if !st.m.spec.Traced {
+	if !st.decorated() {
 		return
 	}
+	defer func() { st.Span.SetName(st.Meta.Operation) }()
 	r, ok := st.Route.(decorated)
 	if !ok {
 		return
@@ -40,7 +47,7 @@ func (st *stream) decorate() {
 func (st *stream) decorateResponse() {
 	m := &st.Response
 	switch {
-	case !st.m.spec.Traced:
+	case !st.decorated():
 	case st.m.outbound:
 		if theirs := m.Value(header.XEnvoyDecoratorOperation); theirs != "" {
 			st.Meta.Operation = theirs

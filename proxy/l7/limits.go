@@ -11,24 +11,41 @@ import (
 type limited interface {
 	// StreamIdle is how long nothing may move (idle_timeout); 0 is for ever.
 	StreamIdle() (d time.Duration, set bool)
+	// StreamFlush is how long the client may keep the response waiting (flush_timeout).
+	StreamFlush() (d time.Duration, set bool)
 	// StreamDuration is how long a stream may take (max_stream_duration); 0 is for ever.
-	StreamDuration(s *filter.Stream) (d time.Duration, set bool)
+	// otherwise is what the connection manager says.
+	StreamDuration(s *filter.Stream, otherwise time.Duration) (d time.Duration, set bool)
 }
 
 // setLimits takes the times of the stream from its route or the connection manager.
 func (st *stream) setLimits() {
+	if st.hypothetical {
+		return
+	}
 	spec := st.m.spec
 	idle, duration := spec.StreamIdleTimeout, spec.MaxStreamDuration
+	flush, flushes := spec.StreamFlushTimeout, spec.StreamFlushSet
 	if r, ok := st.Route.(limited); ok {
 		if d, set := r.StreamIdle(); set {
 			idle = d
 		}
-		if d, set := r.StreamDuration(&st.Stream); set {
+		if d, set := r.StreamFlush(); set {
+			flush, flushes = d, true
+		}
+		if d, set := r.StreamDuration(&st.Stream, duration); set {
 			duration = d
 		}
 	}
 	st.idle, st.end = idle, time.Time{}
-	st.conn.down.Engine.Socket().LimitStall(idle)
+	if !flushes {
+		flush = idle
+	}
+	if st.shared != nil {
+		st.shared.LimitStall(flush)
+	} else {
+		st.conn.down.Engine.Socket().LimitStall(idle)
+	}
 	if duration > 0 {
 		st.end = st.Meta.Start.Add(duration)
 	}
@@ -37,6 +54,7 @@ func (st *stream) setLimits() {
 // soonest is the earliest of the times at which a wait that begins now has to end; the
 // zero time is never.
 func (st *stream) soonest(until time.Time) time.Time {
+	st.logInTime()
 	if !st.end.IsZero() && (until.IsZero() || st.end.Before(until)) {
 		until = st.end
 	}
@@ -67,6 +85,25 @@ func (st *stream) expired(until time.Time) error {
 		return filter.ErrTryIdle
 	case now.Sub(time.Unix(0, st.moved.Load())) < st.idle:
 		return nil
+	}
+	st.m.counters.RqIdle.Inc()
+	return incompleteOr(complete, &replyIdleTimeout, &replyIdleUpstream)
+}
+
+// Overdue implements filter.Engine.
+func (st *stream) Overdue(since time.Time) error {
+	now := time.Now()
+	late := !st.end.IsZero() && !now.Before(st.end)
+	if moved := time.Unix(0, st.moved.Load()); moved.After(since) {
+		since = moved
+	}
+	if !late && (st.idle <= 0 || now.Sub(since) < st.idle) {
+		return nil
+	}
+	complete := st.next.get() == codec.End
+	if late {
+		st.m.counters.RqMaxDuration.Inc()
+		return incompleteOr(complete, &replyDurationIncomplete, &replyDuration)
 	}
 	st.m.counters.RqIdle.Inc()
 	return incompleteOr(complete, &replyIdleTimeout, &replyIdleUpstream)

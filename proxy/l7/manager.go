@@ -15,29 +15,52 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/codec/h1"
+	"github.com/mecha-mesh/mecha/proxy/codec/h2"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/stats"
+	"github.com/mecha-mesh/mecha/proxy/trace"
+	"github.com/mecha-mesh/mecha/proxy/why"
 )
 
 // Manager is a running HTTP connection manager. It serves any number of connections.
 type Manager struct {
-	spec       *Spec
-	log        *slog.Logger
-	node       filter.Node
-	outbound   bool
-	routes     filter.RouteSource
-	live       atomic.Pointer[generation]
-	h1         h1.ServerOptions
-	counters   *counters   // both are shared with the other managers of the same stat_prefix
-	atListener *byListener // nil: there is no listener
-	scope      *stats.Scope
-	logs       *accesslog.Set // nil: none
+	spec        *Spec
+	log         *slog.Logger
+	node        filter.Node
+	outbound    bool
+	routes      filter.RouteSource
+	live        atomic.Pointer[generation]
+	h1          h1.ServerOptions
+	h2          h2.ServerOptions
+	resetLimits resetLimits
+	counters    *counters   // both are shared with the other managers of the same stat_prefix
+	atListener  *byListener // nil: there is no listener
+	scope       *stats.Scope
+	logs        *accesslog.Set // nil: none
+	traces      *trace.Tracing // nil: none
+
+	journal     *why.Journal                                // nil: nobody wants to know
+	statName    func(cluster string) (name string, ok bool) // what a cluster is called in logs; false if there is none
+	bufferLimit int                                         // of a response that is kept back, in bytes
 }
 
 // New builds a connection manager.
 func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manager, error) {
-	m := &Manager{spec: spec, log: env.Log, node: env.Node, outbound: env.Outbound}
+	m := &Manager{spec: spec, log: env.Log, node: env.Node, outbound: env.Outbound, journal: env.Journal}
+	m.statName = func(name string) (string, bool) {
+		if env.Clusters == nil {
+			return "", false
+		}
+		c := env.Clusters.Cluster(name)
+		if c == nil {
+			return "", false
+		}
+		return c.StatName(), true
+	}
 	m.scope = env.Stats.Scope("http").Tag("envoy_http_conn_manager_prefix", spec.StatPrefix)
+	if m.bufferLimit = env.BufferLimit; m.bufferLimit <= 0 {
+		m.bufferLimit = defaultLimit
+	}
 	env.OnRetire(m.scope.Close)
 	m.count(env)
 	switch {
@@ -63,7 +86,15 @@ func New(spec *Spec, env filter.Env, slot func(name string) filter.Slot) (*Manag
 		return nil, err
 	}
 	env.OnRetire(m.logs.Close)
-	m.h1 = spec.http1Options()
+	if err := m.tracing(env); err != nil {
+		return nil, err
+	}
+	http1Stats, release := stats.Shared[h1.Stats](env.Stats, "http1", "", "")
+	env.OnRetire(release)
+	http2Stats, release := stats.Shared[h2.Stats](env.Stats, "http2", "", "")
+	env.OnRetire(release)
+	m.h1, m.h2 = spec.http1Options(http1Stats), spec.http2Options(http2Stats)
+	m.resetLimits = newResetLimits(env.Runtime)
 	return m, nil
 }
 

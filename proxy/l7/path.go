@@ -23,6 +23,7 @@ func (st *stream) normalizePath() error {
 		case RejectRequest:
 			return st.badPath()
 		case UnescapeAndRedirect:
+			st.m.counters.RqRedirected.Inc()
 			path = st.cleanPath(unescapeSlashes(path))
 			return &filter.Reply{
 				Code: 307, Details: "path_normalization_failed",

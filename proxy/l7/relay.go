@@ -2,12 +2,14 @@ package l7
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 )
 
 // watchStep is how long a stream waits for upstream before it looks, at growing
@@ -37,32 +39,45 @@ func (w *watch) next(t time.Time) time.Time {
 	return d
 }
 
+// woken says what an error of a read from upstream means: it may be the client's leaving.
+func (st *stream) woken(err error) error {
+	if err != nil && st.shared != nil && st.away.Load() && errors.Is(err, netio.ErrInterrupted) {
+		return st.absent(nil)
+	}
+	return err
+}
+
 // errUpstreamTimeout is what Await and RelayResponse return at their deadline.
 var errUpstreamTimeout = &filter.Error{Source: filter.Upstream, Flag: meta.UpstreamRequestTimeout, Text: "upstream_response_timeout", Code: 504}
 
 // waited is called when a read from upstream ran into the watch's deadline: nil
 // means wait on.
 func (st *stream) waited(w *watch) error {
+	st.logInTime()
 	if !w.until.IsZero() && !st.Now().Before(w.until) {
 		return errUpstreamTimeout
 	}
 	if st.gone() {
-		return errGone
+		return st.absent(nil)
 	}
 	return nil
 }
 
 // Await implements filter.Engine.
 func (st *stream) Await(up codec.ClientStream, m *header.Map, until time.Time) (codec.Next, error) {
+	if !st.await(up) {
+		return 0, st.absent(nil)
+	}
+	defer st.await(nil)
 	w := watch{until: st.soonest(until)}
 	for {
-		if err := up.SetReadDeadline(w.next(st.Now())); err != nil {
+		if err := up.SetReadDeadline(st.wake(&w)); err != nil {
 			return 0, err
 		}
 		next, err := up.ReadHeaders(m)
 		st.Tick()
 		if err == nil || !isTimeout(err) {
-			return next, err
+			return next, st.woken(err)
 		}
 		if err = st.waited(&w); err == errUpstreamTimeout {
 			err = st.expired(until)
@@ -76,6 +91,10 @@ func (st *stream) Await(up codec.ClientStream, m *header.Map, until time.Time) (
 
 // RelayResponse implements filter.Engine.
 func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until time.Time) error {
+	if !st.await(up) {
+		return st.absent(nil)
+	}
+	defer st.await(nil)
 	for next == codec.Data {
 		waits := !up.BufferedData()
 		if waits {
@@ -85,7 +104,7 @@ func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until ti
 			st.Tick() // the client may have kept us waiting
 			if n, ok, err := st.spliceResponse(up, until); ok {
 				if err != nil {
-					return relayError(err)
+					return relayError(up, err)
 				}
 				next = n
 				continue
@@ -101,7 +120,7 @@ func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until ti
 		}
 		if err != nil {
 			st.answer.Release()
-			return relayError(err)
+			return relayError(up, err)
 		}
 		if waits {
 			st.Tick()
@@ -109,14 +128,14 @@ func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until ti
 		st.noteMoved()
 		if st.answer.Len() > 0 || next == codec.End {
 			st.Meta.UpstreamReceived += int64(st.answer.Len())
-			if err := st.sendLocked(next == codec.End); err != nil {
+			if err := st.SendData(&st.answer, next == codec.End); err != nil {
 				return err
 			}
 		}
 	}
 	if next == codec.Trailers {
 		if err := up.ReadTrailers(&st.ResponseTrailers); err != nil {
-			return upstreamReset(err)
+			return upstreamReset(up, err)
 		}
 		return st.SendTrailers()
 	}
@@ -126,12 +145,12 @@ func (st *stream) RelayResponse(up codec.ClientStream, next codec.Next, until ti
 // readResponse reads the next piece of the response body into st.answer.
 func (st *stream) readResponse(up codec.ClientStream, w *watch) (codec.Next, error) {
 	for {
-		if err := up.SetReadDeadline(w.next(st.Now())); err != nil {
+		if err := up.SetReadDeadline(st.wake(w)); err != nil {
 			return 0, err
 		}
 		next, err := up.ReadData(&st.answer)
 		if err == nil || !isTimeout(err) {
-			return next, err
+			return next, st.woken(err)
 		}
 		st.Tick()
 		if err := st.waited(w); err != nil {
@@ -141,27 +160,33 @@ func (st *stream) readResponse(up codec.ClientStream, w *watch) (codec.Next, err
 }
 
 // relayError passes on what is known already and explains what upstream did.
-func relayError(err error) error {
+func relayError(up codec.ClientStream, err error) error {
 	var reply *filter.Reply
 	var fe *filter.Error
 	if errors.As(err, &reply) || errors.As(err, &fe) {
 		return err
 	}
-	return upstreamReset(err)
+	return upstreamReset(up, err)
 }
 
-// upstreamReset is a response that broke off. Envoy calls that a protocol error, however
-// the connection ended: the message is not complete.
-func upstreamReset(err error) error {
-	return &filter.Error{Source: filter.Upstream, Flag: meta.UpstreamProtocolError, Text: "upstream_reset_after_response_started{protocol_error}", Err: err}
-}
-
-// sendLocked sends st.answer under the monitor, which costs next to nothing while one
-// goroutine does everything.
-func (st *stream) sendLocked(end bool) error {
-	st.monitor.Lock()
-	defer st.monitor.Unlock()
-	return st.SendData(&st.answer, end)
+// upstreamReset is a response that broke off. Envoy calls the end of an HTTP/1 connection
+// a protocol error: the message is not complete. Where a filter has kept all of it back, the
+// client is answered.
+func upstreamReset(up codec.ClientStream, err error) error {
+	flag, reason := meta.UpstreamProtocolError, "protocol_error"
+	var bad *codec.ProtocolError
+	switch {
+	case errors.Is(err, codec.ErrRefused):
+		flag, reason = meta.UpstreamRemoteReset, "remote_refused_stream_reset"
+	case errors.Is(err, codec.ErrReset):
+		flag, reason = meta.UpstreamRemoteReset, "remote_reset"
+	case up.Protocol() == meta.HTTP2 && !errors.As(err, &bad):
+		flag, reason = meta.UpstreamConnectionTermination, "connection_termination"
+	}
+	return &filter.Error{
+		Source: filter.Upstream, Flag: flag, Text: "upstream_reset_after_response_started{" + reason + "}", Err: err, Code: 503,
+		Body: "upstream connect error or disconnect/reset before headers. reset reason: " + strings.ReplaceAll(reason, "_", " "),
+	}
 }
 
 // maxLooks bounds how often the goroutine of the response takes what has arrived of the
@@ -182,24 +207,26 @@ func (st *stream) atHand(look bool) bool {
 
 // RelayRequest implements filter.Engine.
 func (st *stream) RelayRequest(up codec.ClientStream, replay *filter.Replay, inline bool) (codec.Next, error) {
+	if inline && st.inPace.on() && st.RequestBody() == codec.Data {
+		st.inPace.restart()
+		return codec.Data, flushUp(up)
+	}
 	for looks := 0; ; looks++ {
-		if st.RequestBody() == codec.Data && !st.hasBuffer && !st.atHand(inline && looks < maxLooks) {
+		if st.next.get() == codec.Data && !st.hasBuffer && !st.inPace.holding.Load() && !st.atHand(inline && looks < maxLooks) {
 			if err := flushUp(up); err != nil || inline {
 				return codec.Data, err
 			}
 		}
-		next, err := st.Recv(&st.piece)
+		next, err := st.takePiece(replay)
 		if err != nil {
 			st.piece.Release()
 			return 0, err
 		}
-		end := next == codec.End
-		if end && st.upgraded() {
-			st.piece.Release()
-			return 0, errGone // a tunnel has no half that goes on
+		if w, ok := up.(codec.Patient); ok && inline && !w.Fits(st.piece.Len()) {
+			st.kept, st.keptNext = true, next // there may be an answer before there is room
+			return codec.Data, flushUp(up)
 		}
-		keep(replay, &st.piece, end)
-		st.Meta.UpstreamSent += int64(st.piece.Len())
+		end := next == codec.End
 		if st.piece.Len() > 0 || end {
 			if err := up.WriteData(&st.piece, end); err != nil {
 				return 0, writeFailed(err)
@@ -207,10 +234,38 @@ func (st *stream) RelayRequest(up codec.ClientStream, replay *filter.Replay, inl
 		}
 		switch next {
 		case codec.End:
-			st.Meta.UpstreamEnd = time.Since(st.Meta.Start)
 			return codec.End, nil
 		case codec.Trailers:
 			return codec.End, st.relayRequestTrailers(up, replay)
 		}
+	}
+}
+
+// takePiece makes st.piece the next one of the request body that is to go up.
+func (st *stream) takePiece(replay *filter.Replay) (codec.Next, error) {
+	if st.kept {
+		st.kept = false
+		return st.keptNext, nil
+	}
+	next, err := st.Recv(&st.piece)
+	if err != nil {
+		return 0, err
+	}
+	end := next == codec.End
+	if end && st.shared == nil && st.upgraded() {
+		return 0, errGone // the end of a connection, of which no half goes on
+	}
+	keep(replay, &st.piece, end)
+	st.noteSent(st.piece.Len(), end)
+	return next, nil
+}
+
+// noteSent counts a piece of the request body on its way up, and its end.
+func (st *stream) noteSent(n int, end bool) {
+	st.monitor.Lock()
+	defer st.monitor.Unlock()
+	st.Meta.UpstreamSent += int64(n)
+	if end {
+		st.Meta.UpstreamEnd = time.Since(st.Meta.Start)
 	}
 }

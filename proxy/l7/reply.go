@@ -10,6 +10,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/why"
 )
 
 // The engine's own answers, with Envoy's codes, bodies and details.
@@ -40,10 +41,15 @@ func (st *stream) reply(r *filter.Reply) {
 	if r.Details != "" {
 		st.Meta.Details = r.Details
 	}
+	st.Why.Note(why.Decision{By: st.Decider(), What: "answered", N: r.Code, Because: r.Details, At: st.Elapsed()})
 	if st.started {
 		st.fail(&filter.Error{Source: filter.Internal, Text: st.Meta.Details})
 		return
 	}
+	st.direct = st.answering // a filter has refused a response that others have seen
+	st.held.on = false
+	st.held.body.Release()
+	st.ResponseTrailers.Reset()
 	st.skipRequest()
 	if r.Code == 400 && !st.m.spec.KeepInvalid {
 		st.conn.version.spoil() // what is wrong with the request may be how it was cut
@@ -51,6 +57,10 @@ func (st *stream) reply(r *filter.Reply) {
 	m := &st.Response
 	m.Reset()
 	m.SetInt(header.Status, int64(r.Code))
+	st.noteCluster()
+	if f, ok := st.Route.(finalizer); ok {
+		f.FinalizeReply(&st.Stream)
+	}
 	for _, f := range r.Header {
 		m.Set(f.Name, f.Value)
 	}
@@ -73,19 +83,45 @@ func (st *stream) reply(r *filter.Reply) {
 	}
 }
 
+// finalizer is a route that adds to all answers.
+type finalizer interface {
+	FinalizeReply(s *filter.Stream)
+}
+
+// noteCluster notes where the route leads for a stream that was never sent there.
+func (st *stream) noteCluster() {
+	if st.Meta.Cluster != "" {
+		return
+	}
+	r, ok := st.Route.(interface {
+		ClusterName(s *filter.Stream) string
+	})
+	if !ok {
+		return
+	}
+	name := r.ClusterName(&st.Stream)
+	if stat, ok := st.m.statName(name); ok {
+		st.Meta.Cluster, st.Meta.ClusterStatName = name, stat
+	}
+}
+
 // describe finishes the head of a local reply with what depends on its body, which it
 // returns: local_reply_config has its say, and gRPC its form.
 func (st *stream) describe(r *filter.Reply) string {
 	m := &st.Response
 	code, body, contentType := r.Code, r.Body, textPlain
 	st.ReplyBody = body
+	if r.Verbatim {
+		m.SetInt(header.ContentLength, int64(len(body)))
+		return body
+	}
 	own := m.Has(header.ContentType) // the filter's, for its body
 	if c := st.m.spec.LocalReply; c != nil {
 		before := m.Value(header.ContentType)
 		code, body, contentType = c.rewrite(st, code, body)
 		own = m.Value(header.ContentType) != before || own && body == r.Body
 	}
-	if filter.IsGRPC(&st.Request) {
+	if st.grpc {
 		st.grpcReply(r.GRPC, code, body)
 		return ""
 	}

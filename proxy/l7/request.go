@@ -8,6 +8,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/trace"
 )
 
 // prepareRequest checks the request head and makes of it what filters and upstream
@@ -34,9 +35,6 @@ func (st *stream) prepareRequest() error {
 		}
 	}
 	st.normalizeHost()
-	if !st.m.spec.KeepClientCert {
-		m.DelID(header.XForwardedClientCert) // who it was from is not proven here
-	}
 	for _, f := range st.m.spec.Early {
 		f(&st.Stream)
 	}
@@ -44,6 +42,7 @@ func (st *stream) prepareRequest() error {
 		return err
 	}
 	st.setRequestID()
+	st.setClientCert() // after whatever might bring one
 	if st.m.spec.AddUserAgent {
 		st.addUserAgent(m)
 	}
@@ -172,7 +171,7 @@ func (st *stream) setForwarded() error {
 			st.appendXFF(direct)
 		}
 		if spec.TrustedHops == 0 || !m.Has(header.XForwardedProto) {
-			m.SetID(header.XForwardedProto, "http")
+			m.SetID(header.XForwardedProto, st.scheme())
 		}
 	} else if spec.Detect != nil {
 		d := st.detect()
@@ -194,7 +193,7 @@ func (st *stream) setForwarded() error {
 		internal = single && st.isInternal(remote)
 	}
 	if !m.Has(header.XForwardedProto) {
-		m.AddID(header.XForwardedProto, "http")
+		m.AddID(header.XForwardedProto, st.scheme())
 	}
 	if spec.AppendXForwardedPort && !m.Has(header.XForwardedPort) {
 		m.SetInt(header.XForwardedPort, int64(st.Conn.Local.Port()))
@@ -216,6 +215,19 @@ func (st *stream) setForwarded() error {
 		m.SetID(header.XEnvoyExternalAddress, m.Format(remote.AppendTo))
 	}
 	return nil
+}
+
+// scheme is how the client has come to this proxy.
+func (st *stream) scheme() string {
+	if ports := st.m.spec.ForwardProto; ports != nil && st.Conn.LocalRestored {
+		if scheme := ports[st.Conn.Local.Port()]; scheme != "" {
+			return scheme
+		}
+	}
+	if st.Conn.TLS != nil {
+		return "https"
+	}
+	return "http"
 }
 
 // setClient makes an address that is not the connection's own the one that filters and
@@ -358,6 +370,9 @@ func (st *stream) setRequestID() {
 	}
 	edge := spec.UseRemoteAddress && m.Value(header.XEnvoyInternal) == ""
 	if m.Has(header.XRequestId) && (!edge || spec.KeepExternalRequestID) {
+		if edge {
+			spec.RequestID.Set(m, trace.NotTraceable) // outsiders do not decide
+		}
 		return
 	}
 	m.SetID(header.XRequestId, m.Format(appendUUID))

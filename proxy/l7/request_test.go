@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
@@ -76,11 +77,11 @@ func TestHasToken(t *testing.T) {
 
 func TestGRPCReply(t *testing.T) {
 	for code, want := range map[int]int{200: 2, 400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 500: 2, 503: 14, 504: 14} {
-		if got := grpcStatus(code); got != want {
+		if got := filter.GRPCStatus(code); got != want {
 			t.Errorf("%d is the status %d, want %d", code, got, want)
 		}
 	}
-	if got := string(appendPercent(nil, "a b%\n~\xff")); got != "a b%25%0A%7E%FF" {
+	if got := string(filter.AppendGRPCMessage(nil, "a b%\n~\xff")); got != "a b%25%0A%7E%FF" {
 		t.Errorf("message %q", got)
 	}
 }

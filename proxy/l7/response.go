@@ -4,8 +4,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
@@ -29,16 +31,22 @@ func (st *stream) SendInformational(m *header.Map) error {
 // SendHeaders implements filter.Engine.
 func (st *stream) SendHeaders(end bool) error {
 	st.Meta.Code = st.Response.StatusCode() // for the hooks, which may change it
-	for _, h := range st.chain.responseHeaders {
-		if st.off&(1<<h.index) != 0 {
-			continue
-		}
-		if err := h.f.OnResponseHeaders(&st.Stream, end); err != nil {
+	return st.passHead(maxFilters, end)
+}
+
+// passHead shows the response head to the filters before place below, and sends it unless
+// one of them keeps it back.
+func (st *stream) passHead(below int, end bool) error {
+	if len(st.chain.responseHeaders) > 0 && !st.direct {
+		if err := st.showHead(below, end); err != nil {
 			return err
 		}
-	}
-	if len(st.chain.responseHeaders) > 0 {
-		st.Tick()
+		if st.held.on {
+			if end {
+				return st.release()
+			}
+			return nil
+		}
 	}
 	st.finishResponse()
 	st.started = true
@@ -55,6 +63,34 @@ func (st *stream) SendHeaders(end bool) error {
 	if st.down.Upgraded() {
 		st.m.counters.CxUpgrades.Inc()
 		st.next.set(codec.Data) // whatever the client sends from now on
+		if st.m.spec.LogTimes.Tunnel {
+			st.log(accesslog.DownstreamTunnelSuccessfullyEstablished)
+		}
+	}
+	return nil
+}
+
+// showHead runs the hooks on the response head.
+func (st *stream) showHead(below int, end bool) error {
+	st.monitor.Lock()
+	defer st.monitor.Unlock()
+	st.answering = true
+	last := st.Elapsed()
+	for _, h := range st.chain.responseHeaders {
+		if h.index >= below || st.off&(1<<h.index) != 0 {
+			continue
+		}
+		st.Deciding = h.index
+		err := h.f.OnResponseHeaders(&st.Stream, end)
+		now := st.Tick()
+		st.Why.Answered[h.index] += now - last
+		if last = now; err != nil {
+			return err
+		}
+		if st.held.on {
+			st.held.at = h.index
+			break
+		}
 	}
 	return nil
 }
@@ -87,56 +123,94 @@ func (st *stream) finishResponse() {
 	}
 	st.setProxyStatus()
 	st.decorateResponse()
-	st.limitConnection()
+	st.conn.version.limit()
 }
 
 // requestUnread reports whether the client is still sending.
 func (st *stream) requestUnread() bool { return st.next.get() != codec.End && st.upgrade == "" }
 
-// limitConnection makes this the last exchange of a connection that has had its share.
-func (st *stream) limitConnection() {
-	c, spec := st.conn, st.m.spec
-	if spec.MaxRequests > 0 && c.served.Load()+1 >= spec.MaxRequests {
-		st.m.counters.CxMaxRequests.Inc()
-		c.version.last()
-	}
-	if !c.age.old.IsZero() && !time.Now().Before(c.age.old) {
-		c.tooOld()
-		c.version.last()
-	}
-}
-
 // SendData implements filter.Engine.
-func (st *stream) SendData(b *buffer.Buf, end bool) error {
-	for _, h := range st.chain.responseData {
-		if st.off&(1<<h.index) != 0 {
-			continue
-		}
-		if err := h.f.OnResponseData(&st.Stream, b, end); err != nil {
+func (st *stream) SendData(b *buffer.Buf, end bool) error { return st.passData(maxFilters, b, end) }
+
+// passData shows a piece of the response body to the filters before place below, and
+// sends it, or adds it to what is kept back.
+func (st *stream) passData(below int, b *buffer.Buf, end bool) error {
+	trailers, err := -1, error(nil) // trailers is the place of the filter that has added some
+	if len(st.chain.responseData) > 0 && !st.direct {
+		if trailers, err = st.showResponse(below, b, end); err != nil {
 			b.Release()
 			return err
 		}
 	}
-	st.Meta.BytesSent += int64(b.Len())
-	if err := st.down.WriteData(b, end); err != nil {
-		return st.unsent(err)
+	end = end && trailers < 0
+	if st.held.on {
+		if err := st.hold(b); err != nil {
+			return err
+		}
+		if end {
+			return st.release()
+		}
+	} else {
+		if st.outPace.on() {
+			if err := st.sendPaced(b); err != nil {
+				b.Release()
+				return err
+			}
+			if end || trailers >= 0 {
+				trailers = st.endPaced(trailers)
+				end = end && trailers < 0
+			}
+		}
+		st.Meta.BytesSent += int64(b.Len())
+		if err := st.down.WriteData(b, end); err != nil {
+			return st.unsent(err)
+		}
 	}
-	if end {
+	switch {
+	case end:
 		st.ended = true
 		st.Meta.ResponseEnd = st.Elapsed()
+	case trailers >= 0:
+		return st.passTrailers(trailers)
 	}
 	return nil
 }
 
-// SendTrailers implements filter.Engine.
-func (st *stream) SendTrailers() error {
-	for _, h := range st.chain.responseTrailers {
-		if st.off&(1<<h.index) != 0 {
+// showResponse runs the hooks on a piece of the response body. Where one of them has put
+// trailers after the end it returns its place, otherwise -1.
+func (st *stream) showResponse(below int, b *buffer.Buf, end bool) (trailers int, err error) {
+	st.monitor.Lock()
+	defer st.monitor.Unlock()
+	trailers = -1
+	for _, h := range st.chain.responseData {
+		if h.index >= below || st.held.before(h.index) || st.off&(1<<h.index) != 0 {
 			continue
 		}
-		if err := h.f.OnResponseTrailers(&st.Stream); err != nil {
+		st.Deciding = h.index
+		if err := h.f.OnResponseData(&st.Stream, b, end); err != nil {
+			st.refused(h.index, "refused the response body")
+			return -1, err
+		}
+		if end && st.ResponseTrailers.Len() > 0 {
+			trailers, end = h.index, false
+		}
+	}
+	return trailers, nil
+}
+
+// SendTrailers implements filter.Engine.
+func (st *stream) SendTrailers() error { return st.passTrailers(maxFilters) }
+
+// passTrailers shows the response trailers to the filters before place below, and sends
+// them with what was kept back.
+func (st *stream) passTrailers(below int) error {
+	if len(st.chain.responseTrailers) > 0 {
+		if err := st.showResponseTrailers(below); err != nil {
 			return err
 		}
+	}
+	if st.held.on {
+		return st.release()
 	}
 	if err := st.down.WriteTrailers(&st.ResponseTrailers); err != nil {
 		return st.unsent(err)
@@ -144,6 +218,37 @@ func (st *stream) SendTrailers() error {
 	st.ended = true
 	st.Meta.ResponseEnd = st.Elapsed()
 	return nil
+}
+
+// showResponseTrailers runs the hooks on the response trailers.
+func (st *stream) showResponseTrailers(below int) error {
+	for _, h := range st.chain.responseTrailers {
+		if h.index >= below || st.held.before(h.index) || st.off&(1<<h.index) != 0 {
+			continue
+		}
+		st.Deciding = h.index
+		if err := st.showTrailersTo(h.f); err != nil {
+			st.refused(h.index, "refused the response trailers")
+			return err
+		}
+		if st.last.Len() == 0 {
+			continue
+		}
+		if err := st.passData(h.index, &st.last, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showTrailersTo shows the response trailers to one filter. What it still has to say of
+// the body is in st.last then.
+func (st *stream) showTrailersTo(f filter.ResponseTrailers) error {
+	st.monitor.Lock()
+	defer st.monitor.Unlock()
+	err := f.OnResponseTrailers(&st.Stream)
+	st.last.MoveAll(&st.tail)
+	return err
 }
 
 // dateLine is the value of "date" for one second.

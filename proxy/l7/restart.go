@@ -16,10 +16,10 @@ func (st *stream) Restart(body *buffer.Buf) error {
 	st.buffered.Release()
 	st.buffered.MoveAll(body)
 	st.hasBuffer = st.buffered.Len() > 0
-	st.unseen = st.hasBuffer
+	st.seen, st.trailersSeen, st.trailersRead = 0, 0, false
 	if st.RequestTrailers.Len() > 0 {
 		st.next.set(codec.Trailers)
-		st.unshown = true
+		st.trailersRead = true
 	}
 	return filter.ErrRestart
 }
@@ -37,16 +37,16 @@ func (st *stream) again() error {
 			h.f.OnDone(&st.Stream)
 		}
 	}
-	if st.m.logs != nil {
-		e := st.LogEntry()
-		e.Type = accesslog.DownstreamEnd
-		st.m.logs.Log(e)
-	}
+	st.log(accesslog.DownstreamEnd)
+	st.remember()
+	st.Why.Reset()
+	st.endTrace()
 	st.chain.reset()
 	k.RqTotal.Inc()
-	k.RqHTTP1.Inc()
+	st.conn.version.requests().Inc()
 	protocol := st.Meta.Protocol
 	st.Meta = meta.Stream{Start: time.Now(), Protocol: protocol}
+	st.logWhile()
 	st.Response.Reset()
 	st.ResponseTrailers.Reset()
 	st.Meta.RequestEnd = st.Tick()

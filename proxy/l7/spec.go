@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/codec/h2"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/trace"
 )
 
 // Spec is the configuration of a connection manager: plain, validated, immutable
@@ -34,7 +36,8 @@ type Spec struct {
 	RequestIDInResponse   bool // always_set_request_id_in_response
 	SuppressEnvoyHeaders  bool
 	Proxy100Continue      bool
-	KeepClientCert        bool                       // x-forwarded-client-cert stays on plain connections (ALWAYS_FORWARD_ONLY)
+	ForwardClientCert     ForwardClientCert
+	ClientCertDetails     ClientCertDetails
 	IsInternal            func(addr netip.Addr) bool // internal_address_config; nil: nothing is internal
 
 	// Early changes requests before anything else looks at them
@@ -45,6 +48,8 @@ type Spec struct {
 	Detect []func(s *filter.Stream) Detection
 	// Scheme replaces the scheme of requests; "" leaves it (scheme_to_overwrite).
 	Scheme string
+	// SchemeOfHost is match_upstream of the same message.
+	SchemeOfHost bool
 	// LocalReply is local_reply_config, nil is none.
 	LocalReply *LocalReply
 
@@ -59,8 +64,16 @@ type Spec struct {
 	EscapedSlashes EscapedSlashes
 	StripPort      StripPort
 	StripDot       bool // strip_trailing_host_dot
+	// ForwardProto says which x-forwarded-proto destination ports stand for where the
+	// connection's destination was restored (forward_proto_config).
+	ForwardProto map[uint16]string
 
-	StreamIdleTimeout     time.Duration // 5 min unless set, 0 is never
+	StreamIdleTimeout time.Duration // 5 min unless set, 0 is never
+	// StreamFlushTimeout is how long a client of HTTP/2 may keep a response waiting for
+	// room, if StreamFlushSet; otherwise it is how long the stream may be idle. 0 is for ever.
+	StreamFlushTimeout time.Duration
+	StreamFlushSet     bool
+
 	RequestTimeout        time.Duration // 0 is never
 	RequestHeadersTimeout time.Duration // 0 is never
 	IdleTimeout           time.Duration // of the connection, 1 h unless set, 0 is never
@@ -77,12 +90,15 @@ type Spec struct {
 	MaxHeadersCount uint32 // 100 unless set
 	Underscores     Underscores
 	Upgrades        []Upgrade
+	Codec           Codec
 	HTTP1           HTTP1
+	HTTP2           h2.Options // without what other fields say
 	Logs            []accesslog.Spec
-	LogStart        bool // access logs get a line when a request has come, too
-	// Traced is that there is a tracing: the two sides tell each other what routes call
+	LogTimes        LogTimes
+	// Tracing is nil if there is none. With it the two sides tell each other what routes call
 	// their operations.
-	Traced bool
+	Tracing   *trace.Config
+	RequestID trace.RequestID // request_id_extension
 }
 
 // Filter is one entry of the HTTP filter chain.
@@ -162,4 +178,6 @@ type HTTP1 struct {
 	AllowChunkedLength bool
 	AllowCustomMethods bool
 	ProperCase         bool
+	PreserveCase       bool // names of requests are sent on as they were written
+	ProperOwn          bool // with PreserveCase: other names as with ProperCase
 }

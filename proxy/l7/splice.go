@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 )
 
@@ -16,7 +17,7 @@ const spliceAtLeast = 64 << 10
 // it is long, no filter wants to see it, and both sides carry it as it is. It reports
 // false where that is not possible; then nothing has happened.
 func (st *stream) spliceResponse(up codec.ClientStream, until time.Time) (codec.Next, bool, error) {
-	if len(st.chain.responseData) > 0 || st.head {
+	if st.head || st.held.on || st.outPace.on() || st.seesResponse() {
 		return 0, false, nil
 	}
 	src, ok := up.Raw()
@@ -39,14 +40,27 @@ func (st *stream) spliceResponse(up codec.ClientStream, until time.Time) (codec.
 		return 0, true, err
 	}
 	// The body is complete: what is left is to end the message.
-	return codec.End, true, st.sendLocked(true)
+	return codec.End, true, st.SendData(&st.answer, true)
+}
+
+// seesResponse reports whether a filter wants to see the body of the response.
+func (st *stream) seesResponse() bool {
+	for _, h := range st.chain.responseData {
+		if st.off&(1<<h.index) != 0 {
+			continue
+		}
+		if c, ok := h.f.(filter.Choosy); !ok || c.WantsResponseData() {
+			return true
+		}
+	}
+	return false
 }
 
 // spliceBody moves n bytes, looking now and then whether the client is still there.
 func (st *stream) spliceBody(src, dst codec.RawStream, from, to *netio.Conn, n int64, until time.Time) error {
 	w := watch{until: st.soonest(until)}
 	for n > 0 {
-		if err := from.SetReadDeadline(w.next(st.Now())); err != nil {
+		if err := from.SetReadDeadline(st.wake(&w)); err != nil {
 			return err
 		}
 		moved, err := netio.Splice(to, from, n)

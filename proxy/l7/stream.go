@@ -1,7 +1,6 @@
 package l7
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -15,6 +14,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/trace"
 )
 
 // stream is one request and its response: the engine behind filter.Stream. It is
@@ -31,31 +31,48 @@ type stream struct {
 
 	next      nextOf     // what of the request has not been read
 	buffered  buffer.Buf // request body read ahead by BufferRequest
-	hasBuffer bool
-	unseen    bool          // what is in buffered has not passed the hooks
-	unshown   bool          // nor have the trailers, though they were read
-	piece     buffer.Buf    // request body on its way up
+	hasBuffer bool       // it was called, and Recv was not
+	tail      buffer.Buf // what a hook puts before trailers; empty outside of it
+	serving   int        // the place of the filter that sees the request head
+	seen      int        // the filters before this place have seen what is in buffered
+	piece     buffer.Buf // request body on its way up
+	kept      bool       // piece was taken, and waits for room upstream
+	keptNext  codec.Next // what follows it
+	inPace    pace       // of the request body
+	outPace   pace       // of the response body
+
+	trailersRead bool       // they are in RequestTrailers
+	trailersIn   header.Map // while they are read, and hooks of the response may look there
+	trailersSeen int        // the filters before this place have seen them
+
 	answer    buffer.Buf    // response body on its way down
+	last      buffer.Buf    // what a filter puts before its trailers, on its way down
 	started   bool          // a final response head was sent
+	answering bool          // the hooks have seen a response head
+	direct    bool          // what is sent now is not for the hooks
+	held      held          // a response that is kept back
 	ended     bool          // the response is complete
 	head      bool          // HEAD: the response has no body
+	grpc      bool          // the client speaks gRPC
 	upgrade   string        // wanted upgrade type, lower case, "connect" for CONNECT
 	idle      time.Duration // how long nothing may move; 0 is for ever
 	tryIdle   time.Duration // the same once the request is complete; see LimitTryIdle
 	end       time.Time     // when the stream has to be over; zero: never
+	logAt     time.Time     // when the next line of access logs is due while the stream lives; zero: never
 	moved     atomic.Int64  // when something moved while the request was incomplete, Unix nanoseconds
 	client    meta.Conn     // what Conn is where the request says who the client is
 	operation string        // that the client is to be told
+	span      *trace.Span   // memory for the stream's
 	broken    bool          // downstream cannot be used any more
-	err       error         // of reading the head
+
+	hypothetical bool  // nobody has sent the request; see Manager.Forecast
+	err          error // of reading the head
+
+	presence
 
 	// monitor keeps hooks from running at the same time while a second goroutine
 	// moves the request body.
 	monitor sync.Mutex
-
-	ctxOnce sync.Once
-	ctx     context.Context
-	cancel  context.CancelFunc
 }
 
 // nextOf is a codec.Next that the goroutine of the response looks at while another one
@@ -68,20 +85,25 @@ func (n *nextOf) set(x codec.Next) { n.v.Store(uint32(x)) }
 func newStream(m *Manager, g *generation) *stream {
 	st := &stream{m: m, gen: g, chain: g.factory.build()}
 	st.Engine = st
+	st.Why.Begin(g.factory.names)
+	st.leave = st.left
 	return st
 }
 
-// begin starts an exchange and reads the request head. What became of that is for
-// proceed.
-func (st *stream) begin(c *conn, down codec.ServerStream) {
+// begin starts an exchange and reads the request head, which may be at hand as a whole.
+// What became of that is for proceed.
+func (st *stream) begin(c *conn, down codec.ServerStream, atHand bool) {
 	st.conn, st.down = c, down
 	st.Conn, st.Session = c.down.Meta, c.down
+	st.SchemeOfHost = c.m.spec.SchemeOfHost
+	st.Lasting = c.m.logs != nil || c.m.traces != nil || len(st.chain.done) > 0
 	st.Meta.Start = time.Now()
 	k := st.m.counters
 	k.RqTotal.Inc()
-	k.RqHTTP1.Inc()
+	c.version.requests().Inc()
 	k.RqActive.Inc()
-	st.err = st.readHead()
+	st.follow()
+	st.err = st.readHead(atHand)
 }
 
 // proceed runs the exchange whose head was read to the access log, and reports whether
@@ -114,8 +136,8 @@ func (st *stream) reads() bool {
 	return !ok || !p.WholeBody(bodyInTurn)
 }
 
-// readHead reads the request head.
-func (st *stream) readHead() (err error) {
+// readHead reads the request head, which may be at hand as a whole.
+func (st *stream) readHead(atHand bool) (err error) {
 	defer st.recoverPanic(&err)
 	st.down.SetReadDeadline(st.requestDeadline())
 	next, err := st.down.ReadHeaders(&st.Request)
@@ -125,8 +147,12 @@ func (st *stream) readHead() (err error) {
 	st.next.set(next)
 	st.Meta.Protocol = st.down.Protocol()
 	st.head = st.Request.Value(header.Method) == "HEAD"
+	st.grpc = filter.IsGRPC(&st.Request)
 	if st.next.get() == codec.End {
-		st.Meta.RequestEnd = st.Tick()
+		if !atHand {
+			st.Tick()
+		}
+		st.Meta.RequestEnd = st.Elapsed()
 	}
 	return nil
 }
@@ -138,15 +164,15 @@ func (st *stream) run() (err error) {
 		return err
 	}
 	st.RefreshRoute()
+	st.trace()
 	st.decorate()
 	if err = st.checkUpgrade(); err != nil {
 		return err
 	}
-	if st.m.spec.LogStart && st.m.logs != nil {
-		e := st.LogEntry()
-		e.Type = accesslog.DownstreamStart
-		st.m.logs.Log(e)
+	if st.m.spec.LogTimes.Start {
+		st.log(accesslog.DownstreamStart)
 	}
+	st.logWhile()
 	for {
 		err = st.serve()
 		if err != filter.ErrRestart {
@@ -161,17 +187,25 @@ func (st *stream) run() (err error) {
 // serve takes the request through the filters.
 func (st *stream) serve() (err error) {
 	end := st.next.get() == codec.End
+	if len(st.chain.requestHeaders) > 0 || !end {
+		st.Tick()
+	}
+	last := st.Elapsed()
+	st.Why.Head = last
 	for _, h := range st.chain.requestHeaders {
 		if st.off&(1<<h.index) != 0 {
 			continue
 		}
-		if err = h.f.OnRequestHeaders(&st.Stream, end); err != nil {
+		st.serving, st.Deciding = h.index, h.index
+		err = h.f.OnRequestHeaders(&st.Stream, end)
+		now := st.Tick()
+		st.Why.Asked[h.index] += now - last
+		if last = now; err != nil {
 			return err
 		}
+		end = end && st.buffered.Len() == 0 // it may have given the request a body
 	}
-	if len(st.chain.requestHeaders) > 0 || !end {
-		st.Tick()
-	}
+	st.Deciding = len(st.chain.filters) - 1
 	return st.chain.terminal.ServeStream(&st.Stream)
 }
 
@@ -230,11 +264,10 @@ func (st *stream) finish() (took time.Duration, reusable bool) {
 			h.f.OnDone(&st.Stream)
 		}
 	}
-	if st.m.logs != nil {
-		e := st.LogEntry()
-		e.Type = accesslog.DownstreamEnd
-		st.m.logs.Log(e)
-	}
+	st.noteCluster()
+	st.log(accesslog.DownstreamEnd)
+	st.remember()
+	st.endTrace()
 	reusable = st.down.Release() && !st.broken && st.ended
 	took = st.Meta.End
 	st.chain.reset()
@@ -250,42 +283,47 @@ func (st *stream) countWire() {
 }
 
 func (st *stream) reset() {
-	if st.cancel != nil {
-		st.cancel()
-		st.ctx, st.cancel = nil, nil
-		st.ctxOnce = sync.Once{}
-	}
+	st.unfollow()
 	st.buffered.Release()
 	st.piece.Release()
+	st.tail.Release()
+	st.kept = false
+	st.inPace.reset()
+	st.outPace.reset()
 	st.answer.Release()
+	st.last.Release()
+	st.held.body.Release()
+	st.held.on, st.answering, st.direct, st.grpc = false, false, false, false
 	st.Stream.Reset()
 	if st.own != nil {
 		st.chain, st.own = st.own, nil
+		st.Why.Begin(st.gen.factory.names)
 	}
+	st.Deciding = -1
 	if st.Conn == &st.client {
 		st.client = meta.Conn{}
 	}
 	st.Conn, st.Session, st.conn, st.down = nil, nil, nil, nil
 	st.operation = ""
-	st.off, st.upgrade, st.idle, st.tryIdle, st.end, st.err = 0, "", 0, 0, time.Time{}, nil
+	st.off, st.upgrade, st.idle, st.tryIdle, st.end, st.logAt, st.err = 0, "", 0, 0, time.Time{}, time.Time{}, nil
 	st.moved.Store(0)
 	st.next.set(codec.End)
-	st.hasBuffer, st.unseen, st.unshown, st.started, st.ended, st.head, st.broken = false, false, false, false, false, false, false
-}
-
-// Context implements filter.Engine.
-func (st *stream) Context() context.Context {
-	st.ctxOnce.Do(func() { st.ctx, st.cancel = context.WithCancel(st.conn.down.Engine.Context()) })
-	return st.ctx
+	st.trailersRead, st.seen, st.trailersSeen = false, 0, 0
+	st.outlives = false
+	st.hasBuffer, st.started, st.ended, st.head, st.broken = false, false, false, false, false
 }
 
 // Sleep implements filter.Engine.
 func (st *stream) Sleep(d time.Duration) error {
-	end := time.Now().Add(d)
+	begun := time.Now()
+	end := begun.Add(d)
 	for {
 		left := time.Until(end)
 		if left <= 0 {
 			return nil
+		}
+		if err := st.Overdue(begun); err != nil {
+			return err
 		}
 		t := time.NewTimer(min(left, watchStep))
 		select {
@@ -295,32 +333,13 @@ func (st *stream) Sleep(d time.Duration) error {
 			return errGone
 		}
 		if st.gone() {
-			return errGone
+			return st.absent(nil)
 		}
 	}
 }
 
-// errGone is the end of a stream whose client has gone.
-var errGone = &filter.Error{
-	Source: filter.Downstream, Flag: meta.DownstreamConnectionTermination,
-	Text: "downstream_remote_disconnect",
-}
-
-// unsent is the end of a stream whose client did not get what was written: it has gone,
-// or has read nothing for as long as a stream may be idle.
-func (st *stream) unsent(err error) error {
-	if !isTimeout(err) {
-		return errGone
-	}
-	st.m.counters.RqIdle.Inc()
-	return &filter.Error{Source: filter.Internal, Flag: meta.StreamIdleTimeout, Text: replyIdleTimeout.Details, Err: err}
-}
-
 // upgraded reports whether the stream has become a tunnel.
 func (st *stream) upgraded() bool { return st.upgrade != "" && st.down.Upgraded() }
-
-// gone reports, without waiting, whether the client has gone.
-func (st *stream) gone() bool { return st.conn.down.Engine.Socket().PeerClosed() }
 
 // Started implements filter.Engine.
 func (st *stream) Started() bool { return st.started }
@@ -330,14 +349,22 @@ func (st *stream) Downstream() codec.ServerStream { return st.down }
 
 // RequestBody implements filter.Engine.
 func (st *stream) RequestBody() codec.Next {
-	if st.hasBuffer && st.buffered.Len() > 0 {
+	if st.buffered.Len() > 0 || st.inPace.holding.Load() {
 		return codec.Data
 	}
 	return st.next.get()
 }
 
 // InterruptRequest implements filter.Engine.
-func (st *stream) InterruptRequest() { st.down.Interrupt() }
+func (st *stream) InterruptRequest() {
+	if st.inPace.on() {
+		select {
+		case st.inPace.stop <- struct{}{}:
+		default:
+		}
+	}
+	st.down.Interrupt()
+}
 
 // fail ends a stream with what went wrong: a local reply where none was begun, a
 // reset otherwise.
@@ -357,19 +384,20 @@ func (st *stream) fail(err error) {
 		st.Meta.Details = fe.Text
 	}
 	if !st.started && fe.Code != 0 {
-		st.reply(&filter.Reply{Code: fe.Code, Details: st.Meta.Details, Flags: fe.Flag})
+		st.reply(&filter.Reply{Code: fe.Code, Body: fe.Body, Details: st.Meta.Details, Flags: fe.Flag})
 		return
 	}
 	st.broken = true
-	k := st.m.counters
-	if fe.Source == filter.Downstream {
-		k.RqRxReset.Inc()
-		k.CxActiveRq.Inc()
-		k.CxRemoteActive.Inc()
+	byClient := fe.Source == filter.Downstream
+	why := codec.ResetInternal
+	if byClient {
+		st.m.counters.RqRxReset.Inc()
+		why = codec.ResetCancel
 	} else {
-		k.RqTxReset.Inc()
+		st.m.counters.RqTxReset.Inc()
 	}
-	st.down.Reset(codec.ResetCancel)
+	st.conn.version.lost(st, byClient)
+	st.down.Reset(why)
 }
 
 // readError explains why a request could not be read.
@@ -382,7 +410,7 @@ func (st *stream) readError(err error) error {
 		if bad.Details == replyNoHost.Details || bad.Details == replyBadPath.Details {
 			return &filter.Reply{Code: bad.Code, Details: bad.Details} // not the codec's business in Envoy
 		}
-		st.m.counters.CxProtocol.Inc()
+		st.conn.version.violated()
 		if bad.Code == 0 {
 			return &filter.Error{Source: filter.Downstream, Flag: meta.DownstreamProtocolError, Text: bad.Details}
 		}
@@ -390,7 +418,7 @@ func (st *stream) readError(err error) error {
 	case isTimeout(err):
 		return st.headTimedOut()
 	}
-	return errGone
+	return st.absent(err)
 }
 
 // badRequest is the answer to a message that breaks the rules.

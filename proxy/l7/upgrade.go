@@ -38,5 +38,7 @@ func (st *stream) useChainOf(upgrade string) {
 	if f := st.gen.upgrades[upgrade]; f != nil {
 		st.own, st.chain = st.chain, f.build() // upgrades are rare, and long
 		st.off = f.off(st.Route)
+		st.Why.Begin(f.names)
+		st.Lasting = st.Lasting || len(st.chain.done) > 0
 	}
 }

@@ -99,10 +99,36 @@ func toLower(c byte) byte {
 	return c
 }
 
+// lower returns s itself where nothing in it changes.
 func lower(s string) string {
+	if !hasUpper(s) {
+		return s
+	}
 	b := []byte(s)
 	for i := range b {
 		b[i] = toLower(b[i])
 	}
 	return string(b)
+}
+
+func hasUpper(s string) bool {
+	for i := range len(s) {
+		if toLower(s[i]) != s[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// Strings matches what one of them matches (envoy.type.matcher.v3.ListStringMatcher).
+type Strings []String
+
+// Match reports whether one matches v.
+func (l Strings) Match(v string) bool {
+	for i := range l {
+		if l[i].Match(v) {
+			return true
+		}
+	}
+	return false
 }

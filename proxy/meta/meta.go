@@ -144,8 +144,10 @@ type Stream struct {
 	RouteName        string
 	VirtualCluster   string // of the route's virtual host
 	Operation        string // what the route or the other side calls it, where requests are traced
-	Cluster          string // name, alt_stat_name if it has one
+	Cluster          string // name
+	ClusterStatName  string // its alt_stat_name, or its name; "" if there is no such cluster
 	Attempts         int    // upstream request attempts
+	HealthCheck      bool   // it asks whether the proxy is well
 
 	UpstreamHost     Addr   // chosen host
 	UpstreamHostname string // name of the host as configured
@@ -154,6 +156,7 @@ type Stream struct {
 	ClusterMetadata  func() Fields             // nil: none
 	UpstreamFailure  string                    // upstream_transport_failure_reason
 	UpstreamConn     uint64                    // connection ID
+	UpstreamTLS      *TLS                      // of that connection; nil for plain text
 
 	BytesReceived, BytesSent       int64 // bodies; for TCP the bytes of the session
 	UpstreamReceived, UpstreamSent int64

@@ -19,13 +19,26 @@ type Passed struct {
 // them) and key. A value is one of JSON: nil, bool, float64, string, []any,
 // map[string]any; whoever has put it in does not change it any more. The zero value is
 // empty. Metadata is not safe for concurrent use.
-type Metadata struct{ by map[string]map[string]any }
+type Metadata struct {
+	by    map[string]map[string]any
+	spare []map[string]any // empty ones, left over by Reset
+}
+
+// Most spare maps that are kept, and most keys of one that is.
+const (
+	maxSpare     = 4
+	maxSpareKeys = 32
+)
 
 // Set stores a value.
 func (m *Metadata) Set(namespace, key string, v any) {
 	fields := m.by[namespace]
 	if fields == nil {
-		fields = map[string]any{}
+		if n := len(m.spare); n > 0 {
+			fields, m.spare = m.spare[n-1], m.spare[:n-1]
+		} else {
+			fields = map[string]any{}
+		}
 		if m.by == nil {
 			m.by = map[string]map[string]any{}
 		}
@@ -37,10 +50,18 @@ func (m *Metadata) Set(namespace, key string, v any) {
 // Namespace returns all values of a namespace, lent; nil if there are none.
 func (m *Metadata) Namespace(name string) map[string]any { return m.by[name] }
 
+// Fields returns all values, lent.
+func (m *Metadata) Fields() Fields { return m.by }
+
 // Find returns the value at the end of path, whose elements are keys of nested maps,
 // and whether there is one. An empty path is the whole namespace.
 func (m *Metadata) Find(namespace string, path ...string) (v any, ok bool) {
-	fields := m.by[namespace]
+	return Find(m.by, namespace, path...)
+}
+
+// Find is Metadata.Find for metadata that was configured.
+func Find(in Fields, namespace string, path ...string) (v any, ok bool) {
+	fields := in[namespace]
 	if fields == nil {
 		return nil, false
 	}
@@ -71,9 +92,13 @@ func (m *Metadata) Clone() Metadata {
 	return out
 }
 
-// Reset forgets everything.
+// Reset forgets everything. What Namespace has lent is used again.
 func (m *Metadata) Reset() {
-	if m.by != nil {
-		clear(m.by)
+	for _, fields := range m.by {
+		if len(m.spare) < maxSpare && len(fields) <= maxSpareKeys {
+			clear(fields)
+			m.spare = append(m.spare, fields)
+		}
 	}
+	clear(m.by)
 }

@@ -76,6 +76,9 @@ func NewConn(c net.Conn) *Conn {
 // Direct reports whether c is a plain socket, so that the kernel can splice it.
 func (c *Conn) Direct() bool { return c.raw != nil }
 
+// Tries reports whether TryWriteBuf can write anything.
+func (c *Conn) Tries() bool { return c.below().raw != nil }
+
 // Parkable reports whether a Parker can watch c: it is a plain socket, or TLS over one.
 func (c *Conn) Parkable() bool { return c.below().raw != nil }
 
@@ -149,8 +152,10 @@ func (c *Conn) readBuf(b *buffer.Buf, limit int, try bool) (int, error) {
 // saves the read that would find nothing: the poller is armed before the bytes leave.
 // It is for connections on which nothing can arrive before something was sent. What
 // does arrive early (an end, unsolicited bytes) may be noticed only when the read
-// deadline has passed and the caller reads again, so there must be one. sent tells
-// whether out has left; it is consumed in any case.
+// deadline has passed and the caller reads again, so there must be one. It bounds the write,
+// too: after os.ErrDeadlineExceeded with sent false some of out is left, for the next
+// Exchange. What arrives while the socket takes no more is returned with sent false.
+// sent tells whether out has left. In all other cases out is consumed.
 func (c *Conn) Exchange(out, in *buffer.Buf) (n int, sent bool, err error) {
 	if c.rec != nil && c.pending.Len() == 0 {
 		return c.exchangeRecords(out, in)
@@ -173,11 +178,7 @@ func (c *Conn) Exchange(out, in *buffer.Buf) (n int, sent bool, err error) {
 		c.r.buf, c.r.out = nil, nil
 		switch {
 		case err == nil && c.r.err == ErrWouldBlock: // the socket is full
-			if err := c.WriteBuf(out); err != nil {
-				return 0, false, err
-			}
-			n, err := c.ReadBuf(in)
-			return n, true, err
+			return c.exchangeFull(out, in)
 		case err == nil:
 			out.Release()
 			return c.r.n, sent, c.r.err
@@ -191,8 +192,8 @@ func (c *Conn) Exchange(out, in *buffer.Buf) (n int, sent bool, err error) {
 		case errors.Is(err, os.ErrDeadlineExceeded) && !sent:
 			// Time was up before anything was done, on a machine that is busy or throttled.
 			// That says nothing about the bytes that have to leave.
-			if err := c.WriteBuf(out); err != nil {
-				return 0, false, err
+			if err := c.TryWriteBuf(out); err != nil {
+				return 0, false, c.unsent(out, err)
 			}
 		case err != nil:
 			out.Release()
@@ -201,6 +202,44 @@ func (c *Conn) Exchange(out, in *buffer.Buf) (n int, sent bool, err error) {
 		n, err := c.ReadBuf(in)
 		return n, true, err
 	}
+}
+
+// exchangeFull is Exchange on a socket that takes no more. The peer may have answered what it
+// does not want to read.
+func (c *Conn) exchangeFull(out, in *buffer.Buf) (n int, sent bool, err error) {
+	switch n, err := c.TryReadBuf(in); {
+	case err == nil:
+		out.Release()
+		return n, false, nil
+	case !errors.Is(err, ErrWouldBlock):
+		return 0, false, c.unsent(out, err)
+	}
+	if !c.readBy.IsZero() {
+		_ = c.SetWriteDeadline(c.readBy) // fails only on a closed socket, as the wait will
+		defer c.SetWriteDeadline(time.Time{})
+	}
+	stall := c.w.stall
+	c.w.buf, c.w.err, c.w.stall = out, nil, 0
+	err = c.raw.Write(c.w.fn)
+	c.w.buf, c.w.stall = nil, stall
+	if err == nil {
+		err = c.w.err
+	}
+	if err != nil {
+		return 0, false, c.unsent(out, c.why(err))
+	}
+	out.Release()
+	n, err = c.ReadBuf(in)
+	return n, true, err
+}
+
+// unsent keeps what is left of a write that another one may go on with.
+func (c *Conn) unsent(out *buffer.Buf, err error) error {
+	if errors.Is(err, ErrWouldBlock) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return os.ErrDeadlineExceeded
+	}
+	out.Release()
+	return err
 }
 
 // rearm is called when the poller's deadline has passed: it tells whether the
@@ -304,17 +343,17 @@ func (c *Conn) Write(p []byte) (int, error) {
 // WriteBuf writes all of b, several views in one system call, and releases what
 // was written; on an error it releases the rest, too: it consumes b.
 func (c *Conn) WriteBuf(b *buffer.Buf) error {
+	if c.rec != nil {
+		return c.writeRecords(b)
+	}
 	if b.Len() == 0 {
 		b.Release()
 		return nil
 	}
-	if c.rec != nil {
-		return c.writeRecords(b)
-	}
 	if c.raw == nil {
 		defer b.Release()
 		for p := range b.Views() {
-			c.w.full() // it may be
+			c.w.limit() // it may have to wait
 			if _, err := c.Write(p); err != nil {
 				return err
 			}
@@ -337,8 +376,13 @@ func (c *Conn) WriteBuf(b *buffer.Buf) error {
 
 // TryWriteBuf writes what the socket takes without waiting, and releases that. It
 // returns ErrWouldBlock if some of b is left, which is then still the caller's; after
-// any other error it is, too. Connections that are no plain sockets take nothing.
+// any other error it is, too. On a TLS connection nothing of b may be left then: WriteBuf, or
+// another TryWriteBuf, sends what waits inside, even if it is given nothing. Connections that
+// are neither plain sockets nor TLS over one take nothing.
 func (c *Conn) TryWriteBuf(b *buffer.Buf) error {
+	if c.rec != nil {
+		return c.tryWriteRecords(b)
+	}
 	if b.Len() == 0 {
 		return nil
 	}
@@ -391,6 +435,30 @@ func (c *Conn) LimitStall(d time.Duration) {
 	c = c.below()
 	c.w.conn, c.w.stall = c, d
 }
+
+// CountStalls counts writes that have to wait for room in the socket. It is called by the
+// goroutine that writes, and costs nothing while there is room.
+func (c *Conn) CountStalls(s Stalls) { c.below().w.stalls[0] = s }
+
+// CountStallsFor is CountStalls for whoever the bytes come from, besides.
+func (c *Conn) CountStallsFor(s Stalls) { c.below().w.stalls[1] = s }
+
+// LimitWait makes a write fail with os.ErrDeadlineExceeded when it has waited for room for
+// d in all, however slowly the peer reads; 0 is never. It is called before c is used.
+func (c *Conn) LimitWait(d time.Duration) {
+	c = c.below()
+	c.w.conn, c.w.most = c, d
+}
+
+// Stuck reports, after a write has failed with os.ErrDeadlineExceeded, whether that was
+// LimitWait.
+func (c *Conn) Stuck() bool {
+	by := c.below().w.by
+	return !by.IsZero() && !time.Now().Before(by)
+}
+
+// StallLimit returns the limit that LimitStall has set, 0 is none.
+func (c *Conn) StallLimit() time.Duration { return c.below().w.stall }
 
 // SetDeadline sets the deadlines of both directions.
 func (c *Conn) SetDeadline(t time.Time) error {

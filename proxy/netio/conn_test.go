@@ -491,6 +491,40 @@ func TestExchange(t *testing.T) {
 			t.Errorf("the peer has got %q, %v", p, err)
 		}
 	})
+	t.Run("a peer that does not read", func(t *testing.T) {
+		var out, in buffer.Buf
+		out.Append(make([]byte, 16<<20))
+		_ = a.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if _, sent, err := a.Exchange(&out, &in); sent || !errors.Is(err, os.ErrDeadlineExceeded) || out.Len() == 0 {
+			t.Fatalf("%v %v, %d bytes left", sent, err, out.Len())
+		}
+		go func() {
+			if _, err := io.CopyN(io.Discard, b, 16<<20); err == nil {
+				_, _ = b.Write([]byte("done"))
+			}
+		}()
+		_ = a.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if _, sent, err := a.Exchange(&out, &in); !sent || err != nil || string(in.Bytes()) != "done" {
+			t.Errorf("%v %v %q", sent, err, in.Bytes())
+		}
+		in.Release()
+	})
+	t.Run("an answer of who does not read", func(t *testing.T) {
+		var out, in buffer.Buf
+		out.Append(make([]byte, 16<<20))
+		_ = a.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if _, _, err := a.Exchange(&out, &in); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if _, err := b.Write([]byte("no")); err != nil {
+			t.Fatal(err)
+		}
+		_ = a.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if _, sent, err := a.Exchange(&out, &in); sent || err != nil || string(in.Bytes()) != "no" || out.Len() != 0 {
+			t.Errorf("%v %v %q, %d bytes left", sent, err, in.Bytes(), out.Len())
+		}
+		in.Release()
+	})
 	t.Run("peer gone", func(t *testing.T) {
 		_ = b.Close()
 		if err := a.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {

@@ -26,8 +26,11 @@ type ListenOptions struct {
 	DualStack   bool
 	ReusePort   bool
 	Transparent bool // TPROXY: accept connections to any address
-	Freebind    bool
-	Backlog     int // 0 is the kernel's largest
+	// Multipath takes MPTCP connections beside those of plain TCP (RFC 8684). Where the
+	// kernel has no MPTCP it takes plain ones only: see HasMultipath.
+	Multipath bool
+	Freebind  bool
+	Backlog   int // 0 is the kernel's largest
 	// FastOpen is the length of the queue of TCP Fast Open; 0 switches it off, nil leaves
 	// it alone.
 	FastOpen  *int
@@ -161,9 +164,9 @@ func (l *Listener) letGo() {
 // Listen binds and listens. A unix socket that nobody listens on any more is
 // replaced; any other file at its path is left alone and is an error.
 func Listen(o ListenOptions) (*Listener, error) {
-	// Multipath TCP, package net's default, has no redirection and no splice.
+	// Multipath TCP, package net's default, has no redirection: it is for who asks for it.
 	lc := net.ListenConfig{KeepAlive: -1, Control: o.control}
-	lc.SetMultipathTCP(false)
+	lc.SetMultipathTCP(o.Multipath)
 	network, address := o.network()
 	if network == "unix" {
 		if err := removeStale(address); err != nil {
@@ -179,6 +182,16 @@ func Listen(o ListenOptions) (*Listener, error) {
 		return nil, err
 	}
 	return &Listener{o: o, hold: -1, l: l, addr: meta.AddrOf(l.Addr())}, nil
+}
+
+// HasMultipath reports whether the kernel has MPTCP.
+func HasMultipath() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_MPTCP)
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(fd) // it was never used
+	return true
 }
 
 func (o *ListenOptions) network() (network, address string) {

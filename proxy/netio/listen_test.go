@@ -3,6 +3,7 @@ package netio
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
@@ -82,7 +84,8 @@ func TestListenDualStack(t *testing.T) {
 	}
 	exchange(t, both, meta.Addr{AddrPort: netip.AddrPortFrom(netip.IPv6Loopback(), port)})
 
-	only6 := listen(t, ListenOptions{Addr: ip("[::]:0")})
+	// Of port 0 the kernel makes one that another process may have for IPv4.
+	only6 := listen(t, ListenOptions{Addr: ip(fmt.Sprintf("[::]:%d", ports.Free(t)))})
 	_, err := Dial(context.Background(), DialOptions{Addr: meta.Addr{AddrPort: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), only6.Addr().Port())}})
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("IPv4 to an IPv6 listener: %v", err)

@@ -106,7 +106,17 @@ type writeOp struct {
 	conn  *Conn         // whose deadline is set when the socket is full; see LimitStall
 	stall time.Duration // how long it may stay full; 0 is for ever
 	armed bool          // a deadline is set
+
+	stalls [2]Stalls // see CountStalls
+	waits  bool      // they have been told of a beginning
+
+	most time.Duration // how long one write may wait in all; see LimitWait
+	by   time.Time     // when the wait that began last has to be over, zero: never
 }
+
+// Stalls counts, each by itself, how often the peer takes no more for a while, and how
+// often that is over. nil counters count nothing.
+type Stalls struct{ Begun, Over *stats.Counter }
 
 // full is called when the socket takes no more. It reports whether the write is over,
 // rather than to wait.
@@ -115,15 +125,45 @@ func (o *writeOp) full() (over bool) {
 		o.err = ErrWouldBlock
 		return true
 	}
-	if o.stall > 0 {
-		o.armed = true
-		_ = o.conn.SetWriteDeadline(time.Now().Add(o.stall)) // fails only on a closed socket, as the wait will
+	if !o.waits {
+		o.waits = true
+		if o.most > 0 {
+			o.by = time.Now().Add(o.most)
+		}
+		for i := range o.stalls {
+			if begun := o.stalls[i].Begun; begun != nil {
+				begun.Inc()
+			}
+		}
 	}
+	o.limit()
 	return false
+}
+
+// limit bounds a wait for room.
+func (o *writeOp) limit() {
+	at := o.by
+	if o.stall > 0 {
+		if t := time.Now().Add(o.stall); at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	if !at.IsZero() {
+		o.armed = true
+		_ = o.conn.SetWriteDeadline(at) // fails only on a closed socket, as the wait will
+	}
 }
 
 // settle takes back the deadline of a wait that is over.
 func (o *writeOp) settle() {
+	if o.waits {
+		o.waits = false
+		for i := range o.stalls {
+			if over := o.stalls[i].Over; over != nil {
+				over.Inc()
+			}
+		}
+	}
 	if o.armed {
 		o.armed = false
 		_ = o.conn.SetWriteDeadline(time.Time{}) // as in full

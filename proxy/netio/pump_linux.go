@@ -43,7 +43,7 @@ type Pump struct {
 	Clock *atomic.Int64
 	// Stop, if not nil, is looked at whenever something arrives; true ends Run with
 	// ErrStopped once that has been moved.
-	Stop *atomic.Bool
+	Stop func() bool
 	// Start is what Clock counts from.
 	Start time.Time
 
@@ -185,7 +185,7 @@ func (p *Pump) flush() error {
 }
 
 // arrived looks at Stop when something has been read, which is moved in any case.
-func (p *Pump) arrived() { p.stopped = p.Stop != nil && p.Stop.Load() }
+func (p *Pump) arrived() { p.stopped = p.Stop != nil && p.Stop() }
 
 func (p *Pump) account(n int64) {
 	p.Moved.Add(n)

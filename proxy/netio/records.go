@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +25,7 @@ const (
 type Records struct {
 	under *Conn
 	in    buffer.Buf // arrived, not handed out
-	out   buffer.Buf // of Exchange
+	out   buffer.Buf // records that have to leave before others: of Exchange, or of a write that did not wait
 	rest  int        // how much of the record that was begun is not handed out
 	more  bool       // the last read may have left plain bytes behind
 	mode  readMode
@@ -32,8 +33,12 @@ type Records struct {
 	bye   atomic.Bool // the connection is being closed: writes do not wait
 	err   error       // what a read has really failed with, where that is not final
 
-	users atomic.Int32 // reads under way, and whether it is closed
+	sending sync.Mutex  // guards out, but for Exchange, during which nobody else writes
+	noWait  atomic.Bool // writes leave in out what the socket does not take
+
+	users atomic.Int32 // reads and writes under way, and whether it is closed
 	turn  func() bool  // made once
+	lost  func(error)  // is told the first read that fails for good
 	each  struct {
 		b   *buffer.Buf
 		f   func() bool
@@ -50,6 +55,10 @@ const (
 	none          // nothing
 )
 
+// maxLeft is how many bytes of records wait in memory at most before a write waits after
+// all: answers to a peer that only asks (KeyUpdate) are bounded so.
+const maxLeft = 64 << 10
+
 // shut is added to Records.users by Close.
 const shut = 1 << 16
 
@@ -57,10 +66,10 @@ const shut = 1 << 16
 func NewRecords(c *Conn) *Records { return &Records{under: c} }
 
 // Over returns the Conn of a TLS connection that was made of r and has completed its
-// handshake.
-func (r *Records) Over(tls net.Conn) *Conn {
+// handshake. lost, if not nil, is called once, with what a read has failed with.
+func (r *Records) Over(tls net.Conn, lost func(error)) *Conn {
 	c := NewConn(tls)
-	c.rec = r
+	c.rec, r.lost = r, lost
 	r.turn = func() bool { return c.recordTurn() }
 	return c
 }
@@ -109,11 +118,15 @@ func (r *Records) fill() error {
 // fail returns what the TLS connection is told: it takes an error for its end unless that
 // is temporary.
 func (r *Records) fail(err error) error {
-	if errors.Is(err, ErrWouldBlock) || errors.Is(err, ErrInterrupted) || errors.Is(err, errInside) || errors.Is(err, os.ErrDeadlineExceeded) {
+	if temporary(err) {
 		r.err = err
 		return os.ErrDeadlineExceeded
 	}
 	return err
+}
+
+func temporary(err error) bool {
+	return errors.Is(err, ErrWouldBlock) || errors.Is(err, ErrInterrupted) || errors.Is(err, errInside) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // why returns what a read of the TLS connection has really failed with.
@@ -125,30 +138,62 @@ func (r *Records) why(err error) error {
 	return err
 }
 
-// Write implements net.Conn, for the TLS connection.
+// Write implements net.Conn, for the TLS connection, which writes one record at a time.
 func (r *Records) Write(p []byte) (int, error) {
 	if r.hold {
 		r.out.Append(p)
 		return len(p), nil
 	}
-	return r.under.writeFlat(p, r.bye.Load())
+	r.sending.Lock()
+	defer r.sending.Unlock()
+	if !r.noWait.Load() || r.out.Len() >= maxLeft {
+		if err := r.sendLeft(r.bye.Load()); err != nil {
+			return 0, err
+		}
+		return r.under.writeFlat(p, r.bye.Load())
+	}
+	n := 0
+	if r.out.Len() == 0 {
+		var err error
+		if n, err = r.under.writeFlat(p, true); err != nil && !errors.Is(err, ErrWouldBlock) {
+			return n, err
+		}
+	}
+	r.out.Append(p[n:])
+	return len(p), nil
+}
+
+// sendLeft sends the records that wait in out. The lock is held.
+func (r *Records) sendLeft(once bool) error {
+	switch {
+	case r.out.Len() == 0:
+		return nil
+	case once:
+		return r.under.TryWriteBuf(&r.out)
+	}
+	return r.under.WriteBuf(&r.out)
 }
 
 // Close implements net.Conn, for the TLS connection.
 func (r *Records) Close() error {
 	err := r.under.Close()
 	if r.users.Or(shut) == 0 {
-		r.in.Release()
+		r.release()
 	}
 	return err
 }
 
+func (r *Records) release() {
+	r.in.Release()
+	r.out.Release()
+}
+
 func (r *Records) enter() { r.users.Add(1) }
 
-// leave releases what Close could not, because a read was under way.
+// leave releases what Close could not, because a read or a write was under way.
 func (r *Records) leave() {
 	if r.users.Add(-1) == shut {
-		r.in.Release()
+		r.release()
 	}
 }
 
@@ -197,26 +242,76 @@ func (c *Conn) readRecords(b *buffer.Buf, limit int, mode readMode) (int, error)
 		c.r.count(n)
 		return n, nil
 	}
-	return 0, r.why(err)
+	if err = r.why(err); r.lost != nil && !temporary(err) {
+		r.lost(err)
+		r.lost = nil
+	}
+	return 0, err
 }
 
 // writeRecords is WriteBuf through a TLS connection: small views leave together, in one
 // record.
 func (c *Conn) writeRecords(b *buffer.Buf) error {
 	defer b.Release()
-	for b.Len() > 0 {
-		p := b.First()
-		if len(p) < maxFragment/2 && b.Segments() > 1 {
-			p, _ = b.Peek(min(b.Len(), maxFragment))
-		}
-		n, err := c.Conn.Write(p)
-		c.w.count(n)
+	r := c.rec
+	r.enter()
+	defer r.leave()
+	if r.noWait.Swap(false) {
+		defer r.noWait.Store(true)
+		r.sending.Lock()
+		err := r.sendLeft(false)
+		r.sending.Unlock()
 		if err != nil {
-			return c.rec.under.why(err)
+			return err
 		}
-		b.Discard(n)
+	}
+	for b.Len() > 0 {
+		if err := c.writeRecord(b); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// writeRecord encrypts and writes the front of b.
+func (c *Conn) writeRecord(b *buffer.Buf) error {
+	p := b.First()
+	if len(p) < maxFragment/2 && b.Segments() > 1 {
+		p, _ = b.Peek(min(b.Len(), maxFragment))
+	}
+	n, err := c.Conn.Write(p)
+	c.w.count(n)
+	if err != nil {
+		return c.rec.under.why(err)
+	}
+	b.Discard(n)
+	return nil
+}
+
+// tryWriteRecords is TryWriteBuf through a TLS connection. What is encrypted can't be taken
+// back: the rest of a record that the socket does not take waits in Records.
+func (c *Conn) tryWriteRecords(b *buffer.Buf) error {
+	r := c.rec
+	if r.under.raw == nil {
+		if b.Len() == 0 {
+			return nil
+		}
+		return ErrWouldBlock
+	}
+	r.enter()
+	defer r.leave()
+	r.noWait.Store(true)
+	for {
+		r.sending.Lock()
+		err := r.sendLeft(true)
+		r.sending.Unlock()
+		if err != nil || b.Len() == 0 {
+			return err
+		}
+		if err := c.writeRecord(b); err != nil {
+			return err
+		}
+	}
 }
 
 // exchangeRecords is Exchange through a TLS connection.
@@ -239,7 +334,7 @@ func (c *Conn) exchangeRecords(out, in *buffer.Buf) (n int, sent bool, err error
 		return 0, false, err
 	}
 	if _, sent, err = r.under.Exchange(&r.out, &r.in); err != nil && err != io.EOF {
-		return 0, sent, err
+		return 0, sent, err // what is left of out waits there
 	}
 	n, err = c.readRecords(in, buffer.SlabSize, wait)
 	return n, sent, err

@@ -21,11 +21,13 @@ import (
 type turnOp struct {
 	eachFn  func(fd uintptr) bool
 	each    func() bool
-	inq     int8 // whether the socket tells what is left in it: 0 unknown, 1 yes, -1 no
-	inside  bool // ReadEach runs its function: reads would wait for themselves
-	drained bool // the last read left nothing behind, not even the end of the stream
-	closing bool // Close was called inside
-	rounds  uint8
+	inq     int8    // whether the socket tells what is left in it: 0 unknown, 1 yes, -1 no
+	shared  bool    // ReadShared: others write and close meanwhile
+	lateEnd bool    // see EndMayBeLate
+	inside  bool    // ReadEach runs its function: reads would wait for themselves
+	drained bool    // the last read left nothing behind, not even the end of the stream
+	closing bool    // Close was called inside
+	rounds  uint8   // reads, up to endAfter
 	fd      uintptr // while inside
 }
 
@@ -35,6 +37,15 @@ var errInside = errors.New("netio: read inside ReadEach")
 // inqAfter is how many reads a connection must see before it is worth asking the
 // kernel to tell what is left.
 const inqAfter = 2
+
+// endAfter is how many reads a connection must see before its end may be late.
+const endAfter = 32
+
+// EndMayBeLate is for who waits in ReadEach with a deadline of a second or so, and looks
+// at the socket in another way afterwards: on a connection that is in use for longer,
+// the end of the stream may be noticed only then, if it came together with the last bytes
+// and the peer still reads. To know at once takes a dearer read each time.
+func (c *Conn) EndMayBeLate() { c.below().turn.lateEnd = true }
 
 // ReadEach waits until there is something to read, appends it to b, at most one slab,
 // and calls f; so it goes on until f returns false, which is no error, or a read
@@ -79,6 +90,13 @@ func (c *Conn) ReadEach(b *buffer.Buf, f func() bool) error {
 			return err
 		}
 	}
+}
+
+// ReadShared is ReadEach on a connection that other goroutines write to, and close, at any
+// time. So f must not close it; it may write like everybody else.
+func (c *Conn) ReadShared(b *buffer.Buf, f func() bool) error {
+	c.below().turn.shared = true
+	return c.ReadEach(b, f)
 }
 
 func (c *Conn) readEachThrough(b *buffer.Buf, f func() bool) error {
@@ -143,6 +161,9 @@ func (c *Conn) tryInside(b *buffer.Buf, limit int) (int, error) {
 
 func (c *Conn) runTurn(fd uintptr) bool {
 	t := &c.turn
+	if t.shared {
+		return t.each()
+	}
 	t.inside, t.fd = true, fd
 	defer c.leaveTurn()
 	return t.each() && !t.closing
@@ -151,12 +172,23 @@ func (c *Conn) runTurn(fd uintptr) bool {
 func (c *Conn) leaveTurn() { c.turn.inside = false }
 
 // recvTurn reads once. Without the kernel's word on what is left, nothing is known to
-// be drained.
+// be drained, unless the end may be late: a read that does not fill its room has left
+// nothing but that.
 func (c *Conn) recvTurn(fd uintptr, room []byte) (n int, errno syscall.Errno) {
 	t := &c.turn
 	t.drained = false
+	if t.rounds <= endAfter {
+		t.rounds++
+	}
+	if t.lateEnd && t.rounds > endAfter {
+		if n, errno = sysRead(fd, room); errno != 0 {
+			return 0, errno
+		}
+		t.drained = n < len(room)
+		return n, 0
+	}
 	if t.inq == 0 {
-		if t.rounds++; t.rounds > inqAfter {
+		if t.rounds > inqAfter {
 			t.inq = -1
 			one := int32(1)
 			if _, _, e := syscall.RawSyscall6(unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_TCP, tcpINQ, uintptr(unsafe.Pointer(&one)), 4, 0); e == 0 {

@@ -1,10 +1,9 @@
 package route
 
 import (
-	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter/ratelimit"
-	"github.com/mecha-mesh/mecha/proxy/match"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/trace"
 )
 
 // Decorator names what a route does, for traces and for whoever logs (Decorator).
@@ -13,34 +12,8 @@ type Decorator struct {
 	Propagate bool // tells the other side in x-envoy-decorator-operation
 }
 
-// Tracing is what a route says about traces (Tracing): data for whoever makes them.
-type Tracing struct {
-	Client, Random, Overall match.Fraction
-	Tags                    []Tag
-	Operation, Upstream     *accesslog.Format // names of the spans; nil: not said
-}
-
-// Tag is one more tag of a span (envoy.type.tracing.v3.CustomTag).
-type Tag struct {
-	Name    string
-	Value   *accesslog.Format // of a fixed one, of the environment, and of a format
-	Header  string            // of a request header, lower case
-	Of      MetadataOf        // of metadata
-	Path    []string          // in metadata, the namespace first
-	Default string
-}
-
-// MetadataOf is whose metadata a tag reads.
-type MetadataOf uint8
-
-// The kinds.
-const (
-	NoMetadata MetadataOf = iota
-	RequestMetadata
-	RouteMetadata
-	ClusterMetadata
-	HostMetadata
-)
+// Trace implements trace.Routed.
+func (r *Route) Trace() *trace.Route { return r.Tracing }
 
 // Decoration is what the route calls the operation, and whether the other side is told.
 func (r *Route) Decoration() (operation string, propagate bool) {
@@ -89,4 +62,7 @@ func (r *Route) RateLimits() (own, host ratelimit.Limits, include bool) {
 	return r.Limits, host, r.IncludeHostLimits
 }
 
-var _ ratelimit.Routed = (*Route)(nil)
+var (
+	_ ratelimit.Routed = (*Route)(nil)
+	_ trace.Routed     = (*Route)(nil)
+)

@@ -9,17 +9,59 @@ import (
 )
 
 // domains finds the virtual host of a host name: exact domains before suffixes, suffixes
-// before prefixes, longer ones before shorter ones, "*" last. However many there are, a
-// name is read at most three times.
+// before prefixes, longer ones before shorter ones, "*" last. However many there are, what
+// is done for a name depends on its labels only.
 type domains struct {
 	exact    map[string]int32 // to the position of the virtual host
+	labels   suffixes         // "*.example.com"
 	values   []int32          // what the positions in the tries mean
-	suffixes *trie            // "*.example.com", read from the end; nil: there are none
+	suffixes *trie            // "*example.com", read from the end; nil: there are none
 	prefixes *trie            // "example.*"
 	any      int32            // -1: there is none
 }
 
 var errTaken = errors.New("is a domain of an earlier virtual host, or given twice")
+
+// suffixes are wildcards for whole labels, by what they begin with: a dot.
+type suffixes struct {
+	of      map[string]int32
+	lengths []bool // which lengths there are: of a long name only some endings are looked up
+}
+
+func (s *suffixes) add(suffix string, value int32) {
+	if s.of == nil {
+		s.of = map[string]int32{}
+	}
+	s.of[suffix] = value
+	if n := len(suffix) + 1; n > len(s.lengths) {
+		s.lengths = append(s.lengths, make([]bool, n-len(s.lengths))...)
+	}
+	s.lengths[len(suffix)] = true
+}
+
+// next returns where, from i on, the next ending of host begins that is worth a look, -1 if
+// there is none.
+func (s *suffixes) next(host string, i int) int {
+	for i = max(i, len(host)-len(s.lengths)+1); i < len(host); i++ {
+		if host[i] == '.' && s.lengths[len(host)-i] {
+			return i
+		}
+	}
+	return -1
+}
+
+// find returns the value of the longest suffix of host, and its length; -1 if there is none.
+func (s *suffixes) find(host string) (value int32, length int) {
+	if len(s.of) == 0 {
+		return -1, 0
+	}
+	for i := s.next(host, 1); i > 0; i = s.next(host, i+1) {
+		if v, ok := s.of[host[i:]]; ok {
+			return v, len(host) - i
+		}
+	}
+	return -1, 0
+}
 
 // newDomains indexes virtual hosts. Its error names the virtual host by index.
 func newDomains(hosts []Deferred) (*domains, error) {
@@ -41,6 +83,8 @@ func newDomains(hosts []Deferred) (*domains, error) {
 			switch {
 			case name == "*":
 				d.any = int32(i)
+			case strings.HasPrefix(name, "*."):
+				d.labels.add(name[1:], int32(i))
 			case strings.HasPrefix(name, "*"):
 				suffixes = append(suffixes, trieKey{text: reversed(name[1:]), value: int32(i)})
 			case strings.HasSuffix(name, "*"):
@@ -61,7 +105,9 @@ func newDomains(hosts []Deferred) (*domains, error) {
 }
 
 // onlyAny reports whether every host is served by "*", or none at all.
-func (d *domains) onlyAny() bool { return len(d.exact) == 0 && d.suffixes == nil && d.prefixes == nil }
+func (d *domains) onlyAny() bool {
+	return len(d.exact)+len(d.labels.of) == 0 && d.suffixes == nil && d.prefixes == nil
+}
 
 // find returns the position of the virtual host of a name in lower case, -1 if there is
 // none. A wildcard stands for at least one byte.
@@ -69,16 +115,16 @@ func (d *domains) find(host string) int32 {
 	if i, ok := d.exact[host]; ok {
 		return i
 	}
+	best, length := d.labels.find(host)
 	if t := d.suffixes; t != nil {
-		best := int32(-1)
 		for n, rest := &t.nodes[0], host; n != nil && rest != ""; n, rest = t.childBack(n, rest) {
-			if n.at < n.end {
+			if n.at < n.end && len(host)-len(rest) > length {
 				best = d.values[n.at]
 			}
 		}
-		if best >= 0 {
-			return best
-		}
+	}
+	if best >= 0 {
+		return best
 	}
 	if t := d.prefixes; t != nil {
 		best := int32(-1)

@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -273,19 +274,27 @@ func manyHosts(t testing.TB, n int) (table *Table, name func(i int) string) {
 }
 
 // TestHostWorkDoesNotGrow: however many virtual hosts there are, a name is looked up once,
-// and a trie goes as deep as names differ.
+// and of its endings those that begin with a label.
 func TestHostWorkDoesNotGrow(t *testing.T) {
 	for _, n := range []int{10, 10_000} {
 		table, name := manyHosts(t, n)
-		suffixes := table.domains.suffixes
+		labels := &table.domains.labels
+		looks := func(host string) (n int) {
+			for at := labels.next(host, 1); at > 0; at = labels.next(host, at+1) {
+				n++
+			}
+			return n
+		}
+		if table.domains.suffixes != nil {
+			t.Error("wildcards for whole labels are in a trie")
+		}
 		for i := range n {
-			steps := 0
-			for node, rest := &suffixes.nodes[0], name(i); node != nil; node, rest = suffixes.childBack(node, rest) {
-				steps++
+			if host := name(i); looks(host) > strings.Count(host, ".") {
+				t.Fatalf("%d looks for %s in %d virtual hosts", looks(host), host, n)
 			}
-			if steps > 16 {
-				t.Fatalf("%d steps to %s in %d virtual hosts", steps, name(i), n)
-			}
+		}
+		if long := strings.Repeat("a.", 30_000); looks(long) > len(labels.lengths) {
+			t.Errorf("%d looks for a name of %d bytes", looks(long), len(long))
 		}
 	}
 }

@@ -77,6 +77,17 @@ func (p Predicate) String() string {
 	return predicateNames[p.Kind]
 }
 
+// Holds reports whether a request meets all conditions: for what is no route.
+func (m *Match) Holds(s *filter.Stream) bool {
+	t := target{full: s.Request.Value(header.Path)}
+	t.raw = t.full
+	if i := strings.IndexAny(t.raw, "?#"); i >= 0 {
+		t.raw = t.raw[:i]
+	}
+	t.path = t.raw
+	return m.failed(s, &t, false).Kind == Matched
+}
+
 // target is what of a request the conditions are about that is worked out once.
 type target struct {
 	full string // path with query, "" if there is none

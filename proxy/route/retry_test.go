@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
@@ -121,6 +122,32 @@ func TestMirrorHost(t *testing.T) {
 		m := fields(":authority", in)
 		if (&Mirror{}).Finalize(m, nil); m.Get(":authority") != want {
 			t.Errorf("%q: %q, want %q", in, m.Get(":authority"), want)
+		}
+	}
+}
+
+// TestStreamDuration: a deadline that is over, by the client or by the offset, is none
+// that does not exist.
+func TestStreamDuration(t *testing.T) {
+	for _, c := range []struct {
+		timeouts Timeouts
+		in, out  string
+		want     time.Duration
+		set      bool
+	}{
+		{Timeouts{}, "5S", "5S", 0, false},
+		{Timeouts{GRPCHeader: true, GRPCHeaderOffset: 10 * time.Second}, "5S", "0m", spent, true},
+		{Timeouts{GRPCHeader: true}, "0m", "0m", spent, true},
+		{Timeouts{GRPCHeader: true}, "x", "7000m", 7 * time.Second, true},
+		{Timeouts{DurationSet: true}, "5S", "", 0, true},
+	} {
+		r := &Route{Forward: &ForwardAction{Timeouts: c.timeouts}}
+		s := &filter.Stream{}
+		s.Request.Add("content-type", "application/grpc")
+		s.Request.Add("grpc-timeout", c.in)
+		d, set := r.StreamDuration(s, 7*time.Second)
+		if got := s.Request.Get("grpc-timeout"); d != c.want || set != c.set || got != c.out {
+			t.Errorf("%+v: %v %v %q, want %v %v %q", c.timeouts, d, set, got, c.want, c.set, c.out)
 		}
 	}
 }

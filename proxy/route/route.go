@@ -8,6 +8,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/match"
 	"github.com/mecha-mesh/mecha/proxy/mutate"
+	"github.com/mecha-mesh/mecha/proxy/trace"
 )
 
 // Kind is what a route does.
@@ -33,7 +34,7 @@ type Route struct {
 	StatPrefix  string
 	Metadata    map[string]map[string]any // filter_metadata; numbers are float64, as in JSON
 	Decorator   *Decorator                // nil: none
-	Tracing     *Tracing                  // nil: none
+	Tracing     *trace.Route              // nil: none
 
 	Limits            ratelimit.Limits // rate_limits
 	IncludeHostLimits bool             // include_vh_rate_limits
@@ -231,10 +232,10 @@ func (d *DirectAction) contentType() string {
 	return d.ContentType
 }
 
-// Dress returns the answer of whoever serves a Forward route, with what the route adds
-// to every response. It allocates: it is for failures.
+// Dress returns the answer of whoever serves a Forward route, with the number of attempts
+// if the route wants that. It allocates: it is for failures.
 func (r *Route) Dress(answer *filter.Reply) *filter.Reply {
-	if len(r.ResponseMutations) == 0 && !r.Forward.AttemptCountBack || answer.Modify != nil {
+	if !r.Forward.AttemptCountBack || answer.Modify != nil {
 		return answer
 	}
 	dressed := *answer
@@ -248,6 +249,18 @@ func (r *Route) modifyReply(s *filter.Stream) {
 		s.Response.SetID(header.Location, r.location(s))
 	case r.Kind == Forward && r.Forward.AttemptCountBack:
 		s.Response.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
+		return
+	}
+	for _, h := range r.ResponseMutations {
+		h.Apply(&s.Response, s)
+	}
+}
+
+// FinalizeReply applies the response mutations of all levels to an answer of the proxy
+// itself, if the route leads to a cluster. There is no status code yet that they could see.
+func (r *Route) FinalizeReply(s *filter.Stream) {
+	if r.Kind != Forward {
+		return
 	}
 	for _, h := range r.ResponseMutations {
 		h.Apply(&s.Response, s)

@@ -209,8 +209,8 @@ func TestParseRetryOn(t *testing.T) {
 	}
 }
 
-// TestDress: the answers of the router carry what the route adds, and are not changed
-// themselves.
+// TestDress: answers carry what the route adds, those of the router the number of attempts,
+// too, and are not changed themselves.
 func TestDress(t *testing.T) {
 	r := forward("c")
 	answer := &filter.Reply{Code: 503}
@@ -220,6 +220,7 @@ func TestDress(t *testing.T) {
 	r.ResponseMutations, r.Forward.AttemptCountBack = headers(t, mutate.Response, "%RESPONSE_CODE%"), true
 	s := stream("h", "/")
 	s.Meta.Attempts = 3
+	r.FinalizeReply(s)
 	r.Dress(answer).Modify(s)
 	if got := s.Response.Get("x-add") + " " + s.Response.Get("x-envoy-attempt-count"); got != "0 3" {
 		t.Errorf("got %q", got)

@@ -179,22 +179,29 @@ func (e *Entry) choose(s *filter.Stream) *Route {
 
 // Match implements filter.RouteTable.
 func (t *Table) Match(s *filter.Stream) filter.Route {
-	vh, _ := t.host(&s.Request)
+	vh, host := t.host(&s.Request)
 	if vh == nil {
+		note(s, "has no virtual host for", host, -1, "")
 		return nil
 	}
 	if t.insecure(vh, &s.Request) {
+		note(s, "wants TLS for virtual host", vh.Name, -1, "")
 		return t.secure
 	}
 	list := vh.routes(s)
 	if list == nil {
+		note(s, "finds no list of routes in virtual host", vh.Name, -1, "")
 		return nil
 	}
 	to := t.target(s)
-	if e := list.match(s, &to); e != nil {
-		return e.choose(s)
+	i := list.match(s, &to)
+	if i < 0 {
+		note(s, "has no matching route in virtual host", vh.Name, -1, "")
+		return nil
 	}
-	return nil
+	r := list.entries[i].choose(s)
+	note(s, "takes, in virtual host", vh.Name, i, r.Name())
+	return r
 }
 
 // routes are those among which the request chooses, nil if there are none.
@@ -208,24 +215,38 @@ func (vh *VirtualHost) routes(s *filter.Stream) *List {
 	return nil
 }
 
-// match returns the first entry that matches.
-func (l *List) match(s *filter.Stream, to *target) *Entry {
+// match returns the place of the first entry that matches, -1 if none does.
+func (l *List) match(s *filter.Stream, to *target) int {
 	if l.index == nil {
 		for i := range l.entries {
-			if e := &l.entries[i]; e.Match.failed(s, to, false).Kind == Matched {
-				return e
+			if l.takes(i, s, to, false) {
+				return i
 			}
 		}
-		return nil
+		return -1
 	}
 	var c candidates
 	l.index.find(to.path, &c)
 	for i, proven := c.next(); i >= 0; i, proven = c.next() {
-		if e := &l.entries[i]; e.Match.failed(s, to, proven).Kind == Matched {
-			return e
+		if l.takes(i, s, to, proven) {
+			return i
 		}
 	}
-	return nil
+	return -1
+}
+
+// takes reports whether a request meets the conditions of an entry. Why it does not is noted,
+// unless it is the path, by which most are passed over.
+func (l *List) takes(i int, s *filter.Stream, to *target, proven bool) bool {
+	e := &l.entries[i]
+	failed := e.Match.failed(s, to, proven)
+	if failed.Kind == Matched {
+		return true
+	}
+	if failed.Kind != OnPath {
+		noteRejected(s, i, e, failed)
+	}
+	return false
 }
 
 // insecure reports whether the virtual host wants the request to come again over TLS.

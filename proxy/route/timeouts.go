@@ -13,6 +13,9 @@ type Timeouts struct {
 	Timeout        time.Duration // of the whole exchange, 15 s unless set; 0 is never
 	IdleTimeout    time.Duration // 0: that of the connection manager, unless IdleTimeoutSet
 	IdleTimeoutSet bool
+	// FlushTimeout is flush_timeout, if FlushTimeoutSet.
+	FlushTimeout    time.Duration
+	FlushTimeoutSet bool
 
 	// MaxStreamDuration is 0 for never; DurationSet says that it replaces that of the
 	// connection manager.
@@ -45,27 +48,45 @@ func (t *Timeouts) Global(m *header.Map, grpc bool) time.Duration {
 }
 
 // StreamDuration returns how long a stream may take, if the route says so; 0 is for
-// ever. Where that is what grpc-timeout says, the header is made to say what upstream has.
-func (r *Route) StreamDuration(s *filter.Stream) (d time.Duration, set bool) {
+// ever. otherwise is what the connection manager says. The header grpc-timeout of a gRPC
+// request is made to say what comes of it.
+func (r *Route) StreamDuration(s *filter.Stream, otherwise time.Duration) (d time.Duration, set bool) {
 	if r.Forward == nil {
 		return 0, false
 	}
 	t := &r.Forward.Timeouts
-	if !t.GRPCHeader {
-		return t.MaxStreamDuration, t.DurationSet
+	if !t.GRPCHeader && !t.DurationSet {
+		return 0, false
 	}
-	d, ok := GRPCTimeout(&s.Request)
-	if !ok {
-		return t.MaxStreamDuration, t.DurationSet
+	if d = otherwise; t.DurationSet {
+		d = t.MaxStreamDuration
 	}
-	if t.GRPCHeaderMax != 0 && d > t.GRPCHeaderMax {
-		d = t.GRPCHeaderMax
+	if own, ok := GRPCTimeout(&s.Request); ok && t.GRPCHeader {
+		if d = own; t.GRPCHeaderMax != 0 && d > t.GRPCHeaderMax {
+			d = t.GRPCHeaderMax
+		}
+		d = max(d-t.GRPCHeaderOffset, spent)
 	}
-	d = max(d-t.GRPCHeaderOffset, 0)
 	if filter.IsGRPC(&s.Request) {
-		SetGRPCTimeout(&s.Request, d)
+		if d > 0 {
+			SetGRPCTimeout(&s.Request, d)
+		} else {
+			s.Request.DelID(header.GrpcTimeout)
+		}
 	}
 	return d, true
+}
+
+// spent is a time that is over, which 0 is not.
+const spent = time.Nanosecond
+
+// StreamFlush returns how long a client of HTTP/2 may keep the response waiting for room,
+// if the route says so.
+func (r *Route) StreamFlush() (d time.Duration, set bool) {
+	if r.Forward == nil {
+		return 0, false
+	}
+	return r.Forward.Timeouts.FlushTimeout, r.Forward.Timeouts.FlushTimeoutSet
 }
 
 // StreamIdle returns how long nothing may move on a stream, if the route says so.
@@ -76,9 +97,20 @@ func (r *Route) StreamIdle() (d time.Duration, set bool) {
 	return r.Forward.IdleTimeout, r.Forward.IdleTimeoutSet
 }
 
-// GRPCTimeout reads grpc-timeout, in whole milliseconds, rounded up: at most eight
-// digits and a unit.
+// GRPCTimeout is GRPCDeadline in whole milliseconds, rounded up, as Envoy counts.
 func GRPCTimeout(m *header.Map) (time.Duration, bool) {
+	d, ok := GRPCDeadline(m)
+	if d > longest-time.Millisecond {
+		return d, ok
+	}
+	return (d + time.Millisecond - 1).Truncate(time.Millisecond), ok
+}
+
+// longest is the longest time that grpc-timeout is taken for.
+const longest = 1 << 62
+
+// GRPCDeadline reads grpc-timeout: at most eight digits and a unit.
+func GRPCDeadline(m *header.Map) (time.Duration, bool) {
 	v := m.Value(header.GrpcTimeout)
 	if len(v) < 2 || len(v) > 9 {
 		return 0, false
@@ -104,12 +136,10 @@ func GRPCTimeout(m *header.Map) (time.Duration, bool) {
 	default:
 		return 0, false
 	}
-	const longest = 1 << 62
 	if n > uint64(longest/unit) {
 		return longest, true
 	}
-	d := time.Duration(n) * unit
-	return (d + time.Millisecond - 1).Truncate(time.Millisecond), true
+	return time.Duration(n) * unit, true
 }
 
 // SetGRPCTimeout writes grpc-timeout in the smallest unit that it fits into.

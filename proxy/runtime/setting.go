@@ -70,6 +70,12 @@ func (v FractionValue) Get() Fraction {
 	return v.def
 }
 
+// Or returns the same setting with another default.
+func (v FractionValue) Or(def Fraction) FractionValue {
+	v.def = def
+	return v
+}
+
 // Match reports whether a random number falls into the fraction of now.
 func (v FractionValue) Match(random uint64) bool { return v.Get().Match(random) }
 

@@ -13,9 +13,6 @@ type Source[T any] interface {
 	// Current returns the newest value, nil before there is one. It neither blocks nor
 	// allocates: a handshake asks for it.
 	Current() *T
-	// Watch calls f, on any goroutine, whenever there is a new value, until stop is called.
-	// f may call Current; it must not block.
-	Watch(f func()) (stop func())
 }
 
 // Static returns a Source whose value never changes; it is lent v for good.
@@ -23,5 +20,4 @@ func Static[T any](v *T) Source[T] { return static[T]{v} }
 
 type static[T any] struct{ v *T }
 
-func (s static[T]) Current() *T                { return s.v }
-func (s static[T]) Watch(func()) (stop func()) { return func() {} }
+func (s static[T]) Current() *T { return s.v }

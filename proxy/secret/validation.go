@@ -86,6 +86,12 @@ func (v *Validation) Requires() bool {
 	return v != nil && (len(v.CAs) > 0 || v.Systems || len(v.SANs) > 0 || len(v.Hashes) > 0 || len(v.SPKIs) > 0 || len(v.Domains) > 0)
 }
 
+// Demands reports whether a client without a certificate is refused even where none is
+// required: names or pins are asked for, and what is not trusted is not accepted.
+func (v *Validation) Demands() bool {
+	return v != nil && !v.Anything && len(v.SANs)+len(v.Hashes)+len(v.SPKIs) > 0
+}
+
 // Merge returns v completed by with, as combined_validation_context does it: what is set in
 // with replaces what v has of that, lists are appended. Either may be nil.
 func (v *Validation) Merge(with *Validation) *Validation {

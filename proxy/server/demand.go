@@ -27,6 +27,8 @@ type Asker interface {
 	Ask(w filter.Wanted)
 	// Forget takes an Ask back that brought nothing.
 	Forget(w filter.Wanted)
+	// Idle tells that nobody uses a cluster any more that a request had asked for.
+	Idle(cluster string)
 }
 
 // demand is who waits for what. It implements filter.Demand.
@@ -179,6 +181,16 @@ func (s *Server) OnDemand(a Asker) {
 
 // Arrived implements xds.Engine.
 func (s *Server) Arrived(w filter.Wanted, found bool) { s.demand.arrived(w, found) }
+
+// clusterIdle lets whoever has asked for a cluster give it back.
+func (s *Server) clusterIdle(name string) {
+	d := &s.demand
+	d.asking.Lock()
+	defer d.asking.Unlock()
+	if d.asker != nil {
+		d.asker.Idle(name)
+	}
+}
 
 // clusterArrived ends the waits for a cluster, from wherever it has come.
 func (s *Server) clusterArrived(name string) {

@@ -23,6 +23,8 @@ func (a *asker) Ask(w filter.Wanted) {
 	a.asked = append(a.asked, w)
 }
 
+func (a *asker) Idle(string) {}
+
 func (a *asker) Forget(w filter.Wanted) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

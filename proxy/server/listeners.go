@@ -14,6 +14,14 @@ type Needs struct {
 	Scopes     []string              // keys of filter.Parser.SRDS
 	Extensions []filter.ExtensionKey // ECDS; those in Later have a default to begin with
 	Later      []filter.ExtensionKey
+	Secrets    []SecretKey // those that have not come; see SecretArrived
+}
+
+// SecretKey is a secret that is waited for. The number alone tells it apart; the name is
+// for people.
+type SecretKey struct {
+	Number uint64
+	Name   string
 }
 
 // waiting is a listener whose needs have not all arrived. The version before, if there
@@ -22,17 +30,18 @@ type waiting struct {
 	spec     *l4.Spec
 	prepared *l4.Prepared
 	needs    Needs
-	missing  []any // an RDS name, an ExtensionKey or a scopesKey each
+	missing  []any // an RDS name, an ExtensionKey, a scopesKey or a SecretKey each
 }
 
 // came notes that something has arrived, or will not, and returns the listeners that
-// waited for nothing else. The lock is held.
+// waited for nothing else: they go on counting as waiting until useAll has used them. The
+// lock is held.
 func (s *Server) came(what any) (ready []*waiting) {
-	for n, w := range s.waiting {
+	for _, w := range s.waiting {
+		had := len(w.missing)
 		w.missing = slices.DeleteFunc(w.missing, func(m any) bool { return m == what })
-		if len(w.missing) == 0 {
+		if len(w.missing) == 0 && had > 0 {
 			ready = append(ready, w)
-			delete(s.waiting, n)
 		}
 	}
 	return ready
@@ -57,6 +66,11 @@ func (s *Server) useAll(ready []*waiting) {
 			s.log.Error("listener cannot be used", "name", w.spec.Name, "error", err)
 			s.fail(w, err)
 		}
+		s.mu.Lock()
+		if s.waiting[w.spec.Name] == w {
+			delete(s.waiting, w.spec.Name)
+		}
+		s.mu.Unlock()
 	}
 }
 
@@ -88,23 +102,11 @@ func (s *Server) SetListener(spec *l4.Spec, needs Needs) error {
 	}
 	s.mu.Lock()
 	w := &waiting{spec: spec, prepared: prepared, needs: needs}
-	for _, key := range needs.Extensions {
-		if !s.extensionLocked(key).answered {
-			w.missing = append(w.missing, key)
-		}
-	}
-	for _, key := range needs.Later {
-		s.extensionLocked(key)
-	}
-	for _, name := range needs.Routes {
-		if src := s.routeSourceLocked(name); !src.answered {
-			w.missing = append(w.missing, name)
-		}
-	}
-	for _, key := range needs.Scopes {
-		w.missing = append(w.missing, s.missingScopes(key)...)
-	}
+	w.missing = s.missing(needs)
 	delete(s.failing, spec.Name)
+	for _, key := range needs.Secrets {
+		w.missing = append(w.missing, key)
+	}
 	if before := s.waiting[spec.Name]; before != nil {
 		delete(s.waiting, spec.Name)
 		defer func() {
@@ -122,6 +124,27 @@ func (s *Server) SetListener(spec *l4.Spec, needs Needs) error {
 	return s.use(w)
 }
 
+// missing is what of the needs of a listener has not come. The lock is held.
+func (s *Server) missing(needs Needs) (missing []any) {
+	for _, key := range needs.Extensions {
+		if !s.extensionLocked(key).answered {
+			missing = append(missing, key)
+		}
+	}
+	for _, key := range needs.Later {
+		s.extensionLocked(key)
+	}
+	for _, name := range needs.Routes {
+		if src := s.routeSourceLocked(name); !src.answered {
+			missing = append(missing, name)
+		}
+	}
+	for _, key := range needs.Scopes {
+		missing = append(missing, s.missingScopes(key)...)
+	}
+	return missing
+}
+
 // ListenerWarming implements xds.Engine.
 func (s *Server) ListenerWarming(name string) bool {
 	s.mu.Lock()
@@ -129,8 +152,8 @@ func (s *Server) ListenerWarming(name string) bool {
 	return s.waiting[name] != nil || s.failing[name] != nil
 }
 
-// Waiting returns the listeners whose newest version waits for route tables or
-// configurations of filters, and the names of those.
+// Waiting returns the listeners whose newest version waits for route tables,
+// configurations of filters or secrets, and the names of those.
 func (s *Server) Waiting() map[string][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,6 +167,8 @@ func (s *Server) Waiting() map[string][]string {
 				out[name] = append(out[name], m.name())
 			case string:
 				out[name] = append(out[name], m)
+			case SecretKey:
+				out[name] = append(out[name], m.Name)
 			}
 		}
 	}
@@ -252,6 +277,15 @@ func (s *Server) SetRoutes(name string, table filter.RouteTable) {
 	ready := s.came(name)
 	s.mu.Unlock()
 	s.scopesArrived()
+	s.useAll(ready)
+}
+
+// SecretArrived implements xds.Engine.
+func (s *Server) SecretArrived(key SecretKey) {
+	s.Clusters.Arrived(key.Number)
+	s.mu.Lock()
+	ready := s.came(key)
+	s.mu.Unlock()
 	s.useAll(ready)
 }
 

@@ -79,15 +79,14 @@ func (s *Server) SetScopes(key string, list []route.Scope) error {
 	}
 	sc.answered = true
 	var ready []*waiting
-	for name, w := range s.waiting {
-		i := slices.Index(w.missing, any(scopesKey(key)))
-		if i < 0 {
-			continue
+	for _, w := range s.waiting {
+		if len(w.missing) == 0 || !slices.Contains(w.needs.Scopes, key) {
+			continue // it is being put in use, or does not care
 		}
-		w.missing = slices.Concat(slices.Delete(w.missing, i, i+1), s.missingScopes(key))
+		w.missing = slices.DeleteFunc(w.missing, func(m any) bool { _, secret := m.(SecretKey); return !secret })
+		w.missing = append(w.missing, s.missing(w.needs)...) // tables that the scopes before named need not come any more
 		if len(w.missing) == 0 {
 			ready = append(ready, w)
-			delete(s.waiting, name)
 		}
 	}
 	s.mu.Unlock()

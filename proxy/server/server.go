@@ -35,6 +35,9 @@ type Options struct {
 	MaxConnections int64
 	// Parked, if not nil, is called whenever an idle connection was parked.
 	Parked func()
+	// ClusterBuilt, if not nil, is called whenever a cluster is used for the first time; see
+	// cluster.Options.Built.
+	ClusterBuilt func()
 	// Verify makes a server that only finds out whether its configuration works: it opens
 	// no socket and looks up no name.
 	Verify bool
@@ -47,6 +50,11 @@ type Options struct {
 	// zone aware routing.
 	LocalCluster string
 	Locality     cluster.LocalityName
+	// OutlierLog takes a line for each ejection of a host and for its end; nil: nobody
+	// wants them.
+	OutlierLog func(line []byte)
+	// HealthLog opens files of the event log of health checks; see cluster.Options.
+	HealthLog func(path string) (write func(line []byte), shut func(), err error)
 	// Env is the part of what filters are built with that only the process knows.
 	Env filter.Env
 }
@@ -82,8 +90,9 @@ func New(o Options) *Server {
 		routes: map[string]*routeSource{}, scopes: map[string]*scopes{}, uses: map[string]Needs{}, extensions: map[filter.ExtensionKey]*extension{}, waiting: map[string]*waiting{}, failing: map[string]*waiting{},
 		drainTime: o.DrainTime,
 	}
-	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Bind: o.UpstreamBind, DNS: o.Resolver}
+	upstream := cluster.Options{Stats: o.Stats, Log: o.Log("upstream"), Ready: s.clusterReady, Idle: s.clusterIdle, Built: o.ClusterBuilt, Bind: o.UpstreamBind, DNS: o.Resolver}
 	upstream.Runtime, upstream.LocalCluster, upstream.Locality = o.Env.Runtime, o.LocalCluster, o.Locality
+	upstream.OutlierLog, upstream.HealthLog = o.OutlierLog, o.HealthLog
 	if o.Verify {
 		upstream.Resolver = noNames{}
 	}
@@ -94,6 +103,7 @@ func New(o Options) *Server {
 	s.demand.wants, s.demand.present = map[filter.Wanted]*want{}, s.there
 	o.Stats.Scope("on_demand").Bind(&s.demand.counters)
 	env := o.Env
+	env.Shares = filter.NewShares()
 	env.Stats, env.Log, env.Node = o.Stats, o.Log("filter"), o.Node
 	env.Clusters, env.Routes, env.Extensions, env.Scopes = s.Clusters, s.routeSource, s.extension, s.scopeSource
 	env.Caches, env.Demand = s.Clusters, &s.demand

@@ -119,9 +119,9 @@ func (h *Histogram) Used() bool {
 }
 
 // Count returns how many values were recorded.
-func (h *Histogram) Count() uint64 {
-	d := h.Snapshot()
-	return d.Count
+func (h *Histogram) Count() (n uint64) {
+	h.buckets(func(_, _ int, count uint64) { n += count })
+	return n
 }
 
 // Sum returns the sum of all recorded values.
@@ -129,11 +129,24 @@ func (h *Histogram) Sum() uint64 { return h.sum.Load() }
 
 // Snapshot returns everything that was recorded. The caller owns the result.
 func (h *Histogram) Snapshot() Distribution {
-	t := h.table.Load()
-	if t == nil {
+	if h.table.Load() == nil {
 		return Distribution{}
 	}
 	d := Distribution{Sum: h.sum.Load()}
+	h.buckets(func(decade, i int, n uint64) {
+		lower, width := boundsOf(decade, i)
+		d.Buckets = append(d.Buckets, Bucket{lower, width, n})
+		d.Count += n
+	})
+	return d
+}
+
+// buckets calls f with every bucket that is not empty.
+func (h *Histogram) buckets(f func(decade, i int, n uint64)) {
+	t := h.table.Load()
+	if t == nil {
+		return
+	}
 	for di := range t {
 		dec := t[di].Load()
 		if dec == nil {
@@ -146,14 +159,11 @@ func (h *Histogram) Snapshot() Distribution {
 			}
 			for i := range g {
 				if n := g[i].Load(); n != 0 {
-					lower, width := boundsOf(di, gi*groupLen+i)
-					d.Buckets = append(d.Buckets, Bucket{lower, width, n})
-					d.Count += n
+					f(di, gi*groupLen+i, n)
 				}
 			}
 		}
 	}
-	return d
 }
 
 // add merges d, which came from Snapshot, into h.
@@ -176,12 +186,13 @@ func (h *Histogram) Flush() {
 	if !h.Used() {
 		return
 	}
-	total, old := h.Snapshot(), h.interval.Load()
-	if old == nil {
-		h.interval.Store(&interval{total: total, last: total})
+	old := h.interval.Load()
+	if old != nil && old.last.Count == 0 && h.Count() == old.total.Count {
 		return
 	}
-	if total.Count == old.total.Count && old.last.Count == 0 {
+	total := h.Snapshot()
+	if old == nil {
+		h.interval.Store(&interval{total: total, last: total})
 		return
 	}
 	h.interval.Store(&interval{total: total, last: total.minus(old.total)})

@@ -143,6 +143,36 @@ func TestInterval(t *testing.T) {
 	}
 }
 
+// A flush that finds nothing new takes no memory for each metric, however many there are.
+func TestFlushTakesNoMemoryForMetrics(t *testing.T) {
+	if raceEnabled {
+		t.Skip("allocations are not counted under -race")
+	}
+	st := NewStore()
+	for range 100 {
+		var m struct {
+			Time  Histogram    `stat:"time" help:"Time."`
+			Codes CodeCounters `stat:"rq" help:"Responses."`
+			Total Counter      `stat:"total" help:"All."`
+		}
+		m.Time.Record(5)
+		m.Codes.Count(200)
+		sc := st.Scope("x")
+		sc.Bind(&m)
+		sc.Histogram("named", "Found by name.").Record(7)
+	}
+	st.Flush()
+	st.Flush()                                           // ends the interval with the values
+	if n := testing.AllocsPerRun(10, st.Flush); n > 20 { // the list of scopes grows
+		t.Errorf("%v allocations", n)
+	}
+	st.Each(func(m Metric) {
+		if h := m.Histogram; h != nil && (h.Interval().Count != 0 || h.Count() != 1) {
+			t.Errorf("%s: %d values in the last interval of %d", m.Name, h.Interval().Count, h.Count())
+		}
+	})
+}
+
 func without9(bs []Bucket) []Bucket {
 	return slices.DeleteFunc(slices.Clone(bs), func(b Bucket) bool { return b.Lower == 9 })
 }

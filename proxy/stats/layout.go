@@ -9,9 +9,10 @@ import (
 // layout says where the metrics of one struct type are. It is made once for a type,
 // so that binding a struct costs two words however many metrics it has.
 type layout struct {
-	fields []field
-	names  map[string]struct{}
-	real   map[string]bool // names of fields that are not Never
+	fields     []field
+	histograms [][]int // the indices of those among the fields
+	names      map[string]struct{}
+	real       map[string]bool // names of fields that are not Never
 }
 
 type field struct {
@@ -54,6 +55,9 @@ func (l *layout) read(t reflect.Type, path []int) {
 		}
 		l.names[name] = struct{}{}
 		l.fields = append(l.fields, field{index, name, help, never})
+		if f.Type == reflect.TypeFor[Histogram]() {
+			l.histograms = append(l.histograms, index)
+		}
 	}
 }
 

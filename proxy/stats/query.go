@@ -108,7 +108,7 @@ func (st *Store) collect(q *Query) []series {
 	st.mu.RLock()
 	bounds := st.bounds
 	st.mu.RUnlock()
-	st.Each(func(m Metric) {
+	st.eachShown(func(m Metric, used bool) {
 		kind := m.kind()
 		if q.Kind != AnyKind && q.Kind != kind || q.Filter != nil && q.Filter.MatchString(m.Name) == q.Invert {
 			return
@@ -125,6 +125,7 @@ func (st *Store) collect(q *Query) []series {
 		}
 		found[i].seq = min(found[i].seq, m.seq)
 		found[i].add(&m)
+		found[i].used = found[i].used || used
 	})
 	if q.UsedOnly {
 		found = slices.DeleteFunc(found, func(s series) bool { return !s.used })

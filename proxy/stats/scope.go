@@ -10,6 +10,16 @@ import (
 // Label is a tag of a metric, in Prometheus' sense.
 type Label struct{ Name, Value string }
 
+// Path returns the labels of parts of a dotted name, without those that are empty.
+func Path(parts ...string) (path []Label) {
+	for _, p := range parts {
+		if p != "" {
+			path = append(path, Label{Value: p})
+		}
+	}
+	return path
+}
+
 // Metric is one bound counter, gauge, histogram or text. Exactly one of the four
 // pointers is set.
 type Metric struct {
@@ -28,19 +38,21 @@ type Metric struct {
 
 // Store holds every metric of a process. It is safe for concurrent use.
 type Store struct {
-	mu      sync.RWMutex // guards the links between scopes, layouts, and what follows
-	root    Scope
-	layouts map[reflect.Type]*layout
-	fixed   []Label
-	tags    *Tags
-	bounds  bucketRules
-	keep    func(name string) bool
-	flush   sync.Mutex
-	seq     uint64 // of the newest scope
-	most    int    // see SetMaxSeries
-	folded  Gauge
-	shared  sharedBlocks
-	before  []func() // see BeforeRead
+	mu         sync.RWMutex // guards the links between scopes, layouts, and what follows
+	root       Scope
+	layouts    map[reflect.Type]*layout
+	fixed      []Label
+	tags       *Tags
+	bounds     bucketRules
+	keep       func(name string) bool
+	flush      sync.Mutex
+	seq        uint64 // of the newest scope
+	most       int    // see SetMaxSeries
+	folded     Gauge
+	shared     sharedBlocks
+	before     []func() // see BeforeRead
+	sources    []source
+	evictables map[*Scope]*evictable
 }
 
 // NewStore returns an empty store.
@@ -89,14 +101,9 @@ func (st *Store) BeforeRead(f func()) {
 // may have one name: two structs bound under it, as when a cluster is replaced while
 // the old one drains. What is written out is their sum.
 func (st *Store) Each(f func(Metric)) {
+	scopes := st.scopes()
 	st.mu.RLock()
-	before := st.before
-	st.mu.RUnlock()
-	for _, f := range before {
-		f()
-	}
-	st.mu.RLock()
-	scopes, keep, tags := st.root.tree(nil), st.keep, st.tags
+	keep, tags := st.keep, st.tags
 	st.mu.RUnlock()
 	for _, sc := range scopes {
 		sc.each(tags, func(m Metric) {
@@ -110,15 +117,27 @@ func (st *Store) Each(f func(Metric)) {
 }
 
 // Flush ends the interval of every histogram (stats_flush_interval). The server
-// calls it from a timer; without it histograms show no interval values.
+// calls it from a timer; without it histograms show no interval values. It puts no
+// names together: what the matcher leaves out records nothing.
 func (st *Store) Flush() {
 	st.flush.Lock()
 	defer st.flush.Unlock()
-	st.Each(func(m Metric) {
-		if m.Histogram != nil {
-			m.Histogram.Flush()
-		}
-	})
+	for _, sc := range st.scopes() {
+		sc.flush()
+	}
+}
+
+// scopes returns all scopes, once what is counted elsewhere is up to date.
+func (st *Store) scopes() []*Scope {
+	st.mu.RLock()
+	before := st.before
+	st.mu.RUnlock()
+	for _, f := range before {
+		f()
+	}
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return st.root.tree(nil)
 }
 
 // ResetCounters sets every counter back to zero (admin /reset_counters).
@@ -189,6 +208,11 @@ func (sc *Scope) Close() {
 	defer sc.store.mu.Unlock()
 	if sc.parent == nil {
 		return
+	}
+	if len(sc.store.evictables) > 0 {
+		for _, s := range sc.tree(nil) {
+			delete(sc.store.evictables, s)
+		}
 	}
 	if sc.next != nil {
 		sc.next.prev = sc.prev
@@ -364,5 +388,22 @@ func (sc *Scope) each(t *Tags, f func(Metric)) {
 		m.Name, m.Labels, m.cuts = join(base.Name, name), base.Labels, base.cuts
 		m.seq = base.seq
 		f(m)
+	}
+}
+
+// flush ends the interval of the histograms of sc itself.
+func (sc *Scope) flush() {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	for i := range sc.bound {
+		b := &sc.bound[i]
+		for _, f := range b.layout.histograms {
+			b.value.FieldByIndex(f).Addr().Interface().(*Histogram).Flush()
+		}
+	}
+	for _, m := range sc.named {
+		if m.Histogram != nil {
+			m.Histogram.Flush()
+		}
 	}
 }

@@ -60,9 +60,9 @@ func (p *ProxyProtocol) Key() string {
 }
 
 // PoolKey implements Bound.
-func (p *ProxyProtocol) PoolKey(to *Peer) string {
+func (p *ProxyProtocol) PoolKey(to Peer) string {
 	key := to.Source.String() + " " + to.Dest.String()
-	for _, t := range p.tlvs(to) {
+	for _, t := range p.tlvs(&to) {
 		key += " " + strconv.Itoa(int(t.Type)) + "=" + string(t.Value)
 	}
 	if b, ok := p.Inner.(Bound); ok {

@@ -2,7 +2,9 @@ package transport
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/secret"
 )
 
 func at(s string) meta.Addr {
@@ -83,10 +86,10 @@ func TestHostTLVsWin(t *testing.T) {
 
 func TestPoolKeys(t *testing.T) {
 	p := &ProxyProtocol{V2: true, PassAll: true, Inner: Raw{}}
-	a := &Peer{Source: at("1.1.1.1:1"), Dest: at("2.2.2.2:2")}
-	b := &Peer{Source: at("1.1.1.1:2"), Dest: at("2.2.2.2:2")}
-	c := &Peer{Source: at("1.1.1.1:1"), Dest: at("2.2.2.2:2"), TLVs: []TLV{{1, nil}}}
-	if p.PoolKey(a) == p.PoolKey(b) || p.PoolKey(a) == p.PoolKey(c) || p.PoolKey(a) != p.PoolKey(&Peer{Source: a.Source, Dest: a.Dest}) {
+	a := Peer{Source: at("1.1.1.1:1"), Dest: at("2.2.2.2:2")}
+	b := Peer{Source: at("1.1.1.1:2"), Dest: at("2.2.2.2:2")}
+	c := Peer{Source: at("1.1.1.1:1"), Dest: at("2.2.2.2:2"), TLVs: []TLV{{1, nil}}}
+	if p.PoolKey(a) == p.PoolKey(b) || p.PoolKey(a) == p.PoolKey(c) || p.PoolKey(a) != p.PoolKey(Peer{Source: a.Source, Dest: a.Dest}) {
 		t.Error("connections are shared by who must not, or not by who may")
 	}
 	if q := (&ProxyProtocol{Inner: Raw{}}); p.Key() == q.Key() {
@@ -125,5 +128,42 @@ func TestTheHeaderComesFirst(t *testing.T) {
 	want := string(appendV1(nil, meta.AddrOf(peer.RemoteAddr()), meta.AddrOf(peer.LocalAddr()))) + "hello"
 	if err != nil || string(got) != want {
 		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+}
+
+// TestTLSBehindTheHeader: TLS follows the header, is counted as that of any cluster, and what
+// it fails with is told as such.
+func TestTLSBehindTheHeader(t *testing.T) {
+	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
+	down := &DownstreamTLS{TLS: contextOf(ca.issue(&x509.Certificate{DNSNames: []string{"a.test"}}))}
+	for _, trusted := range []*authority{ca, other} {
+		up := &UpstreamTLS{TLS: contextOf(), SNI: "a.test"}
+		up.ValidationBase = &secret.Validation{CAs: []*x509.Certificate{trusted.cert}}
+		c, s := sockets(t)
+		to := &Peer{Source: at("1.1.1.1:1"), Dest: at("2.2.2.2:2"), Stats: &TLSStats{}}
+		want := "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n"
+		served := make(chan error, 1)
+		go func() {
+			head := make([]byte, len(want))
+			if _, err := io.ReadFull(s, head); err != nil || string(head) != want {
+				t.Errorf("got %q, %v", head, err)
+			}
+			conn, err := down.Server(t.Context(), s, &meta.Conn{}, &TLSStats{})
+			if err == nil {
+				_ = conn.Close() // it has served
+			}
+			served <- err
+		}()
+		conn, err := (&ProxyProtocol{Inner: up}).Client(t.Context(), c, to)
+		if good := trusted == ca; good != (err == nil) || good != (to.TLS != nil) ||
+			good != (to.Stats.Handshake.Value() == 1) || good == (to.Stats.FailError.Value() == 1) {
+			t.Errorf("trusted %t: %v, %d handshakes, %d refused", good, err, to.Stats.Handshake.Value(), to.Stats.FailError.Value())
+		}
+		if err == nil {
+			_ = conn.Close() // nothing is said
+		} else if !errors.As(err, new(*Failure)) {
+			t.Errorf("the failure is %v", err)
+		}
+		<-served
 	}
 }

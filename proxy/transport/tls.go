@@ -109,7 +109,7 @@ func handshake(ctx context.Context, raw *netio.Conn, conn *tls.Conn) error {
 func describe(conn *tls.Conn, local *x509.Certificate, v *verifier) *meta.TLS {
 	s := conn.ConnectionState()
 	m := &meta.TLS{
-		Version: versionName(s.Version), Cipher: cipherName(s.CipherSuite), Curve: curveName(s.CurveID),
+		Version: versionName(s.Version), Cipher: cipherName(s.CipherSuite), CipherID: s.CipherSuite, Curve: curveName(s.CurveID),
 		ServerName: s.ServerName, ALPN: s.NegotiatedProtocol, Resumed: s.DidResume,
 		Peer: s.PeerCertificates, Local: local,
 	}
@@ -125,10 +125,31 @@ func overlaps(a, b []string) bool {
 	return slices.ContainsFunc(a, func(p string) bool { return slices.Contains(b, p) })
 }
 
-// failure is what Envoy's transport failure reasons look like.
-func failure(err error) error {
-	if errors.Is(err, errNotReady) {
+// Failure is why there is no TLS connection, in the words of Envoy's transport failure
+// reasons.
+type Failure struct {
+	text string
+	err  error
+}
+
+func (f *Failure) Error() string { return f.text }
+
+// Unwrap returns the cause.
+func (f *Failure) Unwrap() error { return f.err }
+
+// failure puts the failure of a handshake in Envoy's words; that the peer has left is none
+// of TLS. early is before the server has said anything.
+func failure(err error, early bool) error {
+	switch {
+	case errors.Is(err, errNotReady):
 		return err
+	case gone(err):
+		return ErrGone
 	}
-	return fmt.Errorf("TLS_error:|%w:TLS_error_end", reason(err))
+	why := reason(err)
+	text := "TLS_error:|" + why.Error()
+	if o, ok := why.(*openssl); ok && early && o.code == sslCode|handshakeFailure { //nolint:errorlint // what reason made
+		text += fmt.Sprintf("|%d:SSL routines:OPENSSL_internal:HANDSHAKE_FAILURE_ON_CLIENT_HELLO", sslCode|onClientHello)
+	}
+	return &Failure{text + ":TLS_error_end", err}
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"math/big"
 	"net"
 	"net/url"
@@ -179,12 +180,12 @@ func TestVerify(t *testing.T) {
 		{"foreign, expired allowed", &secret.Validation{CAs: cas, Expired: true}, foreign, "unable to get local issuer", (*TLSStats).failError},
 		{"purpose", &secret.Validation{CAs: cas}, wrong, "unsupported certificate purpose", (*TLSStats).failError},
 		{"uri", san(secret.URISAN, match.Prefix("spiffe://td/", false)), good, "", nil},
-		{"uri of another", san(secret.URISAN, match.Exact("spiffe://td/b", false)), good, "verify SAN list", (*TLSStats).failSAN},
-		{"kind of another", san(secret.DNSSAN, match.Prefix("spiffe://td/", false)), good, "verify SAN list", (*TLSStats).failSAN},
+		{"uri of another", san(secret.URISAN, match.Exact("spiffe://td/b", false)), good, "SAN matcher, certificate SANs are [a.test, *.wild.test, a@b, 10.0.0.1, spiffe://td/a]", (*TLSStats).failSAN},
+		{"kind of another", san(secret.DNSSAN, match.Prefix("spiffe://td/", false)), good, "SAN matcher, certificate SANs are [a.test, *.wild.test, a@b, 10.0.0.1, spiffe://td/a]", (*TLSStats).failSAN},
 		{"email", san(secret.EmailSAN, match.Suffix("@b", false)), good, "", nil},
 		{"ip", san(secret.IPSAN, match.Exact("10.0.0.1", false)), good, "", nil},
 		{"wildcard", &secret.Validation{CAs: cas, SANs: []secret.SAN{{Kind: secret.DNSSAN, Exact: "x.wild.test"}}}, good, "", nil},
-		{"wildcard too deep", &secret.Validation{CAs: cas, SANs: []secret.SAN{{Kind: secret.DNSSAN, Exact: "x.y.wild.test"}}}, good, "verify SAN list", (*TLSStats).failSAN},
+		{"wildcard too deep", &secret.Validation{CAs: cas, SANs: []secret.SAN{{Kind: secret.DNSSAN, Exact: "x.y.wild.test"}}}, good, "SAN matcher, certificate SANs are [a.test, *.wild.test, a@b, 10.0.0.1, spiffe://td/a]", (*TLSStats).failSAN},
 		{"name matches, chain does not", san(secret.URISAN, match.Prefix("spiffe://td/", false)), foreign, "unable to get local issuer", (*TLSStats).failError},
 		{"hash", &secret.Validation{Hashes: [][32]byte{sha256.Sum256(good.Leaf().Raw)}}, good, "", nil},
 		{"spki", &secret.Validation{SPKIs: [][32]byte{sha256.Sum256(good.Leaf().RawSubjectPublicKeyInfo)}}, good, "", nil},
@@ -313,18 +314,22 @@ func TestServerName(t *testing.T) {
 	}
 }
 
-// TestHalfOpenHandshake: who says nothing, or not enough, is closed when the time is up.
+// TestHalfOpenHandshake: who says nothing, or not enough, is closed when the time is up, which
+// is no failure of TLS; nonsense is one at once.
 func TestHalfOpenHandshake(t *testing.T) {
 	ca := newAuthority(t, "ca")
 	down := &DownstreamTLS{TLS: contextOf(ca.issue(&x509.Certificate{}))}
-	for _, said := range []string{"", "\x16\x03\x01\x40\x00", "\x16\x03\x01\xff\xff", "GET / HTTP/1.1\r\n\r\n", "\x00\x00\x00\x00\x00\x00"} {
+	for said, nonsense := range map[string]uint64{
+		"": 0, "\x16\x03\x01\x40\x00": 0, "\x16\x03\x01\xff\xff": 1, "GET / HTTP/1.1\r\n\r\n": 1, "\x00\x00\x00\x00\x00\x00": 1,
+	} {
 		c, s := sockets(t)
 		if _, err := c.Write([]byte(said)); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		st := &TLSStats{}
-		if _, err := down.Server(ctx, s, &meta.Conn{}, st); err == nil || st.ConnectionError.Value() != 1 {
+		_, err := down.Server(ctx, s, &meta.Conn{}, st)
+		if errors.Is(err, context.DeadlineExceeded) != (nonsense == 0) || err == nil || st.ConnectionError.Value() != nonsense {
 			t.Errorf("%q: %v, counted %d", said, err, st.ConnectionError.Value())
 		}
 		cancel()
@@ -415,5 +420,31 @@ func TestInterruptedReadGoesOn(t *testing.T) {
 	}
 	if _, err := server.ReadBuf(&b); err != nil || string(b.Bytes()) != "hello" {
 		t.Errorf("got %q, %v", b.Bytes(), err)
+	}
+}
+
+// TestFailedHandshakeKeepsNothing: what has arrived behind what was wrong is released, on
+// both sides; TestMain looks.
+func TestFailedHandshakeKeepsNothing(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	down, up := &DownstreamTLS{TLS: contextOf(ca.issue(&x509.Certificate{}))}, &UpstreamTLS{TLS: contextOf()}
+	for _, server := range []bool{true, false} {
+		c, s := sockets(t)
+		if _, err := s.Write([]byte("\x16\x03\x03\x00\x05hello" + strings.Repeat("\x17\x03\x03\x01\x00", 100))); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if st := (&TLSStats{}); server {
+			_, err = down.Server(t.Context(), c, &meta.Conn{}, st)
+		} else {
+			_, err = up.Client(t.Context(), c, &Peer{Stats: st})
+		}
+		if err == nil {
+			t.Error("a handshake of nonsense")
+		}
+		if _, err := c.Write([]byte("x")); err == nil {
+			t.Error("the connection is still open")
+		}
+		_ = s.Close() // the test is over
 	}
 }

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -155,11 +154,4 @@ func canECDSA(hello *tls.ClientHelloInfo) bool {
 		}
 	}
 	return false
-}
-
-// freshTicketKeys makes a key of our own.
-func freshTicketKeys() [][32]byte {
-	var k [32]byte
-	_, _ = rand.Read(k[:]) // never fails (crypto/rand)
-	return [][32]byte{k}
 }

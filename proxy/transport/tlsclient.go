@@ -31,10 +31,10 @@ type clientContext struct {
 }
 
 // Key implements Socket.
-func (t *UpstreamTLS) Key() string { return "tls " + t.ID }
+func (t *UpstreamTLS) Key() string { return t.ID }
 
 // PoolKey implements Bound: what filters ask of a connection is not for others.
-func (t *UpstreamTLS) PoolKey(to *Peer) string {
+func (t *UpstreamTLS) PoolKey(to Peer) string {
 	o := &to.Options
 	if o.ServerName == "" && o.ALPN == nil && o.SANs == nil {
 		return ""
@@ -68,11 +68,11 @@ func (t *UpstreamTLS) Client(ctx context.Context, raw *netio.Conn, to *Peer) (*n
 	records := netio.NewRecords(raw)
 	conn := tls.Client(records, t.configFor(cc, raw, to, v))
 	if err := handshake(ctx, raw, conn); err != nil {
-		if !errors.As(err, new(*verifyError)) {
+		if !uncounted(err) {
 			st.ConnectionError.Inc()
 		}
-		_ = raw.Close() // it is of no use
-		return nil, failure(err)
+		_ = records.Close() // it is of no use, and neither is what has arrived
+		return nil, failure(err, conn.ConnectionState().Version == 0)
 	}
 	var local *x509.Certificate
 	if len(cc.certs) > 0 {
@@ -80,7 +80,7 @@ func (t *UpstreamTLS) Client(ctx context.Context, raw *netio.Conn, to *Peer) (*n
 	}
 	to.TLS = describe(conn, local, v)
 	v.succeeded(to.TLS)
-	return records.Over(conn), nil
+	return records.Over(conn, st.lost), nil
 }
 
 // configFor completes the configuration for one connection.
@@ -95,12 +95,14 @@ func (t *UpstreamTLS) configFor(cc *clientContext, raw *netio.Conn, to *Peer, v 
 	}
 	if len(to.Options.ALPN) > 0 {
 		c.NextProtos = to.Options.ALPN
+	} else if len(c.NextProtos) == 0 {
+		c.NextProtos = to.ALPN
 	}
 	switch {
 	case len(to.Options.SANs) > 0:
 		v.names = to.Options.SANs
 	case t.AutoSAN && c.ServerName != "":
-		v.names = []string{c.ServerName}
+		v.host = c.ServerName
 	}
 	if t.KeyLog.wants(raw) {
 		c.KeyLogWriter = t.KeyLog

@@ -12,7 +12,7 @@ type built[C any] struct {
 }
 
 // get returns what is fresh, building it if need be. Handshakes that meet there wait for one
-// of them to build it: one context has one set of ticket keys.
+// of them to build it, and it is counted once.
 func (b *built[C]) get(st *TLSStats, fresh func(*C) bool, build func() (*C, error)) (*C, error) {
 	if c := b.now.Load(); c != nil && fresh(c) {
 		return c, nil

@@ -12,7 +12,6 @@ import (
 type replaceable struct{ v *secret.Certificate }
 
 func (r *replaceable) Current() *secret.Certificate { return r.v }
-func (r *replaceable) Watch(func()) (stop func())   { return func() {} }
 
 // TestOneContextForAll: handshakes that meet before there is a context get the same one,
 // with the same ticket keys, and it counts as one update when a secret has changed.

@@ -100,10 +100,10 @@ var curves = []struct {
 	{"X25519MLKEM768", tls.X25519MLKEM768},
 }
 
-// ParseCurves returns the groups that ecdh_curves name; none are Envoy's X25519 and P-256.
+// ParseCurves returns the groups that ecdh_curves name; none are Envoy's X25519MLKEM768, X25519 and P-256.
 func ParseCurves(names []string) ([]tls.CurveID, error) {
 	if len(names) == 0 {
-		return []tls.CurveID{tls.X25519, tls.CurveP256}, nil
+		return []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256}, nil
 	}
 	var out []tls.CurveID
 next:

@@ -2,109 +2,64 @@ package transport
 
 import (
 	"crypto/x509"
-	"encoding/asn1"
-	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/secret"
 )
 
-// sanName is a subject alternative name, as it is in the certificate.
-type sanName struct {
-	kind secret.SANKind
-	oid  asn1.ObjectIdentifier // of OtherSAN
-	text string
-}
-
-var oidSAN = asn1.ObjectIdentifier{2, 5, 29, 17}
-
-// sanNames returns the subject alternative names of a certificate (RFC 5280 section
-// 4.2.1.6). Those that cannot be read are left out.
-func sanNames(c *x509.Certificate) (out []sanName) {
-	for _, e := range c.Extensions {
-		if !e.Id.Equal(oidSAN) {
-			continue
-		}
-		var seq asn1.RawValue
-		if _, err := asn1.Unmarshal(e.Value, &seq); err != nil || !seq.IsCompound || seq.Tag != asn1.TagSequence {
-			return out
-		}
-		for rest := seq.Bytes; len(rest) > 0; {
-			var v asn1.RawValue
-			var err error
-			if rest, err = asn1.Unmarshal(rest, &v); err != nil {
-				return out
-			}
-			if n, ok := generalName(v); ok {
-				out = append(out, n)
-			}
-		}
-	}
-	return out
-}
-
-func generalName(v asn1.RawValue) (n sanName, ok bool) {
-	if v.Class != asn1.ClassContextSpecific {
-		return n, false
-	}
-	switch v.Tag {
-	case 0:
-		return otherName(v.Bytes)
-	case 1:
-		return sanName{kind: secret.EmailSAN, text: string(v.Bytes)}, true
-	case 2:
-		return sanName{kind: secret.DNSSAN, text: string(v.Bytes)}, true
-	case 6:
-		return sanName{kind: secret.URISAN, text: string(v.Bytes)}, true
-	case 7:
-		ip, ok := netip.AddrFromSlice(v.Bytes)
-		return sanName{kind: secret.IPSAN, text: ip.String()}, ok
-	}
-	return n, false
-}
-
-func otherName(raw []byte) (n sanName, ok bool) {
-	rest, err := asn1.Unmarshal(raw, &n.oid)
-	if err != nil {
-		return n, false
-	}
-	var explicit, value asn1.RawValue
-	if _, err := asn1.Unmarshal(rest, &explicit); err != nil || explicit.Class != asn1.ClassContextSpecific {
-		return n, false
-	}
-	if _, err := asn1.Unmarshal(explicit.Bytes, &value); err != nil {
-		return n, false
-	}
-	n.kind, n.text = secret.OtherSAN, string(value.Bytes)
-	return n, true
+// kinds are those of package secret by those of certificates.
+var kinds = map[meta.AltKind]secret.SANKind{
+	meta.OtherName: secret.OtherSAN, meta.EmailName: secret.EmailSAN, meta.DNSName: secret.DNSSAN,
+	meta.URIName: secret.URISAN, meta.IPName: secret.IPSAN,
 }
 
 // matchesSAN reports whether a name of c matches one of the matchers.
 func matchesSAN(c *x509.Certificate, matchers []secret.SAN) bool {
-	names := sanNames(c)
+	names := meta.AltNames(c)
 	return slices.ContainsFunc(matchers, func(m secret.SAN) bool {
-		return slices.ContainsFunc(names, func(n sanName) bool { return matchName(&m, n) })
+		return slices.ContainsFunc(names, func(n meta.AltName) bool { return matchName(&m, n) })
 	})
 }
 
-func matchName(m *secret.SAN, n sanName) bool {
-	switch {
-	case m.Kind == secret.AnySAN && n.kind == secret.OtherSAN, m.Kind != secret.AnySAN && m.Kind != n.kind:
-		return false
-	case m.Kind == secret.OtherSAN && !m.OID.Equal(n.oid):
-		return false
-	case n.kind == secret.DNSSAN && m.Exact != "":
-		return dnsName(m.Exact, n.text)
+// HasName reports whether one of the names of a certificate matches.
+func HasName(names []meta.AltName, m *secret.SAN) bool {
+	for _, n := range names {
+		if matchName(m, n) {
+			return true
+		}
 	}
-	return m.Text.Match(n.text)
+	return false
 }
 
-// anyName reports whether c has one of the names, of whatever kind.
-func anyName(c *x509.Certificate, names []string) bool {
-	return slices.ContainsFunc(sanNames(c), func(n sanName) bool {
-		return slices.ContainsFunc(names, func(want string) bool {
-			return n.kind != secret.OtherSAN && (want == n.text || n.kind == secret.DNSSAN && dnsName(want, n.text))
+func matchName(m *secret.SAN, n meta.AltName) bool {
+	kind := kinds[n.Kind]
+	switch {
+	case m.Kind == secret.AnySAN && kind == secret.OtherSAN, m.Kind != secret.AnySAN && m.Kind != kind:
+		return false
+	case m.Kind == secret.OtherSAN && !m.OID.Equal(n.OID):
+		return false
+	case kind == secret.DNSSAN && m.Exact != "":
+		return dnsName(m.Exact, n.Text)
+	}
+	return m.Text.Match(n.Text)
+}
+
+// allNames lists the names of c for a message.
+func allNames(c *x509.Certificate) string {
+	var out []string
+	for _, n := range meta.AltNames(c) {
+		out = append(out, n.Text)
+	}
+	return strings.Join(out, ", ")
+}
+
+// anyName reports whether c has one of the names, of whatever kind or of some.
+func anyName(c *x509.Certificate, names []string, kinds ...meta.AltKind) bool {
+	return slices.ContainsFunc(meta.AltNames(c), func(n meta.AltName) bool {
+		return (len(kinds) == 0 || slices.Contains(kinds, n.Kind)) && slices.ContainsFunc(names, func(want string) bool {
+			return n.Kind != meta.OtherName && (want == n.Text || n.Kind == meta.DNSName && dnsName(want, n.Text))
 		})
 	})
 }

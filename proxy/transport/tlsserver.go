@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"strings"
 	"time"
@@ -28,6 +27,7 @@ type DownstreamTLS struct {
 	TicketKeys               secret.Source[secret.TicketKeys]
 
 	contexts built[serverContext]
+	own      ownTickets
 }
 
 // serverContext is what handshakes use until a secret changes.
@@ -38,10 +38,11 @@ type serverContext struct {
 	config  *tls.Config
 	noALPN  *tls.Config // config, for clients with whom there is no protocol in common
 	tickets *secret.TicketKeys
+	keyed   keyed
 }
 
 // Key implements Socket.
-func (t *DownstreamTLS) Key() string { return "tls " + t.ID }
+func (t *DownstreamTLS) Key() string { return t.ID }
 
 // Client implements Socket.
 func (t *DownstreamTLS) Client(context.Context, *netio.Conn, *Peer) (*netio.Conn, error) {
@@ -70,22 +71,29 @@ func (t *DownstreamTLS) Server(ctx context.Context, raw *netio.Conn, m *meta.Con
 	records := netio.NewRecords(raw)
 	conn := tls.Server(records, &tls.Config{GetConfigForClient: h.configFor, MinVersion: t.Min, MaxVersion: t.Max})
 	if err := handshake(ctx, raw, conn); err != nil {
+		if h.refused != nil {
+			err = h.refused
+		}
 		h.failed(err)
-		_ = raw.Close() // it is of no use
-		return nil, failure(err)
+		_ = records.Close() // it is of no use, and neither is what has arrived
+		return nil, failure(err, false)
 	}
 	m.TLS = describe(conn, h.local(), &h.verifier)
-	m.PeerPresented, m.PeerValidated = len(m.TLS.Peer) > 0, m.TLS.Validated
-	if m.ServerName == "" {
-		m.ServerName = strings.ToLower(m.TLS.ServerName)
+	if !m.Start.IsZero() {
+		m.TLS.Handshake = time.Since(m.Start)
 	}
+	m.PeerPresented, m.PeerValidated = len(m.TLS.Peer) > 0, m.TLS.Validated
 	h.succeeded(m.TLS)
-	return records.Over(conn), nil
+	return records.Over(conn, st.lost), nil
 }
 
 // context returns what handshakes use now.
 func (t *DownstreamTLS) context(st *TLSStats) (*serverContext, error) {
-	return t.contexts.get(st, t.fresh, t.build)
+	sc, err := t.contexts.get(st, t.fresh, t.build)
+	if err == nil && t.TicketKeys == nil && !t.NoTickets {
+		sc.keyed.renew(&t.own, time.Now())
+	}
+	return sc, err
 }
 
 // fresh reports whether no secret has changed since sc was built.
@@ -105,7 +113,8 @@ func (t *DownstreamTLS) build() (*serverContext, error) {
 	c := t.config()
 	c.SessionTicketsDisabled = t.NoTickets
 	switch v := s.validation; {
-	case t.RequireClientCertificate:
+	// As in Envoy: who must have a certain name or key must show a certificate.
+	case t.RequireClientCertificate, v.Demands():
 		c.ClientAuth = tls.RequireAnyClientCert
 	case v.Requires() || v != nil && v.Anything:
 		c.ClientAuth = tls.RequestClientCert
@@ -113,49 +122,21 @@ func (t *DownstreamTLS) build() (*serverContext, error) {
 	if v := s.validation; v != nil && !v.HideCAs && len(v.CAs) > 0 {
 		c.ClientCAs = pool(nil, v.CAs, false)
 	}
-	if t.TicketKeys != nil {
-		if sc.tickets = t.TicketKeys.Current(); sc.tickets == nil {
-			return nil, errNotReady
-		}
-		c.SetSessionTicketKeys(sc.tickets.Keys())
-	} else if !t.NoTickets {
-		c.SetSessionTicketKeys(freshTicketKeys())
-	}
 	if t.SessionTimeout > 0 {
-		limitSessions(c, t.SessionTimeout)
+		sc.keyed.configs = append(sc.keyed.configs, limitSessions(c, t.SessionTimeout))
 	}
 	sc.config = c
 	sc.noALPN = c.Clone()
 	sc.noALPN.NextProtos = nil
+	sc.keyed.configs = append(sc.keyed.configs, sc.config, sc.noALPN)
+	if t.TicketKeys != nil {
+		if sc.tickets = t.TicketKeys.Current(); sc.tickets == nil {
+			return nil, errNotReady
+		}
+		sc.keyed.set(sc.tickets.Keys())
+	}
 	return sc, nil
 }
-
-// limitSessions makes tickets expire: they carry when they were made.
-func limitSessions(c *tls.Config, timeout time.Duration) {
-	keys := c.Clone() // EncryptTicket would call WrapSession of c again
-	c.WrapSession = func(s tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
-		ss.Extra = append(ss.Extra, binary.BigEndian.AppendUint64([]byte(sessionStamp), uint64(time.Now().Unix())))
-		return keys.EncryptTicket(s, ss)
-	}
-	c.UnwrapSession = func(ticket []byte, s tls.ConnectionState) (*tls.SessionState, error) {
-		ss, err := keys.DecryptTicket(ticket, s)
-		if err != nil || ss == nil {
-			return nil, err
-		}
-		for _, e := range ss.Extra {
-			if at, ok := strings.CutPrefix(string(e), sessionStamp); ok && len(at) == 8 {
-				made := time.Unix(int64(binary.BigEndian.Uint64([]byte(at))), 0)
-				if time.Since(made) >= timeout {
-					return nil, nil // a full handshake
-				}
-			}
-		}
-		return ss, nil
-	}
-}
-
-// sessionStamp marks the time in a ticket.
-const sessionStamp = "mecha-made:"
 
 // serverHandshake is one handshake.
 type serverHandshake struct {
@@ -163,6 +144,17 @@ type serverHandshake struct {
 	sc     *serverContext
 	chosen *secret.Certificate
 	log    *KeyLog
+	// refused is why there is no certificate for the client.
+	refused error
+}
+
+// hopeless is a configuration that no client can agree to, so that it is told of a
+// handshake_failure. An error instead of a configuration would be an internal_error.
+func hopeless(pair *tls.Certificate) *tls.Config {
+	return &tls.Config{
+		CurvePreferences: []tls.CurveID{0xffff}, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
+		Certificates: []tls.Certificate{*pair},
+	}
 }
 
 // configFor is tls.Config.GetConfigForClient. Where client and server have no protocol in
@@ -174,7 +166,8 @@ func (h *serverHandshake) configFor(hello *tls.ClientHelloInfo) (*tls.Config, er
 	}
 	cert, staple, err := h.sc.choice.choose(hello, h.stats)
 	if err != nil {
-		return nil, err
+		h.refused = err
+		return hopeless(h.sc.certs[0].Pair()), nil
 	}
 	h.chosen = cert
 	c := base.Clone()
@@ -198,7 +191,7 @@ func (h *serverHandshake) local() *x509.Certificate {
 // failed counts a handshake that has failed.
 func (h *serverHandshake) failed(err error) {
 	switch {
-	case errors.As(err, new(*verifyError)): // counted
+	case uncounted(err), errors.Is(err, context.DeadlineExceeded):
 	case strings.Contains(err.Error(), "didn't provide a certificate"):
 		h.stats.FailNoCert.Inc()
 	default:

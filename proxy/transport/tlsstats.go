@@ -25,7 +25,7 @@ type tlsCounters struct {
 	StapleOmitted   stats.Counter `stat:"ocsp_staple_omitted" help:"Handshakes without an OCSP response although one was asked for."`
 	StapleResponses stats.Counter `stat:"ocsp_staple_responses" help:"Handshakes with an OCSP response."`
 	StapleRequests  stats.Counter `stat:"ocsp_staple_requests" help:"Handshakes in which an OCSP response was asked for."`
-	KeyUsageInvalid stats.Counter `stat:"was_key_usage_invalid" help:"Certificates whose key usage does not fit."`
+	KeyUsageInvalid stats.Never   `stat:"was_key_usage_invalid" help:"0: a certificate whose key usage does not fit is refused."`
 }
 
 // tlsSecretCounters are under "server_ssl_socket_factory." or "client_ssl_socket_factory.".
@@ -45,6 +45,13 @@ func NewTLSStats(parent *stats.Scope, server bool) *TLSStats {
 	}
 	parent.Child(name).Bind(&s.secrets)
 	return s
+}
+
+// lost counts a connection that TLS has ended after its handshake.
+func (s *TLSStats) lost(err error) {
+	if broken(err) {
+		s.ConnectionError.Inc()
+	}
 }
 
 // count adds to a counter whose name a handshake reveals.

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/secret"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
@@ -88,7 +90,8 @@ type verifier struct {
 	// names, if not nil, is in place of the configured matchers: one of them must be a name
 	// of the certificate.
 	names     []string
-	server    bool // we are it
+	host      string // in place of the matchers, too: this must be one of its DNS names
+	server    bool   // we are it
 	validated bool
 }
 
@@ -99,16 +102,15 @@ func (v *verifier) verify(s tls.ConnectionState) error {
 	if len(certs) == 0 {
 		return nil // package crypto/tls has asked for one if it is required
 	}
-	if err := keyUsage(certs[0], s.Version, v.server); err != nil {
-		v.stats.KeyUsageInvalid.Inc()
+	if err := keyUsage(certs[0], s, v.server); err != nil {
 		return err
 	}
 	err := v.chain(certs)
 	checked := err == nil && (v.roots != nil || v.domains != nil)
-	if err == nil || v.Anything && errors.As(err, new(*chainError)) {
+	if err == nil {
 		var named bool
-		named, err = v.leaf(certs[0], err)
-		checked = checked || named && err == nil
+		named, err = v.leaf(certs[0])
+		checked = (checked || named) && err == nil
 	}
 	if err != nil && v.Anything {
 		err, checked = nil, false
@@ -116,11 +118,6 @@ func (v *verifier) verify(s tls.ConnectionState) error {
 	v.validated = checked
 	return err
 }
-
-// chainError is a verifyError that leaves the names to be looked at.
-type chainError struct{ verifyError }
-
-func (e *chainError) Unwrap() error { return &e.verifyError }
 
 func (v *verifier) refuse(c *stats.Counter, format string, args ...any) error {
 	c.Inc()
@@ -150,7 +147,7 @@ func (v *verifier) chain(certs []*x509.Certificate) error {
 	}
 	if err != nil {
 		v.stats.FailError.Inc()
-		return &chainError{verifyError{"verify cert failed: " + chainFailure(certs, err)}}
+		return &verifyError{"verify cert failed: " + chainFailure(certs, err)}
 	}
 	return nil
 }
@@ -163,7 +160,7 @@ func (v *verifier) acceptable(chains [][]*x509.Certificate) (err error) {
 	}
 	for _, chain := range chains {
 		if len(chain) > 2 && uint32(len(chain)-2) > depth {
-			err = errors.New("certificate chain too long")
+			err = tooDeep(depth)
 			continue
 		}
 		if err = v.revoked(chain); err == nil {
@@ -172,6 +169,13 @@ func (v *verifier) acceptable(chains [][]*x509.Certificate) (err error) {
 	}
 	return err
 }
+
+// tooDeep is a chain with more intermediates than this.
+type tooDeep uint32
+
+func (d tooDeep) Error() string { return "unable to get local issuer certificate" }
+
+const byList = "certificate revocation check against provided CRLs failed: "
 
 // revoked looks a chain up in the lists of its issuers: every certificate below the
 // anchor must have one.
@@ -194,31 +198,36 @@ func (v *verifier) revoked(chain []*x509.Certificate) error {
 			if slices.ContainsFunc(l.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
 				return e.SerialNumber.Cmp(c.SerialNumber) == 0
 			}) {
-				return errors.New("certificate revoked")
+				return errors.New(byList + "certificate revoked")
 			}
 			if now := time.Now(); now.Before(l.ThisUpdate) || !l.NextUpdate.IsZero() && now.After(l.NextUpdate) {
-				return errors.New("CRL has expired")
+				return errors.New(byList + "CRL has expired")
 			}
 		}
 		if !found {
-			return errors.New("unable to get certificate CRL")
+			return errors.New(byList + "unable to get certificate CRL")
 		}
 	}
 	return nil
 }
 
-// leaf verifies the names and pins of the peer's own certificate. before is what was
-// found out about the chain. It reports whether there was anything to verify.
-func (v *verifier) leaf(c *x509.Certificate, before error) (checked bool, err error) {
+// leaf verifies the names and pins of the peer's own certificate. It reports whether there
+// was anything to verify.
+func (v *verifier) leaf(c *x509.Certificate) (checked bool, err error) {
 	switch {
 	case v.names != nil:
 		if !anyName(c, v.names) {
 			return true, v.refuse(&v.stats.FailSAN, "verify SAN list")
 		}
 		checked = true
+	case v.host != "":
+		if !anyName(c, []string{v.host}, meta.DNSName) {
+			return true, v.unnamed(c)
+		}
+		checked = true
 	case len(v.SANs) > 0:
 		if !matchesSAN(c, v.SANs) {
-			return true, v.refuse(&v.stats.FailSAN, "verify SAN list")
+			return true, v.unnamed(c)
 		}
 		checked = true
 	}
@@ -228,7 +237,14 @@ func (v *verifier) leaf(c *x509.Certificate, before error) (checked bool, err er
 		}
 		checked = true
 	}
-	return checked && before == nil, before
+	return checked, nil
+}
+
+func (v *verifier) unnamed(c *x509.Certificate) error {
+	if v.domains != nil {
+		return v.refuse(&v.stats.FailSAN, "SAN match")
+	}
+	return v.refuse(&v.stats.FailSAN, "SAN matcher, certificate SANs are [%s]", allNames(c))
 }
 
 // domain returns what the SPIFFE trust domain of a certificate trusts.
@@ -236,11 +252,11 @@ func (v *verifier) domain(c *x509.Certificate) (*x509.CertPool, error) {
 	if c.IsCA || c.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
 		return nil, v.refuse(&v.stats.FailError, "SPIFFE precheck failed")
 	}
-	for _, n := range sanNames(c) {
-		if n.kind != secret.URISAN {
+	for _, n := range meta.AltNames(c) {
+		if n.Kind != meta.URIName {
 			continue
 		}
-		u, err := url.Parse(n.text)
+		u, err := url.Parse(n.Text)
 		if err != nil || u.Scheme != "spiffe" || u.Host == "" {
 			continue
 		}
@@ -248,12 +264,17 @@ func (v *verifier) domain(c *x509.Certificate) (*x509.CertPool, error) {
 			return p, nil
 		}
 	}
-	return nil, v.refuse(&v.stats.FailError, "no trust bundle store found")
+	return nil, v.refuse(&v.stats.FailError, "no trust bundle store")
 }
 
-// keyUsage refuses certificates that are not for what they are used for.
-func keyUsage(c *x509.Certificate, version uint16, peerIsClient bool) error {
-	if c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageDigitalSignature == 0 && (peerIsClient || version == tls.VersionTLS13) {
+// keyUsage refuses certificates that are not for what they are used for: to sign, or for
+// servers in the oldest suites of TLS 1.2 to encrypt.
+func keyUsage(c *x509.Certificate, s tls.ConnectionState, peerIsClient bool) error {
+	need := x509.KeyUsageDigitalSignature
+	if !peerIsClient && s.Version < tls.VersionTLS13 && strings.HasPrefix(tls.CipherSuiteName(s.CipherSuite), "TLS_RSA_") {
+		need = x509.KeyUsageKeyEncipherment
+	}
+	if c.KeyUsage != 0 && c.KeyUsage&need == 0 {
 		return errors.New("KEY_USAGE_BIT_INCORRECT")
 	}
 	return nil
@@ -263,7 +284,10 @@ func keyUsage(c *x509.Certificate, version uint16, peerIsClient bool) error {
 func chainFailure(certs []*x509.Certificate, err error) string {
 	depth, text := 0, err.Error()
 	var invalid x509.CertificateInvalidError
+	var deep tooDeep
 	switch {
+	case errors.As(err, &deep):
+		depth = int(deep) + 1
 	case errors.As(err, new(x509.UnknownAuthorityError)):
 		depth, text = unknownAuthority(certs)
 	case errors.As(err, &invalid):

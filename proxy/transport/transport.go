@@ -4,7 +4,9 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
@@ -25,8 +27,9 @@ type Socket interface {
 // may be shared only where the keys are equal.
 type Bound interface {
 	Socket
-	// PoolKey returns what of a peer goes into a connection.
-	PoolKey(to *Peer) string
+	// PoolKey returns what of a peer goes into a connection, "" for nothing. It is asked for
+	// each request: the peer comes as a value, to stay off the heap.
+	PoolKey(to Peer) string
 }
 
 // Peer is whom a connection is made to, and for whom. Everything in it is optional and
@@ -39,6 +42,7 @@ type Peer struct {
 	Source, Dest meta.Addr
 	TLVs         []TLV // that came with it in PROXY protocol
 	Options      Options
+	ALPN         []string  // what will be spoken, to be offered where configuration names nothing (RFC 7301)
 	Stats        *TLSStats // of the cluster; nil counts nowhere
 	TLS          *meta.TLS // what a handshake has found out
 	// From is where the connection comes from, nil for anywhere; who dials obeys it.
@@ -60,7 +64,7 @@ func (s *Internal) Key() string {
 }
 
 // PoolKey implements Bound, for the socket inside.
-func (s *Internal) PoolKey(to *Peer) string {
+func (s *Internal) PoolKey(to Peer) string {
 	if b, ok := s.Socket.(Bound); ok {
 		return b.PoolKey(to)
 	}
@@ -82,11 +86,73 @@ type Options struct {
 	TLVs       []TLV    // in place of the client's; nil leaves those (tcp_proxy's proxy_protocol_tlvs)
 }
 
+// Keys of filter state by which filters say what they ask of a connection.
+const (
+	ServerNameKey = "envoy.network.upstream_server_name"
+	ALPNKey       = "envoy.network.application_protocols"
+	SANsKey       = "envoy.network.upstream_subject_alt_names"
+)
+
+// FromState takes what filter state says. Objects are texts, lists with commas between
+// the items; what is none of that says nothing.
+func (o *Options) FromState(of interface{ FilterState(key string) any }) {
+	if text, ok := textOf(of.FilterState(ServerNameKey)); ok {
+		o.ServerName = text
+	}
+	if text, ok := textOf(of.FilterState(ALPNKey)); ok {
+		o.ALPN = splitList(text)
+	}
+	if text, ok := textOf(of.FilterState(SANsKey)); ok {
+		o.SANs = splitList(text)
+	}
+}
+
+func textOf(object any) (string, bool) {
+	switch o := object.(type) {
+	case string:
+		return o, o != ""
+	case fmt.Stringer:
+		text := o.String()
+		return text, text != ""
+	}
+	return "", false
+}
+
+func splitList(text string) (out []string) {
+	for one := range strings.SplitSeq(text, ",") {
+		if one = strings.TrimSpace(one); one != "" {
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
 // TLV is one extension of a PROXY protocol header of version 2.
 type TLV struct {
 	Type  byte
 	Value []byte
 }
+
+// Broken makes no connection: nobody knows any more how it would have to be protected.
+type Broken struct{ Err error }
+
+// Server implements Socket.
+func (b Broken) Server(_ context.Context, raw *netio.Conn, _ *meta.Conn, _ *TLSStats) (*netio.Conn, error) {
+	_ = raw.Close() // refused
+	return nil, b.Err
+}
+
+// Client implements Socket.
+func (b Broken) Client(_ context.Context, raw *netio.Conn, _ *Peer) (*netio.Conn, error) {
+	_ = raw.Close() // refused
+	return nil, b.Err
+}
+
+// Key implements Socket.
+func (b Broken) Key() string { return "broken" }
+
+// ErrGone is a peer that ended the connection in the middle of a handshake.
+var ErrGone = errors.New("the peer has closed the connection")
 
 // Raw returns its argument: plain text.
 type Raw struct{}

@@ -93,6 +93,9 @@ func hasOwnForm(md protoreflect.MessageDescriptor) bool {
 	return md.ParentFile().Package() == "google.protobuf" && md.Name() != "Empty"
 }
 
+// ownTypes is what the names of mecha's own types begin with: they travel as a TypedStruct.
+const ownTypes = "mecha."
+
 // unknownType handles an Any whose type isn't linked.
 func (d *decoder) unknownType(n *node, url string, x *anypb.Any) {
 	if !d.o.KeepUnknownTypes {
@@ -101,8 +104,10 @@ func (d *decoder) unknownType(n *node, url string, x *anypb.Any) {
 		d.leave(mark)
 		return
 	}
-	d.report.UnknownTypes++
-	d.warnAt(n.line, "unknown type %s, kept as a TypedStruct", clip(url))
+	if !strings.HasPrefix(url, typePrefix+ownTypes) {
+		d.report.UnknownTypes++
+		d.warnAt(n.line, "unknown type %s, kept as a TypedStruct", clip(url))
+	}
 	value := valueOf(n).GetStructValue()
 	delete(value.Fields, "@type")
 	wrapped := &xdstype.TypedStruct{TypeUrl: url, Value: value}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -45,6 +46,8 @@ type Options struct {
 	AckTimeout time.Duration
 	// Grace is how long a removed cluster stays after the routes to it went; 0 is 2 s.
 	Grace time.Duration
+	// Identity makes the server hand out identities of workloads; nil hands out none.
+	Identity *Identity
 	// Logger must not be nil.
 	Logger *slog.Logger
 }
@@ -56,6 +59,7 @@ type Server struct {
 	folder    *Folder
 	watcher   *source.Watcher
 	listeners []net.Listener
+	identity  *identities // nil without
 	reload    chan struct{}
 
 	last     State
@@ -102,6 +106,9 @@ func (s *Server) start() error {
 	}
 	s.last = State{}
 	s.report(state)
+	if err := s.startIdentity(); err != nil {
+		return err
+	}
 	for _, address := range s.o.Listen {
 		l, err := listen(address)
 		if err != nil {
@@ -110,6 +117,48 @@ func (s *Server) start() error {
 		s.listeners = append(s.listeners, l)
 	}
 	return nil
+}
+
+// startIdentity opens the authority and the sockets of single workloads.
+func (s *Server) startIdentity() (err error) {
+	o := s.o.Identity
+	if o == nil {
+		return nil
+	}
+	if err := o.checkSockets(); err != nil {
+		return err
+	}
+	if s.identity, err = newIdentities(o, s.log); err != nil {
+		return err
+	}
+	for address, id := range o.Sockets {
+		l, err := listenFor(address)
+		if err != nil {
+			return err
+		}
+		s.listeners = append(s.listeners, workloadListener{l, id})
+	}
+	return nil
+}
+
+// listenFor opens a socket that its owner alone may connect to.
+func listenFor(address string) (net.Listener, error) {
+	_, path := ads.SplitAddress(address)
+	if strings.HasPrefix(path, "@") {
+		return nil, fmt.Errorf("listen on %s: an abstract socket is for everybody", address)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	l, err := listen(address)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close() //nolint:errcheck // nothing came over it
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return l, nil
 }
 
 // Addresses are where the server listens, as ads.Config takes them.
@@ -143,8 +192,11 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := h.publish(s.last.Sets); err != nil {
 		return fmt.Errorf("control: %w", err)
 	}
-	g := newGRPC(ctx, h)
+	g := newGRPC(ctx, h, s.identity)
 	var wg sync.WaitGroup
+	if s.identity != nil {
+		wg.Go(func() { s.identity.watchRoots(ctx) })
+	}
 	failed := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {
 		wg.Go(func() { failed <- g.Serve(l) })
@@ -187,6 +239,9 @@ func (s *Server) load(h *hub) {
 	s.report(state)
 	if err := h.publish(state.Sets); err != nil {
 		s.log.Error("not published; what was published before stays served", "error", err)
+	}
+	if s.identity != nil {
+		s.identity.tell()
 	}
 }
 
@@ -249,8 +304,9 @@ func sortedGroups(a, b map[string]Set) []string {
 }
 
 // newGRPC registers every discovery service: ADS, and the ones for a single type.
-func newGRPC(ctx context.Context, h *hub) *grpc.Server {
+func newGRPC(ctx context.Context, h *hub, ids *identities) *grpc.Server {
 	g := grpc.NewServer(
+		grpc.Creds(peerCredentials{}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.MaxRecvMsgSize(64<<20),
@@ -263,7 +319,12 @@ func newGRPC(ctx context.Context, h *hub) *grpc.Server {
 	routeservice.RegisterRouteDiscoveryServiceServer(g, xds)
 	routeservice.RegisterScopedRoutesDiscoveryServiceServer(g, xds)
 	routeservice.RegisterVirtualHostDiscoveryServiceServer(g, xds)
-	secretservice.RegisterSecretDiscoveryServiceServer(g, xds)
+	if ids != nil {
+		ids.hub, ids.others = h, xds
+		secretservice.RegisterSecretDiscoveryServiceServer(g, ids)
+	} else {
+		secretservice.RegisterSecretDiscoveryServiceServer(g, xds)
+	}
 	runtimeservice.RegisterRuntimeDiscoveryServiceServer(g, xds)
 	extensionservice.RegisterExtensionConfigDiscoveryServiceServer(g, xds)
 	return g

@@ -25,36 +25,37 @@ var clusterFields = fromproto.Fields{
 	Used: []string{
 		"name", "alt_stat_name", "type", "cluster_type", "eds_cluster_config", "connect_timeout",
 		"per_connection_buffer_limit_bytes", "lb_policy", "load_assignment", "max_requests_per_connection",
-		"circuit_breakers", "common_http_protocol_options", "http_protocol_options", "typed_extension_protocol_options",
+		"circuit_breakers", "common_http_protocol_options", "http_protocol_options", "http2_protocol_options",
+		"protocol_selection", "upstream_http_protocol_options", "typed_extension_protocol_options",
 		"dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "cleanup_interval", "upstream_bind_config", "common_lb_config", "transport_socket",
 		"typed_dns_resolver_config", "dns_resolution_config", "dns_resolvers", "use_tcp_for_dns_lookups",
-		"transport_socket_matches", "upstream_connection_options", "close_connections_on_host_health_failure",
+		"transport_socket_matches", "upstream_connection_options", "close_connections_on_host_health_failure", "wait_for_warm_on_init",
+		"track_timeout_budgets", "track_cluster_stats",
 		"preconnect_policy", "connection_pool_per_downstream_connection",
 		"metadata", "least_request_lb_config", "original_dst_lb_config", "round_robin_lb_config",
+		"outlier_detection", "health_checks", "ignore_health_on_host_removal",
 		"ring_hash_lb_config", "maglev_lb_config", "lb_subset_config", "load_balancing_policy",
 	},
 	Ignored: []string{
-		"track_timeout_budgets", "track_cluster_stats", "wait_for_warm_on_init",
-		"ignore_health_on_host_removal", "lrs_server", "per_connection_buffer_high_watermark_timeout",
-		"outlier_detection", "health_checks", "protocol_selection",
-		"upstream_http_protocol_options", // about TLS
+		"lrs_server", "per_connection_buffer_high_watermark_timeout",
 	},
 }
 
-// Cluster translates a Cluster.
-func Cluster(raw []byte) (*cluster.Spec, []string, error) {
+// Cluster translates a Cluster. secrets are where those that it names come from; nil
+// refuses them.
+func Cluster(raw []byte, secrets filter.Secrets) (*cluster.Spec, []string, error) {
 	var pb clusterv3.Cluster
 	if err := fromproto.Unmarshal(raw, &pb); err != nil {
 		return nil, nil, err
 	}
-	p := &filter.Parser{}
+	p := &filter.Parser{Secrets: secrets}
 	if err := fromproto.Check(&pb, p, clusterFields); err != nil {
 		return nil, nil, err
 	}
 	spec := &cluster.Spec{
 		Name: pb.Name, StatName: pb.AltStatName, ServiceName: pb.Name,
 		BufferLimit: 1 << 20, PanicThreshold: 50, Socket: transport.Raw{}, Hash: hashOf(raw),
-		CloseOnHostFailure: pb.CloseConnectionsOnHostHealthFailure,
+		CloseOnHostFailure: pb.CloseConnectionsOnHostHealthFailure, IgnoreHealthOnRemoval: pb.IgnoreHealthOnHostRemoval,
 	}
 	if len(pb.GetMetadata().GetFilterMetadata()) > 0 {
 		spec.LogMetadata = kept(raw, &clusterv3.Cluster{})
@@ -63,7 +64,7 @@ func Cluster(raw []byte) (*cluster.Spec, []string, error) {
 		spec.StatName = pb.Name
 	}
 	for _, step := range []func(*clusterv3.Cluster, *cluster.Spec, *filter.Parser) error{
-		clusterDNS, clusterType, clusterLimits, clusterBalance, clusterBreakers, clusterBind, clusterSocket, clusterHTTP, clusterHosts,
+		clusterDNS, clusterType, clusterLimits, clusterBalance, clusterBreakers, clusterOutliers, clusterTrack, clusterBind, clusterSocket, clusterHTTP, clusterHealth, clusterHosts,
 	} {
 		if err := step(&pb, spec, p); err != nil {
 			return nil, nil, err
@@ -85,9 +86,22 @@ func clusterLimits(pb *clusterv3.Cluster, spec *cluster.Spec, _ *filter.Parser) 
 	return nil
 }
 
+// clusterTrack reads track_cluster_stats; the older track_timeout_budgets does not count
+// beside it.
+func clusterTrack(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) error {
+	t := pb.TrackClusterStats
+	if t == nil {
+		spec.Track.Budgets = pb.TrackTimeoutBudgets
+		return nil
+	}
+	spec.Track = cluster.Track{Sizes: t.RequestResponseSizes, Budgets: t.TimeoutBudgets, Endpoints: t.PerEndpointStats}
+	err := fromproto.Check(t, p, fromproto.Fields{Used: []string{"request_response_sizes", "timeout_budgets", "per_endpoint_stats"}})
+	return filter.At("track_cluster_stats", err)
+}
+
 func clusterBreakers(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) error {
 	for i := range spec.Breakers {
-		spec.Breakers[i] = cluster.Thresholds{MaxConnections: 1024, MaxPending: 1024, MaxRequests: 1024, MaxRetries: 3}
+		spec.Breakers[i] = cluster.Thresholds{MaxConnections: 1024, MaxPending: 1024, MaxRequests: 1024, MaxRetries: 3, RetryBudget: cluster.UnsaidBudget()}
 	}
 	if err := perHost(pb.CircuitBreakers.GetPerHostThresholds(), spec, p); err != nil {
 		return filter.At("circuit_breakers", err)
@@ -114,14 +128,29 @@ func clusterBreakers(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser
 		into.MaxRetries = orDefault(t.MaxRetries, into.MaxRetries)
 		into.TrackRemaining = t.TrackRemaining
 		into.MaxPools = t.MaxConnectionPools.GetValue()
+		if t.MaxRetries != nil {
+			into.RetryBudget = nil
+		}
 		if b := t.RetryBudget; b != nil {
-			into.RetryBudget = &cluster.RetryBudget{Percent: 20, MinConcurrency: orDefault(b.MinRetryConcurrency, 3)}
-			if b.BudgetPercent != nil {
-				into.RetryBudget.Percent = b.BudgetPercent.Value
+			if into.RetryBudget, err = retryBudget(b, p); err != nil {
+				return filter.At("circuit_breakers", filter.AtIndex("thresholds", i, filter.At("retry_budget", err)))
 			}
 		}
 	}
 	return nil
+}
+
+func retryBudget(pb *clusterv3.CircuitBreakers_Thresholds_RetryBudget, p *filter.Parser) (*cluster.RetryBudget, error) {
+	err := fromproto.Check(pb, p, fromproto.Fields{Used: []string{"budget_percent", "min_retry_concurrency", "budget_interval"}})
+	if err != nil {
+		return nil, err
+	}
+	b := &cluster.RetryBudget{Percent: 20, MinConcurrency: orDefault(pb.MinRetryConcurrency, 3)}
+	if pb.BudgetPercent != nil {
+		b.Percent = pb.BudgetPercent.Value
+	}
+	b.Interval, err = fromproto.Duration(pb.BudgetInterval, 0)
+	return b, filter.At("budget_interval", err)
 }
 
 // perHost reads per_host_thresholds, of which max_connections alone exists.

@@ -30,7 +30,7 @@ type refreshRate interface {
 // clusterDNS reads the fields of Cluster that say how names are looked up.
 func clusterDNS(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) (err error) {
 	d := &spec.DNS
-	*d = cluster.DNS{RespectTTL: pb.RespectDnsTtl, Family: cluster.Family(pb.DnsLookupFamily)}
+	*d = cluster.DNS{RespectTTL: pb.RespectDnsTtl, Family: cluster.Family(pb.DnsLookupFamily), NoWait: pb.WaitForWarmOnInit != nil && !pb.WaitForWarmOnInit.Value}
 	if err := dnsTimes(d, pb.DnsRefreshRate, pb.DnsJitter); err != nil {
 		return err
 	}
@@ -109,12 +109,16 @@ func dnsFailures(d *cluster.DNS, r refreshRate) (err error) {
 
 // dnsClusterType reads the DnsCluster extension, which is STRICT_DNS and LOGICAL_DNS in
 // one. What Cluster says of names does not count besides it.
-func dnsClusterType(raw []byte, spec *cluster.Spec, p *filter.Parser) (err error) {
+func dnsClusterType(raw []byte, spec *cluster.Spec, p *filter.Parser) error {
 	var pb dnsclusterv3.DnsCluster
 	if err := fromproto.Unmarshal(raw, &pb); err != nil {
 		return err
 	}
-	err = fromproto.Check(&pb, p, fromproto.Fields{Used: []string{
+	return dnsClusterMessage(&pb, spec, p)
+}
+
+func dnsClusterMessage(pb *dnsclusterv3.DnsCluster, spec *cluster.Spec, p *filter.Parser) (err error) {
+	err = fromproto.Check(pb, p, fromproto.Fields{Used: []string{
 		"dns_refresh_rate", "dns_failure_refresh_rate", "respect_dns_ttl", "dns_jitter", "typed_dns_resolver_config",
 		"dns_lookup_family", "all_addresses_in_single_endpoint", "dns_min_refresh_rate",
 	}})
@@ -126,7 +130,7 @@ func dnsClusterType(raw []byte, spec *cluster.Spec, p *filter.Parser) (err error
 		spec.Type = cluster.LogicalDNS
 	}
 	d := &spec.DNS
-	*d = cluster.DNS{RespectTTL: pb.RespectDnsTtl}
+	*d = cluster.DNS{RespectTTL: pb.RespectDnsTtl, NoWait: d.NoWait}
 	if f := pb.DnsLookupFamily; f > 0 { // AUTO is 1 here, and the default
 		d.Family = cluster.Family(f - 1)
 	}

@@ -25,7 +25,7 @@ func clusterOf(t *testing.T, text string) (*cluster.Spec, []string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Cluster(raw)
+	return Cluster(raw, nil)
 }
 
 const oneName = `"load_assignment": {"cluster_name": "c", "endpoints": [{"lb_endpoints": [
@@ -54,9 +54,9 @@ func TestDNSCluster(t *testing.T) {
 		r.Timeout != 3*time.Second || r.Tries != 2 || !r.Rotate || !r.TCP || !r.NoSearch {
 		t.Errorf("resolver %+v", r)
 	}
-	s, _, err = clusterOf(t, `{"name": "c", "cluster_type": {"name": "dns", "typed_config": {
+	s, _, err = clusterOf(t, `{"name": "c", "wait_for_warm_on_init": false, "cluster_type": {"name": "dns", "typed_config": {
 		"@type": "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster"}}, `+oneName+`}`)
-	if err != nil || s.Type != cluster.StrictDNS || s.DNS.Family != cluster.Auto || s.DNS.Resolver != nil || s.DNS.Refresh != 5*time.Second {
+	if err != nil || !s.DNS.NoWait || s.Type != cluster.StrictDNS || s.DNS.Family != cluster.Auto || s.DNS.Resolver != nil || s.DNS.Refresh != 5*time.Second {
 		t.Errorf("%+v, %v", s, err)
 	}
 }

@@ -78,16 +78,18 @@ func commonLB(pb *clusterv3.Cluster_CommonLbConfig, spec *cluster.Spec, p *filte
 		return nil
 	}
 	spec.CloseOnChange = pb.CloseConnectionsOnHostSetChange
+	if spec.MergeWindow, err = fromproto.Duration(pb.UpdateMergeWindow, 0); err != nil {
+		return filter.At("update_merge_window", err)
+	}
 	if v := pb.HealthyPanicThreshold; v != nil {
 		spec.PanicThreshold = v.Value
 	}
 	return fromproto.Check(pb, p, fromproto.Fields{
 		Used: []string{
+			"ignore_new_hosts_until_first_hc",
 			"healthy_panic_threshold", "zone_aware_lb_config", "locality_weighted_lb_config", "override_host_status",
-			"consistent_hashing_lb_config", "close_connections_on_host_set_change",
+			"consistent_hashing_lb_config", "close_connections_on_host_set_change", "update_merge_window",
 		},
-		// Changes of hosts are merged in any case; there is no health checker yet.
-		Ignored: []string{"update_merge_window", "ignore_new_hosts_until_first_hc"},
 	})
 }
 

@@ -67,9 +67,13 @@ func preconnect(pb *clusterv3.Cluster_PreconnectPolicy, spec *cluster.Spec, p *f
 		return nil
 	}
 	err := fromproto.Check(pb, p, fromproto.Fields{
-		Used:    []string{"per_upstream_preconnect_ratio"},
-		Ignored: []string{"predictive_preconnect_ratio"}, // a connection more is made when it is needed
+		Used: []string{"per_upstream_preconnect_ratio", "predictive_preconnect_ratio"},
 	})
+	if v := pb.PredictivePreconnectRatio; err == nil && v != nil {
+		if spec.Predict = v.Value; !(v.Value >= 1 && v.Value <= maxRatio) {
+			err = filter.At("predictive_preconnect_ratio", fmt.Errorf("%v is outside 1 to %d", v.Value, maxRatio))
+		}
+	}
 	if v := pb.PerUpstreamPreconnectRatio; err == nil && v != nil {
 		if spec.Preconnect = v.Value; !(v.Value >= 1 && v.Value <= maxRatio) {
 			err = filter.At("per_upstream_preconnect_ratio", fmt.Errorf("%v is outside 1 to %d", v.Value, maxRatio))

@@ -4,6 +4,9 @@ import (
 	"strings"
 	"testing"
 
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
@@ -15,7 +18,7 @@ func proxyJSON(fields string) string {
 
 func TestClusterSockets(t *testing.T) {
 	s, warnings, err := clusterOf(t, `{"name": "c", "transport_socket": `+rawJSON+`, "connection_pool_per_downstream_connection": true,
-		"preconnect_policy": {"per_upstream_preconnect_ratio": 1.5},
+		"preconnect_policy": {"per_upstream_preconnect_ratio": 1.5, "predictive_preconnect_ratio": 2},
 		"circuit_breakers": {"thresholds": [{"max_connection_pools": 7}], "per_host_thresholds": [{"max_connections": 3}, {"priority": "HIGH", "max_connections": 4}]},
 		"transport_socket_matches": [{"name": "pp", "match": {"a": "b"}, "transport_socket": `+
 		proxyJSON(`, "transport_socket": `+rawJSON+`, "config": {"version": "V2", "pass_through_tlvs": {"match_type": "INCLUDE", "tlv_type": [1, 2]}, "added_tlvs": [{"type": 240, "value": "aGk="}]}`)+`}],
@@ -25,7 +28,7 @@ func TestClusterSockets(t *testing.T) {
 	if err != nil || len(warnings) != 0 {
 		t.Fatal(err, warnings)
 	}
-	if !s.PerDownstream || s.Preconnect != 1.5 || s.Breakers[0].MaxPools != 7 || s.Breakers[0].MaxPerHost != 3 || s.Breakers[1].MaxPerHost != 4 {
+	if !s.PerDownstream || s.Preconnect != 1.5 || s.Predict != 2 || s.Breakers[0].MaxPools != 7 || s.Breakers[0].MaxPerHost != 3 || s.Breakers[1].MaxPerHost != 4 {
 		t.Errorf("%+v", s)
 	}
 	p, ok := s.Sockets[0].Socket.(*transport.ProxyProtocol)
@@ -42,12 +45,38 @@ func TestClusterSocketsRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		`"transport_socket": ` + proxyJSON(""): "transport_socket.typed_config.transport_socket",
 		`"transport_socket": ` + proxyJSON(`, "transport_socket": `+rawJSON+`, "config": {"version": "V2", "added_tlvs": [{"type": 256}]}`): "added_tlvs[0].type",
+		`"preconnect_policy": {"predictive_preconnect_ratio": 0.5}`:                                                                         "preconnect_policy.predictive_preconnect_ratio",
 		`"preconnect_policy": {"per_upstream_preconnect_ratio": 4}`:                                                                         "preconnect_policy.per_upstream_preconnect_ratio",
 		`"circuit_breakers": {"per_host_thresholds": [{"max_requests": 4}]}`:                                                                "per_host_thresholds[0].max_requests",
 		`"transport_socket_matches": [{"transport_socket": ` + rawJSON + `}]`:                                                               "transport_socket_matches[0]",
 	} {
 		if _, _, err := clusterOf(t, `{"name": "c", `+text+`}`); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// TestUpstreamFilters: the codec is what there is without any filter; others are refused.
+func TestUpstreamFilters(t *testing.T) {
+	of := func(names ...string) string {
+		var list []string
+		for _, n := range names {
+			list = append(list, `{"name": "f", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.`+n+`"}}`)
+		}
+		return `{"name": "c", "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+			"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+			"explicit_http_config": {"http_protocol_options": {}}, "http_filters": [` + strings.Join(list, ",") + `]}}}`
+	}
+	const codec, mutation = "upstream_codec.v3.UpstreamCodec", "header_mutation.v3.HeaderMutation"
+	if _, _, err := clusterOf(t, of(codec)); err != nil {
+		t.Error(err)
+	}
+	for text, want := range map[string]string{
+		of(mutation, codec): `http_filters[0]: this build runs no HTTP filter behind the router, such as "envoy.extensions.filters.http.header_mutation`,
+		of(codec, codec):    "http_filters[0]: must be the last one",
+	} {
+		if _, _, err := clusterOf(t, text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }

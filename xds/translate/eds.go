@@ -114,6 +114,9 @@ func host(e *endpointv3.LbEndpoint, named map[string]*endpointv3.Endpoint, names
 	}
 	h.Metadata = filterMetadata(e.GetMetadata())
 	var err error
+	if h.Check, err = hostCheck(ep.HealthCheckConfig); err != nil {
+		return h, filter.At("endpoint.health_check_config", err)
+	}
 	if h.TLVs, err = tlvsOfHost(e.GetMetadata().GetTypedFilterMetadata()); err != nil {
 		return h, err
 	}
@@ -150,6 +153,27 @@ func filterMetadata(m *corev3.Metadata) map[string]map[string]any {
 		all[k] = v.AsMap()
 	}
 	return all
+}
+
+// hostCheck translates how one endpoint is checked.
+func hostCheck(pb *endpointv3.Endpoint_HealthCheckConfig) (*cluster.HostCheck, error) {
+	if pb == nil {
+		return nil, nil
+	}
+	c := &cluster.HostCheck{Disabled: pb.DisableActiveHealthCheck, Port: uint16(pb.PortValue), Hostname: pb.Hostname}
+	if pb.PortValue > 65535 {
+		return nil, filter.At("port_value", fmt.Errorf("%d is no port", pb.PortValue))
+	}
+	if pb.Address != nil {
+		var err error
+		if c.Addr, err = address(pb.Address); err != nil {
+			return nil, filter.At("address", err)
+		}
+	}
+	if *c == (cluster.HostCheck{}) {
+		return nil, nil
+	}
+	return c, nil
 }
 
 func healthOf(s corev3.HealthStatus) cluster.Health {

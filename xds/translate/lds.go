@@ -19,17 +19,17 @@ import (
 var listenerFields = fromproto.Fields{
 	Used: []string{
 		"metadata", "name", "address", "additional_addresses", "stat_prefix", "filter_chains", "use_original_dst", "default_filter_chain",
-		"per_connection_buffer_limit_bytes", "listener_filters", "listener_filters_timeout",
+		"per_connection_buffer_limit_bytes", "per_connection_buffer_high_watermark_timeout", "listener_filters", "listener_filters_timeout",
 		"continue_on_listener_filters_timeout", "transparent", "freebind", "traffic_direction", "enable_reuse_port",
 		"reuse_port", "access_log", "tcp_backlog_size", "bind_to_port", "ignore_global_conn_limit", "deprecated_v1",
 		"udp_listener_config",
-		"filter_chain_matcher", "drain_type", "bypass_overload_manager", "tcp_keepalive", "tcp_fast_open_queue_length",
+		"filter_chain_matcher", "drain_type", "bypass_overload_manager", "tcp_keepalive", "tcp_fast_open_queue_length", "enable_mptcp",
 		"socket_options", "internal_listener",
 		// Every connection is a goroutine that any processor may run, and is accepted by
 		// itself: what these ask for is so already.
 		"connection_balance_config", "max_connections_to_accept_per_socket_event",
 	},
-	Ignored: []string{"enable_mptcp", "per_connection_buffer_high_watermark_timeout", "stats_matcher"},
+	Ignored: []string{"stats_matcher"},
 }
 
 // Listener translates a Listener. The names of the route configurations that it needs
@@ -53,6 +53,7 @@ func Listener(raw []byte, p *filter.Parser) (*l4.Spec, error) {
 		IgnoreGlobalLimit: pb.IgnoreGlobalConnLimit || pb.BypassOverloadManager,
 		ReusePort:         pb.EnableReusePort == nil || pb.EnableReusePort.Value,
 		DrainModifyOnly:   pb.DrainType == listenerv3.Listener_MODIFY_ONLY,
+		Multipath:         pb.EnableMptcp,
 	}
 	if len(pb.GetMetadata().GetFilterMetadata()) > 0 {
 		spec.Metadata = kept(raw, &listenerv3.Listener{})
@@ -63,6 +64,9 @@ func Listener(raw []byte, p *filter.Parser) (*l4.Spec, error) {
 	var err error
 	if spec.FilterTimeout, err = fromproto.Duration(pb.ListenerFiltersTimeout, 15*time.Second); err != nil {
 		return nil, filter.At("listener_filters_timeout", err)
+	}
+	if spec.StuckTimeout, err = fromproto.Duration(pb.PerConnectionBufferHighWatermarkTimeout, 0); err != nil {
+		return nil, filter.At("per_connection_buffer_high_watermark_timeout", err)
 	}
 	if v := pb.PerConnectionBufferLimitBytes; v != nil {
 		spec.BufferLimit = int(v.Value)
@@ -76,7 +80,7 @@ func Listener(raw []byte, p *filter.Parser) (*l4.Spec, error) {
 		return spec, nil
 	}
 	for _, step := range []func(*listenerv3.Listener, *l4.Spec, *filter.Parser) error{
-		listenerFilters, listenerChains, listenerMatcher, listenerLogs,
+		listenerFilters, useProxyProto, listenerChains, listenerMatcher, listenerLogs,
 	} {
 		if err := step(&pb, spec, p); err != nil {
 			return nil, err
@@ -100,6 +104,18 @@ func listenerFilters(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser) e
 		spec.Filters = append(spec.Filters, l)
 	}
 	return nil
+}
+
+// useProxyProto adds the filter that a chain asks for with a field of old, after all
+// others: that of the first chain decides.
+func useProxyProto(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser) error {
+	if len(pb.FilterChains) == 0 || !pb.FilterChains[0].GetUseProxyProto().GetValue() { //nolint:staticcheck // deprecated, still sent
+		return nil
+	}
+	p.Warnings = append(p.Warnings, "FilterChain.use_proxy_proto is deprecated and does not say in which order listener filters run: configure the proxy_protocol listener filter")
+	factory, err := p.Listener(filter.Any{Type: "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"})
+	spec.Filters = append(spec.Filters, l4.ListenerFilter{Name: "envoy.filters.listener.proxy_protocol", Factory: factory})
+	return filter.AtIndex("filter_chains", 0, filter.At("use_proxy_proto", err))
 }
 
 func listenerFilter(f *listenerv3.ListenerFilter, p *filter.Parser) (l l4.ListenerFilter, err error) {
@@ -180,7 +196,7 @@ func listenerChains(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser) er
 
 func chain(pb *listenerv3.FilterChain, p *filter.Parser) (*l4.Chain, error) {
 	err := fromproto.Check(pb, p, fromproto.Fields{
-		Used: []string{"filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name", "metadata"},
+		Used: []string{"filter_chain_match", "filters", "transport_socket", "transport_socket_connect_timeout", "name", "metadata", "use_proxy_proto"},
 	})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package translate
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -36,6 +37,9 @@ func listenerAddresses(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser)
 		}
 		spec.Addresses = append(spec.Addresses, more)
 	}
+	if pb.EnableMptcp && slices.ContainsFunc(spec.Addresses, func(a l4.Address) bool { return a.Addr.IsUnix() }) {
+		return filter.At("enable_mptcp", errors.New("is for IP addresses"))
+	}
 	return nil
 }
 
@@ -53,6 +57,8 @@ func internalListener(pb *listenerv3.Listener, spec *l4.Spec) error {
 		return filter.At("enable_reuse_port", none)
 	case pb.Freebind != nil:
 		return filter.At("freebind", none)
+	case pb.EnableMptcp:
+		return filter.At("enable_mptcp", none)
 	case pb.TcpBacklogSize != nil:
 		return filter.At("tcp_backlog_size", none)
 	case pb.TcpFastOpenQueueLength != nil:

@@ -35,6 +35,8 @@ func listenerUDP(pb *listenerv3.Listener, spec *l4.Spec, p *filter.Parser) (bool
 		return true, filter.At("default_filter_chain", errors.New("a UDP listener has no filter chains"))
 	case spec.Unbound:
 		return true, filter.At("bind_to_port", errors.New("false is not possible for UDP listeners"))
+	case spec.Multipath:
+		return true, filter.At("enable_mptcp", errors.New("is for TCP listeners"))
 	}
 	spec.UDP = &l4.UDP{}
 	spec.ReusePort = pb.EnableReusePort == nil || pb.EnableReusePort.Value
@@ -66,10 +68,10 @@ func udpConfig(pb *listenerv3.UdpListenerConfig, u *l4.UDP, p *filter.Parser) er
 
 func udpFilter(f *listenerv3.ListenerFilter, p *filter.Parser) (u l4.UDPFilter, err error) {
 	if f.GetConfigDiscovery() != nil {
-		return u, filter.At("config_discovery", errors.New("this build does not support ECDS"))
+		return u, filter.At("config_discovery", errors.New("filters of UDP listeners cannot be discovered"))
 	}
 	if f.FilterDisabled != nil {
-		return u, filter.At("filter_disabled", errors.New("this build does not support it for filters of UDP listeners"))
+		p.Warnings = append(p.Warnings, "filter_disabled has no effect on filters of UDP listeners, as in Envoy")
 	}
 	c, err := fromproto.Any(f.GetTypedConfig())
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/config"
@@ -17,13 +18,13 @@ import (
 // set up. What is ignored watches over, measures or tunes Envoy's own machinery.
 var processFields = fromproto.Fields{
 	Used: []string{
+		"cluster_manager",
 		"node", "static_resources", "dynamic_resources", "stats_flush_interval", "layered_runtime", "admin",
-		"overload_manager", "application_log_config", "stats_config", "deferred_stat_options",
-		"use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config",
+		"overload_manager", "stats_flush_on_admin", "stats_eviction_interval", "watchdog", "watchdogs", "application_log_config", "stats_config", "deferred_stat_options",
+		"tracing", "stats_sinks", "use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config",
 	},
 	Ignored: []string{
-		"node_context_params", "cluster_manager", "hds_config", "flags_path", "stats_sinks", "stats_flush_on_admin",
-		"stats_eviction_interval", "watchdog", "watchdogs", "tracing", "enable_dispatcher_stats", "stats_server_version_override",
+		"node_context_params", "hds_config", "flags_path", "enable_dispatcher_stats", "stats_server_version_override",
 		"bootstrap_extensions", "fatal_actions",
 		"config_sources", "default_config_source", "default_socket_interface", "certificate_provider_instances",
 		"inline_headers", "perf_tracing_file_path", "default_regex_engine", "xds_delegate_extension",
@@ -41,14 +42,31 @@ func Process(pb *bootstrapv3.Bootstrap) (*config.Process, []string, error) {
 	}
 	n := pb.GetNode()
 	c := &config.Process{Node: filter.Node{ID: n.GetId(), Cluster: n.GetCluster(), Zone: n.GetLocality().GetZone()}}
+	var err error
+	if c.NodeMessage, err = proto.Marshal(n); err != nil {
+		return nil, nil, filter.At("node", err)
+	}
 	for _, step := range []func(*bootstrapv3.Bootstrap, *config.Process, *filter.Parser) error{
-		processAdmin, processRuntime, processStats, processOverload,
+		processAdmin, processClusters, processRuntime, processStats, processOverload, processWatchdogs, processTracing, processSinks,
 	} {
 		if err := step(pb, c, p); err != nil {
 			return nil, nil, err
 		}
 	}
 	return c, p.Warnings, nil
+}
+
+// processClusters notes what of cluster_manager has no effect; the rest is read where it
+// is used.
+func processClusters(pb *bootstrapv3.Bootstrap, _ *config.Process, p *filter.Parser) error {
+	m := pb.ClusterManager
+	if m == nil {
+		return nil
+	}
+	return filter.At("cluster_manager", fromproto.Check(m, p, fromproto.Fields{
+		Used:    []string{"local_cluster_name", "outlier_detection", "upstream_bind_config"},
+		Ignored: []string{"load_stats_config", "enable_deferred_cluster_creation"}, // clusters are always made when they are used
+	}))
 }
 
 func processAdmin(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser) (err error) {
@@ -108,4 +126,13 @@ func resourceMonitor(m *overloadv3.ResourceMonitor, c *config.Process, p *filter
 	}
 	c.MaxConnections = d.MaxActiveDownstreamConnections
 	return nil
+}
+
+func processTracing(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser) (err error) {
+	http := pb.GetTracing().GetHttp() //nolint:staticcheck // deprecated, still sent
+	if http == nil {
+		return nil
+	}
+	c.Tracing, err = fromproto.TracingProvider(http, p)
+	return filter.At("tracing.http", err)
 }

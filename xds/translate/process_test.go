@@ -26,7 +26,7 @@ func TestProcess(t *testing.T) {
 	p, warnings, err := process(t, `
 node: {id: me, cluster: c, locality: {zone: z}}
 stats_flush_interval: 1s
-watchdogs: {}
+flags_path: x
 admin:
   address: {socket_address: {address: 127.0.0.1, port_value: 15000}}
   access_log:
@@ -63,7 +63,7 @@ overload_manager:
 	if v, ok := p.RuntimeValue("a.b"); v != "6.5" || !ok {
 		t.Errorf("a.b is %q, %v", v, ok)
 	}
-	if len(warnings) != 1 || !strings.Contains(warnings[0], "watchdogs") {
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "flags_path") {
 		t.Errorf("warnings %q", warnings)
 	}
 }

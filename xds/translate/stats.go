@@ -30,6 +30,9 @@ func processStats(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser
 	if c.StatsFlush, err = fromproto.PositiveDuration(pb.StatsFlushInterval, 5*time.Second); err != nil {
 		return filter.At("stats_flush_interval", err)
 	}
+	if err := statsTimes(pb, c); err != nil {
+		return err
+	}
 	c.Stats.MaxSeries = defaultMaxSeries
 	if v, ok := c.RuntimeValue(maxSeriesKey); ok {
 		n, err := strconv.Atoi(v)
@@ -39,6 +42,27 @@ func processStats(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser
 		c.Stats.MaxSeries = n
 	}
 	return filter.At("stats_config", statsConfig(pb.StatsConfig, &c.Stats, p))
+}
+
+// statsTimes reads when intervals end and when statistics are forgotten.
+func statsTimes(pb *bootstrapv3.Bootstrap, c *config.Process) (err error) {
+	if pb.StatsFlushInterval != nil && (c.StatsFlush < time.Millisecond || c.StatsFlush >= 5*time.Minute) {
+		return filter.At("stats_flush_interval", fmt.Errorf("%v is outside 1ms to 5m", c.StatsFlush))
+	}
+	if _, set := pb.StatsFlush.(*bootstrapv3.Bootstrap_StatsFlushOnAdmin); set {
+		switch c.FlushOnAdmin = pb.GetStatsFlushOnAdmin(); {
+		case !c.FlushOnAdmin:
+			return filter.At("stats_flush_on_admin", errors.New("must be true if it is set"))
+		case pb.StatsFlushInterval != nil:
+			return filter.At("stats_flush_on_admin", errors.New("cannot be set together with stats_flush_interval"))
+		}
+	}
+	if e := pb.GetStatsEvictionInterval(); e != nil {
+		if c.StatsEviction, err = fromproto.PositiveDuration(e, 0); err == nil && c.StatsEviction%c.StatsFlush != 0 {
+			err = fmt.Errorf("must be a multiple of stats_flush_interval, %v", c.StatsFlush)
+		}
+	}
+	return filter.At("stats_eviction_interval", err)
 }
 
 func statsConfig(pb *metricsv3.StatsConfig, c *config.Stats, p *filter.Parser) (err error) {

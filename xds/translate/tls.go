@@ -144,9 +144,6 @@ func commonContext(pb *tlsv3.CommonTlsContext, raw []byte, most uint16, p *filte
 		if len(a) == 0 || len(a) > 255 {
 			return t, filter.AtIndex("alpn_protocols", i, fmt.Errorf("%q is no protocol name", a))
 		}
-		if a == "h2" { // a peer that takes the offer would be spoken to in HTTP/1
-			return t, filter.AtIndex("alpn_protocols", i, errors.New("this build does not speak HTTP/2"))
-		}
 	}
 	t.ALPN = pb.AlpnProtocols
 	if err := contextCertificates(pb, &t, p); err != nil {

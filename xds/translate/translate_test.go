@@ -36,7 +36,7 @@ func encode(t testing.TB, m proto.Message, text string) []byte {
 
 func clusterOf(t testing.TB, text string) (*cluster.Spec, []string) {
 	t.Helper()
-	spec, warnings, err := translate.Cluster(encode(t, &clusterv3.Cluster{}, text))
+	spec, warnings, err := translate.Cluster(encode(t, &clusterv3.Cluster{}, text), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestClusterDefaults(t *testing.T) {
 	if len(warnings) > 0 {
 		t.Errorf("warnings %q", warnings)
 	}
-	breakers := cluster.Thresholds{MaxConnections: 1024, MaxPending: 1024, MaxRequests: 1024, MaxRetries: 3}
+	breakers := cluster.Thresholds{MaxConnections: 1024, MaxPending: 1024, MaxRequests: 1024, MaxRetries: 3, RetryBudget: cluster.UnsaidBudget()}
 	want := &cluster.Spec{
 		Name: "c", StatName: "c", ServiceName: "c", ConnectTimeout: 5 * time.Second, PanicThreshold: 50, BufferLimit: 1 << 20,
 		OverrideStatus: cluster.HealthSet(0).With(cluster.Healthy).With(cluster.Degraded),
@@ -103,9 +103,9 @@ func TestClusterFields(t *testing.T) {
 
 // TestIgnoredFieldsAreNoted: what has no effect does not pass in silence.
 func TestIgnoredFieldsAreNoted(t *testing.T) {
-	_, warnings := clusterOf(t, `{"name": "c", "outlier_detection": {}, "common_lb_config": {"update_merge_window": "1s"}}`)
+	_, warnings := clusterOf(t, `{"name": "c", "lrs_server": {"self": {}}, "per_connection_buffer_high_watermark_timeout": "1s"}`)
 	all := strings.Join(warnings, "\n")
-	for _, want := range []string{"outlier_detection", "update_merge_window"} {
+	for _, want := range []string{"lrs_server", "per_connection_buffer_high_watermark_timeout"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no warning about %s in %q", want, warnings)
 		}
@@ -197,6 +197,18 @@ func TestListener(t *testing.T) {
 	}
 }
 
+// TestUseProxyProto: the field of old stands for the listener filter, after all others.
+func TestUseProxyProto(t *testing.T) {
+	for _, on := range []string{"true", "false"} {
+		l := listenerOf(t, `{"name": "l", "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+			"listener_filters": [{"name": "tls", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}}],
+			"filter_chains": [{"use_proxy_proto": `+on+`, "filters": [`+tcpProxy+`]}]}`)
+		if n := len(l.Filters); (n == 2) != (on == "true") || l.Filters[0].Name != "tls" || l.Filters[n-1].Factory == nil {
+			t.Errorf("%s: filters %+v", on, l.Filters)
+		}
+	}
+}
+
 // TestHashes: a chain keeps its hash, and so its connections, when another one changes.
 func TestHashes(t *testing.T) {
 	text := func(port string) string {
@@ -227,7 +239,7 @@ func FuzzCluster(f *testing.F) {
 		f.Add(encode(f, &clusterv3.Cluster{}, v.json))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if spec, _, err := translate.Cluster(raw); err == nil && spec.Name == "" {
+		if spec, _, err := translate.Cluster(raw, nil); err == nil && spec.Name == "" {
 			t.Error("a cluster without a name")
 		}
 		_, _ = translate.Assignment(raw) // only must not panic

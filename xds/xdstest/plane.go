@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -132,6 +133,7 @@ func (st *Session) Accept(r Request) {
 		return // about an older response: the client answers the newest too
 	}
 	sub.legacy = sub.legacy && len(r.Names) == 0
+	was := sub.wildcard
 	sub.wildcard = sub.legacy
 	names := map[string]struct{}{}
 	for _, name := range r.Names {
@@ -141,6 +143,7 @@ func (st *Session) Accept(r Request) {
 		}
 		names[name] = struct{}{}
 	}
+	sub.owed = sub.owed || sub.wildcard && !was // what all is, is an answer even where it is nothing new
 	for name := range sub.known {
 		if _, ok := names[name]; !ok && !sub.wildcard {
 			delete(sub.known, name) // asked for again later, it is sent again
@@ -170,7 +173,9 @@ func (sub *subscription) acceptDelta(r Request, first bool) {
 			continue
 		}
 		delete(sub.names, name)
-		delete(sub.known, name)
+		maps.DeleteFunc(sub.known, func(known, _ string) bool { // virtual hosts are asked for by their table's name, too
+			return known == name || r.TypeURL == ads.VirtualHostType && strings.HasPrefix(known, name+"/")
+		})
 		if sub.wildcard {
 			sub.known[name] = "" // still wanted as one of all: the client must hear what it is now
 		}

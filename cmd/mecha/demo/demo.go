@@ -1,5 +1,5 @@
 // Package demo is "mecha demo": a small shop of plain programs that the mesh is
-// put around, and six things that it then does for them, each with what was
+// put around, and eight things that it then does for them, each with what was
 // expected and what was measured.
 //
 // Every program is a pod as "mecha run" makes them. Where the kernel does not

@@ -50,6 +50,10 @@ func TestFolders(t *testing.T) {
 				}
 				check(c.want)
 			}
+			if err := f.inbound(true); err != nil {
+				t.Error(err)
+			}
+			check("strict")
 		})
 	}
 }

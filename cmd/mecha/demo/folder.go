@@ -30,24 +30,38 @@ func newFolder(dir string, p plan) (*folder, error) {
 			return nil, err
 		}
 	}
+	if err := f.inbound(false); err != nil {
+		return nil, err
+	}
 	if p.captured {
-		// The same for every pod: what was meant for whom, the packet filter tells.
-		for _, name := range []string{"inbound.yaml", "outbound.yaml"} {
-			if err := f.write("captured/"+name, name, nil); err != nil {
-				return nil, err
-			}
+		return f, f.write("captured/outbound.yaml", "outbound.yaml", nil)
+	}
+	return f, f.write("loopback/outbound.yaml", "frontend/outbound.yaml", nil)
+}
+
+// inbound writes who is served. strict is mutual TLS alone; the frontend, whose customers
+// are no part of the mesh, serves plain text always.
+func (f *folder) inbound(strict bool) error {
+	type data struct {
+		Name   string
+		Strict bool
+	}
+	if f.plan.captured {
+		// The same for every other pod: what was meant for whom, the packet filter tells.
+		if err := f.write("captured/inbound.yaml", "frontend/inbound.yaml", data{"frontend", false}); err != nil {
+			return err
 		}
-		return f, nil
+		return f.write("captured/inbound.yaml", "inbound.yaml", data{"", strict})
 	}
 	for _, m := range members() {
 		if !m.sidecar {
 			continue
 		}
-		if err := f.write("loopback/inbound.yaml", m.name+"/inbound.yaml", struct{ Name string }{m.name}); err != nil {
-			return nil, err
+		if err := f.write("loopback/inbound.yaml", m.name+"/inbound.yaml", data{m.name, strict && m.name != "frontend"}); err != nil {
+			return err
 		}
 	}
-	return f, f.write("loopback/outbound.yaml", "frontend/outbound.yaml", nil)
+	return nil
 }
 
 // write renders a template into a file, which is there whole or not at all.

@@ -17,6 +17,7 @@ func (o Options) openLoopback(ctx context.Context, dir string, ended func(error)
 	if err != nil {
 		return nil, err
 	}
+	p.run = filepath.Join(dir, "identity")
 	f, err := newFolder(filepath.Join(dir, "config"), p)
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func (o Options) openLoopback(ctx context.Context, dir string, ended func(error)
 	for _, m := range members() {
 		switch {
 		case m.name == control:
-			err = start(control, o.controlCommand(f.dir, p.at[control]), nil)
+			err = start(control, o.controlCommand(f.dir, p), nil)
 		case m.kind == "bank":
 			continue // what it is there for needs capture
 		default:
@@ -78,8 +79,3 @@ func (o Options) openLoopback(ctx context.Context, dir string, ended func(error)
 
 // startTime is how long the shop may take to open.
 const startTime = 25 * time.Second
-
-// controlCommand serves a folder.
-func (o Options) controlCommand(dir string, at netip.AddrPort) []string {
-	return []string{o.Control, "serve", "--dir", dir, "--listen", at.String()}
-}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/template"
@@ -67,6 +68,8 @@ type plan struct {
 	outbound map[string]netip.AddrPort
 	// admin is where a sidecar's admin interface is reached.
 	admin map[string]netip.AddrPort
+	// run is a directory for the sockets of the sidecars and the roots of the mesh.
+	run string
 	// names are the addresses of the services in a node's DNS. Those of
 	// services with a sidecar are virtual: no machine has them.
 	names map[string]netip.Addr
@@ -209,7 +212,11 @@ func (p plan) render(name string, data any) ([]byte, error) {
 			}
 			return `"` + p.outbound[service].String() + `"`
 		},
-		"vip": func(name string) string { return p.names[name].String() },
+		"vip":      func(name string) string { return p.names[name].String() },
+		"socket":   p.socket,
+		"identity": func(name string) string { return "spiffe://" + trustDomain + "/ns/shop/sa/" + name },
+		"trusted":  func() string { return "spiffe://" + trustDomain + "/ns/shop/" },
+		"sds":      func() string { return secretsFrom },
 	}).Parse(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("configuration template %s: %w", name, err)
@@ -219,6 +226,33 @@ func (p plan) render(name string, data any) ([]byte, error) {
 		return nil, fmt.Errorf("configuration template %s: %w", name, err)
 	}
 	return []byte(out.String()), nil
+}
+
+// trustDomain is that of all identities of the shop.
+const trustDomain = "shop.demo"
+
+// certificateTTL is short, so that the demo sees certificates being replaced.
+const certificateTTL = "20s"
+
+// secretsFrom is where a sidecar gets its certificate from, and whom it trusts, as under
+// Istio: over a socket of its own.
+const secretsFrom = "{ resource_api_version: V3, api_config_source: { api_type: GRPC, transport_api_version: V3, grpc_services: [{ envoy_grpc: { cluster_name: sds-grpc } }] } }"
+
+// socket is the socket over which the sidecar of a member gets its certificate.
+func (p plan) socket(name string) string { return filepath.Join(p.run, name, "socket") }
+
+// controlCommand serves a folder, and identities to the sidecars.
+func (o Options) controlCommand(dir string, p plan) []string {
+	command := []string{
+		o.Control, "serve", "--dir", dir, "--listen", p.at[control].String(),
+		"--identity", filepath.Join(p.run, "ca"), "--trust-domain", trustDomain, "--cert-ttl", certificateTTL,
+	}
+	for _, m := range members() {
+		if m.sidecar {
+			command = append(command, "--workload-socket", "shop/"+m.name+"=unix:"+p.socket(m.name))
+		}
+	}
+	return command
 }
 
 // sidecars are the names of the members that have one, sorted.

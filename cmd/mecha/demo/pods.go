@@ -23,6 +23,7 @@ var network = netip.MustParsePrefix("10.201.0.0/16")
 // kernel does not allow it.
 func (o Options) openPods(ctx context.Context, dir string, ended func(error)) (_ *shop, err error) {
 	p := podPlan(network)
+	p.run = filepath.Join(dir, "identity")
 	f, err := newFolder(filepath.Join(dir, "config"), p)
 	if err != nil {
 		return nil, err
@@ -143,7 +144,7 @@ func (o Options) startPod(ctx context.Context, node *pod.Node, s *shop, m member
 		Stdout: log, Stderr: log, ReadyTimeout: startTime,
 	}
 	if m.name == control {
-		c.Command = o.controlCommand(s.folder.dir, s.plan.at[control])
+		c.Command = o.controlCommand(s.folder.dir, s.plan)
 	}
 	if m.sidecar {
 		var capture *os.File

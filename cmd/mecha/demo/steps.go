@@ -11,7 +11,7 @@ import (
 
 // steps are what the demo shows, in order.
 func (d *demo) steps() []func(context.Context) error {
-	return []func(context.Context) error{d.traffic, d.split, d.retry, d.timeout, d.tcp, d.exclusion}
+	return []func(context.Context) error{d.traffic, d.split, d.retry, d.timeout, d.tcp, d.exclusion, d.strict, d.rotate}
 }
 
 // milliseconds is a duration for people.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/iptables"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 	"golang.org/x/sys/unix"
 )
 
@@ -390,13 +391,7 @@ func TestPodReachesTheOutsideWorld(t *testing.T) {
 	if got := n.mustRun(t, c); got != fmt.Sprintf("sidecar for %s:%s", v4, port) {
 		t.Errorf("captured: %s", got)
 	}
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, closedPort, _ := net.SplitHostPort(closed.Addr().String())
-	closed.Close()
-	if got := n.mustRun(t, plain("get", "host:"+closedPort)); !strings.HasPrefix(got, "refused") {
+	if got := n.mustRun(t, plain("get", fmt.Sprintf("host:%d", ports.Free(t)))); !strings.HasPrefix(got, "refused") {
 		t.Errorf("a port nobody listens on: %s", got)
 	}
 	if err := n.Name("shop", netip.MustParseAddr("10.201.7.7")); err != nil {

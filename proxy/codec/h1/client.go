@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,6 +29,7 @@ type ClientConn struct {
 	busy   bool
 	broken bool // carries no further exchange
 	used   bool
+	told   bool // see Told
 }
 
 // NewClient takes over c.
@@ -41,6 +43,9 @@ func NewClient(c *netio.Conn, o ClientOptions) *ClientConn {
 	s.stream.w.conn = c
 	return s
 }
+
+// Told reports whether the host has said that the connection ends with the last exchange.
+func (c *ClientConn) Told() bool { return c.told }
 
 var errBusy = errors.New("h1: connection has no room for another exchange")
 
@@ -167,12 +172,17 @@ func (s *ClientStream) awaitHead() ([]byte, error) {
 
 // fill waits for more bytes, having sent what is held.
 func (s *ClientStream) fill() error {
-	if !s.held.Load() && (!s.w.hold || s.w.out.Len() == 0) {
+	if !s.held.Load() && (!s.w.hold || s.w.out.Len() == 0 && !s.w.full) {
 		return s.r.fill()
 	}
 	s.held.Store(false)
 	_, sent, err := s.r.conn.Exchange(&s.w.out, &s.r.in)
-	if !sent {
+	switch {
+	case sent:
+		s.w.full = false
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.held.Store(true) // the next read goes on with it
+	default:
 		s.w.failed = true
 	}
 	if err == io.EOF {
@@ -184,6 +194,16 @@ func (s *ClientStream) fill() error {
 // HoldEnd implements codec.EndHolder.
 func (s *ClientStream) HoldEnd(on bool) { s.w.hold = on }
 
+// Fits implements codec.Patient: while a reader is to follow, a write keeps what the socket
+// does not take, once.
+func (s *ClientStream) Fits(int) bool { return !s.w.full }
+
+// StopWriting implements codec.ClientStream.
+func (s *ClientStream) StopWriting() {
+	s.dead.Store(true)
+	s.r.conn.Cut()
+}
+
 var truncated = &codec.ProtocolError{Code: 502, Details: detailsCodec, Reason: "connection ended within a message"}
 
 func (s *ClientStream) parse(p []byte, m *header.Map) (codec.Next, error) {
@@ -193,6 +213,11 @@ func (s *ClientStream) parse(p []byte, m *header.Map) (codec.Next, error) {
 		return codec.End, err
 	}
 	m.AddID(header.Status, text(status.Status))
+	if o := &s.c.opt; o.PreserveCase {
+		if spelling := m.Spell(o.ProperOwn); o.ReasonPhrase {
+			spelling.SetReason(status.Reason)
+		}
+	}
 	var f fields
 	if err := f.parseFields(rest, m, s.c.opt.countLimit(), false); err != nil {
 		return codec.End, err
@@ -217,7 +242,8 @@ func (s *ClientStream) parse(p []byte, m *header.Map) (codec.Next, error) {
 		}
 		fr = raw
 	}
-	s.closing = s.closing || f.close || s.http10 && !f.keepAlive || fr == untilClose
+	s.c.told = f.close || s.http10 && !f.keepAlive
+	s.closing = s.closing || s.c.told || fr == untilClose
 	if fr == raw {
 		s.upgraded = true
 		s.w.framing, s.w.done = raw, false

@@ -9,7 +9,8 @@ import (
 
 // fields is what the fields of a head say about the message and the connection.
 type fields struct {
-	underscores Underscores // set by the caller
+	underscores Underscores // set by the caller, with
+	stats       *Stats      // that may be nil
 
 	length   int64 // Content-Length; -1: none
 	coding   coding
@@ -38,6 +39,7 @@ const maxTokens = 10
 // so. What belongs to the connection stays out, see fields.settle.
 func (f *fields) parseFields(p []byte, m *header.Map, limit int, request bool) error {
 	f.length = -1
+	spelling := m.Spelling()
 	for n := 0; ; n++ {
 		var line []byte
 		if line, p = cutLine(p); len(line) == 0 {
@@ -46,11 +48,17 @@ func (f *fields) parseFields(p []byte, m *header.Map, limit int, request bool) e
 		if n == limit {
 			return refuse(431, detailsTooManyHeaders, "too many header fields")
 		}
+		if spelling != nil {
+			if name, _, ok := bytes.Cut(line, colon); ok {
+				spelling.Note(name)
+			}
+		}
 		name, value, err := ParseField(line)
 		if err != nil {
 			return err
 		}
 		if f.underscores != AllowUnderscores && bytes.IndexByte(name, '_') >= 0 {
+			f.stats.underscored(f.underscores == RejectUnderscores)
 			if f.underscores == RejectUnderscores {
 				return refuse(400, detailsUnderscore, "underscore in a field name")
 			}
@@ -61,6 +69,8 @@ func (f *fields) parseFields(p []byte, m *header.Map, limit int, request bool) e
 		}
 	}
 }
+
+var colon = []byte{':'}
 
 // add takes one field.
 func (f *fields) add(m *header.Map, name, value []byte, request bool) error {

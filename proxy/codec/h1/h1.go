@@ -31,6 +31,11 @@ type Options struct {
 	AllowChunkedLength bool // drop Content-Length beside "chunked" instead of refusing (http_protocol_options.allow_chunked_length)
 	EnableTrailers     bool // pass trailers on; otherwise they are read and dropped (http_protocol_options.enable_trailers)
 	ProperCase         bool // write Header-Names-Like-This (header_key_format.proper_case_words)
+	// PreserveCase lets what is read be written with the same letters elsewhere
+	// (header_key_format.stateful_formatter with preserve_case).
+	PreserveCase bool
+	ReasonPhrase bool // with PreserveCase: of responses that are read (forward_reason_phrase)
+	ProperOwn    bool // with PreserveCase: names that were not read are as with ProperCase (formatter_type_on_envoy_headers)
 }
 
 func (o *Options) headLimit() int {
@@ -58,6 +63,7 @@ type ServerOptions struct {
 	Scheme               string        // ":scheme" where the request line has none; "": the field is left out
 	IdleTimeout          time.Duration // for Accept to see the first byte of a request; 0: none (idle_timeout)
 	HeadersTimeout       time.Duration // from the first byte to the end of the head; 0: none (request_headers_timeout)
+	Stats                *Stats        // nil counts nothing
 }
 
 // Underscores is what to do with a request field that has "_" in its name.

@@ -126,7 +126,11 @@ func (h *headWriter) statusLine(status int, http10 bool) {
 		h.str("HTTP/1.1 ")
 	}
 	h.p = append(h.p, byte('0'+status/100), byte('0'+status/10%10), byte('0'+status%10), ' ')
-	h.str(reason(status))
+	if h.spelled != nil && h.spelled.Reason() != nil {
+		h.p = append(h.p, h.spelled.Reason()...)
+	} else {
+		h.str(reason(status))
+	}
 	h.crlf()
 }
 

@@ -72,7 +72,10 @@ func (s *ServerStream) parse(p []byte, m *header.Map) (codec.Next, error) {
 	} else if o.Scheme != "" {
 		m.AddID(header.Scheme, o.Scheme)
 	}
-	f := fields{underscores: o.Underscores}
+	if o.PreserveCase {
+		m.Spell(o.ProperOwn)
+	}
+	f := fields{underscores: o.Underscores, stats: o.Stats}
 	if err := f.parseFields(rest, m, o.countLimit(), true); err != nil {
 		return codec.End, err
 	}
@@ -128,6 +131,14 @@ func (s *ServerStream) PeekBody() bool {
 	}
 	_, err := s.r.conn.TryReadBuf(&s.r.in)
 	return err == nil && s.r.buffered()
+}
+
+// EarlyData implements codec.Tunneler.
+func (s *ServerStream) EarlyData() bool {
+	if s.r.in.Len() == 0 {
+		_, _ = s.r.conn.TryReadBuf(&s.r.in) // an error is that of the next read, too
+	}
+	return s.r.in.Len() > 0
 }
 
 // WholeBody implements codec.BodyPeeker, for bodies by length.

@@ -42,6 +42,7 @@ type writer struct {
 	done    bool // the message is complete
 	failed  bool
 	hold    bool  // the last bytes leave with the next read: HoldEnd
+	full    bool  // the socket did not take what it was given then
 	left    int64 // of a body by length
 
 	wire codec.Wire
@@ -49,16 +50,29 @@ type writer struct {
 
 func (w *writer) reset() {
 	w.out.Release()
-	w.framing, w.headed, w.done, w.hold, w.left = noBody, false, false, false, 0
+	w.framing, w.headed, w.done, w.hold, w.full, w.left = noBody, false, false, false, false, 0
 	w.wire = codec.Wire{}
 }
 
-// flush sends what is held back.
+// flush sends what is held back, as far as the socket takes it if a reader is to follow on
+// the same goroutine.
 func (w *writer) flush() error {
-	if w.out.Len() == 0 {
+	if w.out.Len() == 0 && !w.full {
 		return nil
 	}
+	if w.hold {
+		err := w.conn.TryWriteBuf(&w.out)
+		if w.full = errors.Is(err, netio.ErrWouldBlock); w.full {
+			return nil
+		}
+		if err != nil {
+			w.out.Release()
+			w.failed = true
+		}
+		return err
+	}
 	err := w.conn.WriteBuf(&w.out)
+	w.full = false
 	if err != nil {
 		w.failed = true
 	}
@@ -200,12 +214,13 @@ func (w *writer) writeTrailers(m *header.Map, o *Options) error {
 // headWriter serialises a head into one contiguous piece of a Buf and sees to it
 // that nothing in a name or a value can be taken for the end of a line.
 type headWriter struct {
-	out    *buffer.Buf
-	p      []byte
-	room   int
-	lines  int
-	bad    bool
-	proper bool
+	out     *buffer.Buf
+	p       []byte
+	room    int
+	lines   int
+	bad     bool
+	proper  bool
+	spelled *header.Spelling // of the message, nil: in lower case
 }
 
 // open makes room for the fields of m and extra bytes for what else is written.
@@ -213,6 +228,7 @@ func (h *headWriter) open(out *buffer.Buf, m *header.Map, extra int) {
 	size := m.Bytes() + m.Len()*len(": \r\n") + extra
 	room := out.Reserve(size)
 	h.out, h.p, h.room = out, room[:0:len(room)], len(room)
+	h.spelled = m.Spelling()
 }
 
 func (h *headWriter) str(s string) { h.p = append(h.p, s...) }
@@ -230,10 +246,14 @@ func (h *headWriter) field(f header.Field) {
 }
 
 func (h *headWriter) line(name, value string) {
-	at := len(h.p)
-	h.p = append(h.p, name...)
-	if h.proper {
-		properCase(h.p[at:])
+	switch at := len(h.p); {
+	case h.spelled != nil:
+		h.p = h.spelled.Append(h.p, name)
+	default:
+		h.p = append(h.p, name...)
+		if h.proper {
+			header.ProperCase(h.p[at:])
+		}
 	}
 	h.p = append(h.p, ':', ' ')
 	h.p = append(h.p, value...)
@@ -256,17 +276,6 @@ func (h *headWriter) close() (int, error) {
 }
 
 var cr, lf = []byte{'\r'}, []byte{'\n'}
-
-// properCase makes the first letter of each word of a name upper case.
-func properCase(name []byte) {
-	up := true
-	for i, c := range name {
-		if up && 'a' <= c && c <= 'z' {
-			name[i] = c - ('a' - 'A')
-		}
-		up = c == '-'
-	}
-}
 
 // declared returns the Content-Length in m and whether there is one.
 func (w *writer) declared(m *header.Map, end bool) (int64, bool, error) {

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -19,7 +20,6 @@ type ClientConn struct {
 	opt    ClientOptions
 	nextID uint32 // the lock guards it
 	used   bool   // and this
-	idleAt time.Time
 	notify atomic.Pointer[func()]
 	over   chan struct{} // closed when nothing reads any more
 }
@@ -30,6 +30,7 @@ type ClientConn struct {
 func NewClient(c *netio.Conn, o ClientOptions) *ClientConn {
 	s := &ClientConn{opt: o, nextID: 1, over: make(chan struct{})}
 	s.begin(c, &s.opt.Options, DefaultMaxResponseHeadersKB)
+	s.rxReset, s.txReset = o.RxReset, o.TxReset
 	s.newStream, s.changed, s.acked = nil, s.tell, s.pong
 	s.out.buf.AppendString(clientPreface)
 	s.sendSettings(Setting{settingEnablePush, 0}, Setting{settingMaxStreams, s.lim.streams})
@@ -43,18 +44,30 @@ func NewClient(c *netio.Conn, o ClientOptions) *ClientConn {
 // loop reads until the connection is over.
 func (s *ClientConn) loop() {
 	defer close(s.over)
+	err := s.beforeWait()
+	if err == nil {
+		var bad error
+		err = s.sock.ReadShared(&s.in, func() bool {
+			s.heard()
+			bad = s.serve()
+			return bad == nil
+		})
+		err = cmp.Or(bad, err)
+	}
+	s.in.Release()
+	s.fail(lost(err))
+	s.tell()
+}
+
+// serve handles the frames that are at hand, and sends what came of them.
+func (s *ClientConn) serve() error {
 	for {
-		more, err := s.step()
-		if err == nil && !more {
-			err = s.fill()
+		switch more, err := s.step(); {
+		case err != nil:
+			return err
+		case !more:
+			return s.beforeWait()
 		}
-		if err == nil {
-			continue
-		}
-		s.in.Release()
-		s.fail(lost(err))
-		s.tell()
-		return
 	}
 }
 
@@ -80,9 +93,10 @@ func (s *ClientConn) tell() {
 	}
 }
 
-var errFull = errors.New("h2: connection has no room for another stream")
+var errNoStreams = errors.New("h2: the peer allows no streams")
 
-// Open implements codec.ClientConn. It does not wait. The stream takes its place among
+// Open implements codec.ClientConn. It does not wait: codec.ErrFull says that there is no
+// room, unless the peer allows no stream at all, so that another connection is no help. The stream takes its place among
 // those that the peer allows at once, and its number when the head is written.
 func (s *ClientConn) Open(ctx context.Context) (codec.ClientStream, error) {
 	if err := ctx.Err(); err != nil {
@@ -94,12 +108,14 @@ func (s *ClientConn) Open(ctx context.Context) (codec.ClientStream, error) {
 		if s.err != nil {
 			return nil, s.streamError(s.err)
 		}
-		return nil, errFull
+		if s.peer.streams == 0 {
+			return nil, errNoStreams
+		}
+		return nil, codec.ErrFull
 	}
 	st := pools.client.Get().(*ClientStream)
 	st.stream.begin(&s.conn)
 	st.conn = s
-	s.used = true
 	s.held++
 	return st, nil
 }
@@ -127,11 +143,15 @@ func (s *ClientConn) limit() int {
 	return int(min(s.peer.streams, s.lim.streams))
 }
 
-// drains reports that no stream will be opened any more. Numbers are given when heads are
-// written, to at most as many streams as are open: so many are kept back.
-func (s *ClientConn) drains() bool {
-	const lastID = maxStreamID
-	return s.err != nil || s.goneAway || s.nextID > lastID-2*min(s.lim.streams, lastID/4)
+// drains reports that no stream will be opened any more.
+func (s *ClientConn) drains() bool { return s.err != nil || s.goneAway || s.usedUp() }
+
+func (s *ClientConn) usedUp() bool { return s.nextID > s.lastNumber() }
+
+// lastNumber is up to where streams are opened. Numbers are given when heads are written,
+// to at most as many streams as are open: so many are kept back.
+func (s *ClientConn) lastNumber() uint32 {
+	return maxStreamID - 2*min(s.lim.streams, maxStreamID/4)
 }
 
 // Used implements codec.ClientConn.
@@ -169,7 +189,7 @@ func (s *ClientConn) pong(uint64) { s.keepalive.pong(&s.conn, time.Now()) }
 // nothing reads the connection any more.
 func (s *ClientConn) Close() error {
 	s.mu.Lock()
-	if s.err == nil {
+	if s.err == nil && !s.closed {
 		s.goAwayLocked(0, NoError)
 	}
 	s.mu.Unlock()

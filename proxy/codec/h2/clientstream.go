@@ -20,9 +20,14 @@ type ClientStream struct {
 // WriteHeaders implements codec.Stream. An upgrade and a CONNECT have no end before
 // their tunnel has one.
 func (s *ClientStream) WriteHeaders(m *header.Map, end bool) error {
+	return writeError(s.writeHeaders(m, end))
+}
+
+func (s *ClientStream) writeHeaders(m *header.Map, end bool) error {
 	c, conn := s.c, s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	full := c.waitHeads()
 	switch {
 	case s.headed:
 		return errTwoHeads
@@ -30,7 +35,7 @@ func (s *ClientStream) WriteHeaders(m *header.Map, end bool) error {
 		return s.err
 	case c.err != nil:
 		return c.streamError(c.err)
-	case conn.goneAway:
+	case conn.goneAway, full:
 		return errNotLookedAt
 	}
 	upgrade, err := c.encodeRequest(m)
@@ -43,6 +48,9 @@ func (s *ClientStream) WriteHeaders(m *header.Map, end bool) error {
 	end = end && upgrade == "" && !s.connect
 	s.id = conn.nextID
 	conn.nextID += 2
+	if conn.usedUp() && conn.nextID-2 <= conn.lastNumber() {
+		go conn.tell()
+	}
 	c.lastSeen = s.id
 	c.flood.opened++
 	s.sendWin = c.peer.window
@@ -54,21 +62,29 @@ func (s *ClientStream) WriteHeaders(m *header.Map, end bool) error {
 	s.wireOut.Header += int64(c.putBlock(s.id, end))
 	if end {
 		s.endLocal()
-		c.flush()
-		return s.err
 	}
-	c.waitRoom()
+	if end || c.queueFull() {
+		c.flush() // it does not wait: Fits tells whether a body would
+	}
 	return s.err
 }
 
-// probe sends a PING ahead of a stream on a connection that was idle for a while
-// (connection_idle_interval).
+// StopWriting implements codec.ClientStream.
+func (s *ClientStream) StopWriting() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.stopped = true
+	s.wr.Signal()
+	s.c.room.Broadcast()
+}
+
+// probe sends a PING ahead of a stream on a connection on which nothing has come for a
+// while (connection_idle_interval).
 func (s *ClientConn) probe() {
-	if s.opt.Keepalive.Idle <= 0 || s.open > 1 {
+	if s.opt.Keepalive.Idle <= 0 {
 		return
 	}
-	t := time.Now()
-	if !s.idleAt.IsZero() && t.Sub(s.idleAt) >= s.opt.Keepalive.Idle {
+	if t := time.Now(); t.Sub(s.keepalive.heard) >= s.opt.Keepalive.Idle {
 		s.keepalive.ping(&s.conn, t)
 		s.arm(s.keepalive.deadAt)
 	}
@@ -111,7 +127,7 @@ func (s *ClientStream) ReadHeaders(m *header.Map) (codec.Next, error) {
 }
 
 // WriteTrailers implements codec.Stream.
-func (s *ClientStream) WriteTrailers(m *header.Map) error { return s.writeTrailers(m) }
+func (s *ClientStream) WriteTrailers(m *header.Map) error { return writeError(s.writeTrailers(m)) }
 
 // Release implements codec.ClientStream. An exchange that is not complete is reset. The
 // result is whether the connection can carry another stream, now or later.
@@ -125,11 +141,9 @@ func (s *ClientStream) Release() bool {
 			s.giveUp(Cancel)
 		}
 	}
+	conn.used = conn.used || s.began
 	s.release()
-	if c.held == 0 && conn.opt.Keepalive.Idle > 0 {
-		conn.idleAt = time.Now()
-	}
-	c.flush()
+	c.flushNow()
 	ok := c.err == nil && !conn.goneAway
 	c.mu.Unlock()
 	s.stream.reset()

@@ -2,8 +2,10 @@ package h2
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/netio"
+	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // conn is what both sides of a connection have in common.
@@ -38,21 +41,22 @@ type conn struct {
 	resetBurst  float64 // RST_STREAM frames; 0: any number
 	resetRate   float64
 
-	mu       sync.Mutex // guards everything below, and what streams say they share
-	streams  map[uint32]*stream
-	err      error // why the connection carries nothing more; nil while it does
-	closed   bool  // Close was called
-	lastSeen uint32
-	open     int // streams in the map
-	held     int // streams that were not released
-	starved  []*stream
-	resets   ring
+	mu        sync.Mutex // guards everything below, and what streams say they share
+	streams   map[uint32]*stream
+	err       error // why the connection carries nothing more; nil while it does
+	closed    bool  // Close was called
+	lastSeen  uint32
+	open      int // streams in the map
+	held      int // streams that were not released
+	starved   []*stream
+	resets    ring
+	lingering []lingering // in the order of their ends
 
 	out       queue
 	writing   buffer.Buf // of who flushes, without the lock
 	flushing  bool
 	room      sync.Cond // writers wait for room in out
-	enc       *hpack.Encoder
+	enc       *encoder
 	encBuf    []byte
 	sendWin   int64
 	recvWin   int64
@@ -61,6 +65,8 @@ type conn struct {
 	timer     *time.Timer
 	timerAt   time.Time
 	keepalive keepalive
+
+	rxReset, txReset *stats.Counter // see ClientOptions
 
 	newStream func(h FrameHeader) *connError // c.head is that of a new stream
 	changed   func()                         // settings, or what the peer will take; without the lock
@@ -85,16 +91,16 @@ func (c *conn) begin(sock *netio.Conn, o *Options, headersKB int) {
 		c.stats = &Stats{}
 	}
 	c.lim = o.limits(headersKB)
-	c.dec = hpack.NewDecoder(c.lim.table, c.onField)
+	c.dec = hpack.NewDecoder(minTableSize, c.onField) // until the peer knows of another size
+	c.dec.SetAllowedMaxDynamicTableSize(max(c.lim.table, minTableSize))
 	c.dec.SetMaxStringLength(c.lim.field)
-	c.enc = hpack.NewEncoder((*encoderOut)(c))
-	c.enc.SetMaxDynamicTableSizeLimit(min(c.lim.table, maxOurTableSize))
+	c.enc = newEncoder(min(c.lim.table, maxOurTableSize))
 	c.room.L = &c.mu
 	c.streams = map[uint32]*stream{}
 	c.sendWin, c.recvWin = initialWindow, c.lim.connWindow
 	c.peer = peerSettings{window: initialWindow, frame: maxFrameSize, streams: maxWindow, tableLimit: minTableSize}
 	c.lastOurs = maxStreamID
-	if o.Stall > 0 {
+	if o.Stall > 0 && sock.StallLimit() == 0 {
 		sock.LimitStall(o.Stall)
 	}
 }
@@ -162,26 +168,41 @@ func (c *conn) control(h FrameHeader, p []byte) *connError {
 		return c.onWindowUpdate(h, p)
 	case FramePushPromise:
 		return protocol("PUSH_PROMISE, which was not enabled")
+	case frameMetadata:
+		if len(p) == 0 {
+			c.stats.MetadataEmptyFrames.Inc()
+		}
 	}
 	return nil
 }
 
 // fill sends what has become due and waits for more bytes.
 func (c *conn) fill() error {
-	c.mu.Lock()
-	if c.err != nil {
-		defer c.mu.Unlock()
-		return c.err
+	if err := c.beforeWait(); err != nil {
+		return err
 	}
-	c.flushFromReader()
-	c.mu.Unlock()
 	_, err := c.sock.ReadBuf(&c.in)
-	if c.opt.Keepalive.Timeout > 0 {
+	c.heard()
+	return err
+}
+
+// beforeWait sends what has become due.
+func (c *conn) beforeWait() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.flushNow()
+	}
+	return c.err
+}
+
+// heard notes that the peer has sent something.
+func (c *conn) heard() {
+	if c.opt.Keepalive.listens() {
 		c.mu.Lock()
 		c.keepalive.heard = time.Now()
 		c.mu.Unlock()
 	}
-	return err
 }
 
 // end ends the connection because of what the peer did: GOAWAY with the error, as far
@@ -193,7 +214,7 @@ func (c *conn) end(ce *connError) error {
 	if c.err == nil {
 		c.goAwayLocked(c.lastSeen, ce.code)
 		c.failLocked(ce)
-		c.flushFromReader()
+		c.lastFlush()
 	}
 	return c.protocolError(ce)
 }
@@ -234,16 +255,41 @@ func (c *conn) streamError(err error) error {
 	return err
 }
 
+// ErrStalled is the end of a connection whose peer has read nothing for Options.Stall
+// while something had to be written, and of a stream for which it has opened no window for
+// so long. Writes of streams fail with an error that is os.ErrDeadlineExceeded as well.
+var ErrStalled = errors.New("h2: peer takes nothing")
+
+// ErrIdle is what Accept returns after SetIdleTimeout. It is os.ErrDeadlineExceeded, too.
+var ErrIdle = fmt.Errorf("h2: no stream for too long: %w", os.ErrDeadlineExceeded)
+
+var errWriteStalled = fmt.Errorf("%w: %w", ErrStalled, os.ErrDeadlineExceeded)
+
+// writeError is what a write of a stream returns for err. A read that fails with
+// os.ErrDeadlineExceeded may be repeated, so only writes may say so of an end.
+func writeError(err error) error {
+	if err == ErrStalled {
+		return errWriteStalled
+	}
+	return err
+}
+
 // The ends of connections that we have ended.
 var (
+	errDeadline  = errors.New("h2: deadline of the socket has passed")
 	errClosed    = errors.New("h2: connection closed")
 	errKeepalive = errors.New("h2: PING was not answered in time")
 )
 
-// close ends the connection and its socket. The goroutine that reads gives back what
-// it has read.
+// closeGrace is how long Close waits for the socket to take what is queued, a GOAWAY
+// for one: a peer that reads needs none of it.
+const closeGrace = 250 * time.Millisecond
+
+// close ends the connection and its socket; what is queued leaves first, if the socket
+// takes it. The goroutine that reads gives back what it has read.
 func (c *conn) close() error {
 	c.mu.Lock()
+	c.lastFlush()
 	c.failLocked(errClosed)
 	c.closed = true
 	if !c.flushing {
@@ -251,6 +297,19 @@ func (c *conn) close() error {
 	}
 	c.mu.Unlock()
 	return c.sock.Close()
+}
+
+// lastFlush writes what is queued, and waits for who is doing so. The lock is held.
+func (c *conn) lastFlush() {
+	if !c.flushing && c.out.buf.Len() == 0 {
+		return
+	}
+	cut := time.AfterFunc(closeGrace, c.sock.Cut)
+	defer cut.Stop()
+	c.flushNow()
+	for c.flushing {
+		c.room.Wait()
+	}
 }
 
 // unexpectedEOF is the error of a connection that ended under its streams.
@@ -313,5 +372,7 @@ func (c *conn) expire() {
 	if c.onTick != nil {
 		soonest(c.onTick(now))
 	}
+	soonest(c.endLingering(now))
 	c.arm(next)
+	c.flushNow()
 }

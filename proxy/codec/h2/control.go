@@ -61,7 +61,7 @@ func (c *conn) checkBlock() *connError {
 		return nil
 	}
 	c.stats.HeaderOverflow.Inc()
-	return &connError{EnhanceYourCalm, "header section is too long, or has too many frames", detailsTooMany}
+	return &connError{EnhanceYourCalm, "header section is too long, or has too many frames", detailsTooLarge}
 }
 
 // section decodes a whole header section and hands it to its stream.
@@ -83,9 +83,9 @@ func (c *conn) section(h FrameHeader, p []byte) *connError {
 		return &connError{CompressionError, err.Error(), detailsUnknown}
 	}
 	c.head.end(c.opt.AllowConnect)
-	if c.head.over {
+	if over := c.head.over; over != "" {
 		c.stats.HeaderOverflow.Inc()
-		c.head.bad = malformed(detailsTooMany, "header section is too large or has too many fields")
+		c.head.bad = malformed(over, "header section is too large or has too many fields")
 	} else if c.head.bad != nil {
 		c.stats.MessagingError.Inc()
 	}
@@ -106,8 +106,7 @@ func (c *conn) section(h FrameHeader, p []byte) *connError {
 func (c *conn) kindOf(h FrameHeader, s *stream) (headKind, *connError) {
 	switch {
 	case s != nil && s.remoteEnd:
-		c.resetStream(s, StreamClosed, malformed(detailsUnknown, "HEADERS after the end of the stream"))
-		return ignoredSection, nil
+		return ignoredSection, c.punish(s, StreamClosed, malformed(detailsUnknown, "HEADERS after the end of the stream"))
 	case s != nil && (c.server || s.final):
 		return trailerSection, nil
 	case s != nil:
@@ -116,7 +115,7 @@ func (c *conn) kindOf(h FrameHeader, s *stream) (headKind, *connError) {
 		return 0, protocol("HEADERS on a stream that the peer must not open")
 	case c.server && h.Stream > c.lastSeen:
 		return requestHead, nil
-	case !c.server || c.resets.has(h.Stream):
+	case !c.server || c.late(h, 0, 0) || c.resets.has(h.Stream):
 		return ignoredSection, nil
 	}
 	return 0, &connError{StreamClosed, "HEADERS on a closed stream", detailsUnknown}
@@ -181,16 +180,27 @@ func (c *conn) endRemote(s *stream) *connError {
 // badMessage ends a stream whose message breaks the rules, or the connection if that is
 // how it is configured. The lock is held.
 func (c *conn) badMessage(s *stream, bad *codec.ProtocolError) *connError {
-	c.resetStream(s, ProtocolError, bad)
-	if c.opt.StreamErrors || bad.Details == detailsTooMany {
-		return nil
+	ce := c.punish(s, ProtocolError, bad)
+	if c.opt.StreamErrors || bad.Details == detailsTooMany || bad.Details == detailsTooLarge {
+		return ce
 	}
 	return &connError{ProtocolError, bad.Reason, bad.Details}
+}
+
+// punish resets a stream for what the peer has done to it. That costs us as much as if it
+// had reset the stream itself, and comes out of the same budget. The goroutine that reads
+// calls it, with the lock held.
+func (c *conn) punish(s *stream, code ErrCode, err error) *connError {
+	c.resetStream(s, code, err)
+	return c.resetBudget()
 }
 
 // resetStream sends RST_STREAM and makes the stream fail. The lock is held.
 func (c *conn) resetStream(s *stream, code ErrCode, err error) {
 	c.resetLocked(s.id, code)
+	if c.txReset != nil {
+		c.txReset.Inc()
+	}
 	s.failLocked(err)
 	c.closeStream(s)
 }
@@ -226,6 +236,7 @@ func (c *conn) onReset(h FrameHeader, p []byte) *connError {
 		if c.idle(h.Stream) {
 			return protocol("RST_STREAM on an idle stream")
 		}
+		c.late(h, 0, 0)
 		return nil
 	}
 	c.stats.RxReset.Inc()
@@ -240,6 +251,9 @@ func (c *conn) onReset(h FrameHeader, p []byte) *connError {
 		s.localEnd = true
 		s.wr.Signal()
 	} else {
+		if c.rxReset != nil && code != RefusedStream {
+			c.rxReset.Inc()
+		}
 		s.failLocked(&ResetError{Code: code})
 	}
 	c.closeStream(s)
@@ -280,6 +294,10 @@ func (c *conn) onGoAway(h FrameHeader, p []byte) *connError {
 	}
 	last := binary.BigEndian.Uint32(p) & maxStreamID
 	c.mu.Lock()
+	if c.goneAway && last >= c.lastOurs {
+		c.mu.Unlock()
+		return nil // it says nothing new
+	}
 	c.goneAway = true
 	c.lastOurs = min(c.lastOurs, last)
 	for id, s := range c.streams {
@@ -316,19 +334,30 @@ func (c *conn) onWindowUpdate(h FrameHeader, p []byte) *connError {
 	case s == nil && c.idle(h.Stream):
 		return protocol("WINDOW_UPDATE on an idle stream")
 	case s == nil:
-	case n == 0:
-		c.resetStream(s, ProtocolError, malformed(detailsUnknown, "WINDOW_UPDATE of nothing"))
-	case s.sendWin+n > maxWindow:
-		c.resetStream(s, FlowControlError, malformed(detailsUnknown, "window of the stream is too large"))
-	default:
-		s.sendWin += n
-		s.wr.Signal()
+		c.lateWindow(h.Stream, n)
+		return nil
 	}
+	if code, bad := badIncrement(s.sendWin, n); bad != "" {
+		return c.punish(s, code, malformed(detailsUnknown, bad))
+	}
+	s.sendWin += n
+	s.wr.Signal()
 	return nil
 }
 
-// resetBudget counts a RST_STREAM frame: one who opens streams only to give them up
-// makes us work for nothing (rapid reset).
+// badIncrement says what is wrong with n more for the window of a stream, "" if nothing is.
+func badIncrement(window, n int64) (code ErrCode, bad string) {
+	switch {
+	case n == 0:
+		return ProtocolError, "WINDOW_UPDATE of nothing"
+	case window+n > maxWindow:
+		return FlowControlError, "window of the stream is too large"
+	}
+	return NoError, ""
+}
+
+// resetBudget counts a stream that was reset by the peer, or because of it: one who opens
+// streams only to give them up makes us work for nothing (rapid reset).
 func (c *conn) resetBudget() *connError {
 	if c.resetBurst == 0 || c.flood.resets.take(time.Now(), c.resetBurst, c.resetRate) {
 		return nil

@@ -6,8 +6,13 @@ import (
 
 // copyIn is up to which size the payload of a DATA frame that arrives is copied. A view
 // keeps its whole slab: one who sends a byte at a time must not make us keep thousands
-// for each.
-const copyIn = 4 << 10
+// for each. As much of the beginning of a body is kept in memory of the stream's own, a
+// few bytes of which need no slab at all; keepSmall is what a stream keeps of it for the
+// next one.
+const (
+	copyIn    = 4 << 10
+	keepSmall = 1 << 10
+)
 
 // onData takes a DATA frame (RFC 9113 6.1), whose payload is at the front of c.in.
 func (c *conn) onData(h FrameHeader) *connError {
@@ -47,11 +52,13 @@ func (c *conn) body(h FrameHeader, size, n int) *connError {
 		c.credit(int64(size))
 		switch {
 		case s != nil:
-			c.resetStream(s, StreamClosed, malformed(detailsUnknown, "DATA after the end of the stream"))
+			return c.punish(s, StreamClosed, malformed(detailsUnknown, "DATA after the end of the stream"))
+		case c.late(h, size, n):
 		case c.idle(h.Stream):
 			return protocol("DATA on an idle stream")
 		case !c.resets.has(h.Stream):
 			c.resetLocked(h.Stream, StreamClosed)
+			return c.resetBudget()
 		}
 		return nil
 	}
@@ -62,8 +69,7 @@ func (c *conn) body(h FrameHeader, size, n int) *connError {
 	case s.recvWin < 0:
 		c.in.Discard(n)
 		c.credit(int64(size))
-		c.resetStream(s, FlowControlError, malformed(detailsUnknown, "more DATA than the window of the stream"))
-		return nil
+		return c.punish(s, FlowControlError, malformed(detailsUnknown, "more DATA than the window of the stream"))
 	case !s.final:
 		bad = "DATA before HEADERS"
 	case s.noBody && n > 0:
@@ -99,10 +105,15 @@ func (c *conn) keep(s *stream, n int) {
 		s.in.Move(&c.in, n)
 		return
 	}
+	small := s.in.Len() == 0 && len(s.small)+n <= copyIn
 	for left := n; left > 0; {
 		p := c.in.First()
 		p = p[:min(len(p), left)]
-		s.in.Append(p)
+		if small {
+			s.small = append(s.small, p...)
+		} else {
+			s.in.Append(p)
+		}
 		c.in.Discard(len(p))
 		left -= len(p)
 	}

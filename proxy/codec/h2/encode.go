@@ -1,17 +1,15 @@
 package h2
 
 import (
-	"golang.org/x/net/http2/hpack"
-
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
+// fieldOverhead is what a field takes in a table besides its bytes (RFC 7541 4.1).
+const fieldOverhead = 32
+
 // encode adds a field to the section that is being written, in c.encBuf.
-func (c *conn) encode(name, value string) {
-	// It writes to memory only.
-	_ = c.enc.WriteField(hpack.HeaderField{Name: name, Value: value})
-}
+func (c *conn) encode(name, value string) { c.encBuf = c.enc.field(c.encBuf, name, value) }
 
 // encodeFields adds the regular fields of m. The connection's own ones stay out. It
 // reports false if one of them would break the message; nothing must be written then.
@@ -20,8 +18,27 @@ func (c *conn) encodeFields(m *header.Map) {
 		if f.Name[0] == ':' || connectionField(f.ID) || f.ID == header.Host {
 			continue
 		}
+		if unsteady(f.ID) {
+			c.encodeOnce(f.Name, f.Value)
+			continue
+		}
 		c.encode(f.Name, f.Value)
 	}
+}
+
+// encodeOnce adds a field that is kept in no table, neither in ours nor in the peer's.
+func (c *conn) encodeOnce(name, value string) {
+	c.encBuf = c.enc.once(c.encBuf, name, value)
+}
+
+// unsteady reports whether a field rarely has the same value twice: in the tables it
+// would push out others that do.
+func unsteady(id header.ID) bool {
+	switch id {
+	case header.XRequestId, header.Traceparent, header.Etag, header.SetCookie, header.Location:
+		return true
+	}
+	return false
 }
 
 // checkFields looks at what is going to be written before the encoder's table changes.

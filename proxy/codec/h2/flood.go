@@ -51,18 +51,25 @@ func (c *conn) inbound(h FrameHeader) *connError {
 }
 
 // ring remembers the streams that we reset last: frames for them may still be on
-// their way and mean nothing.
+// their way and mean nothing. Those that it has forgotten it takes to be older than any
+// that it knows of, and says of all old ones that they were reset.
 type ring struct {
 	ids  [64]uint32
 	next int
+	old  uint32 // the highest that was forgotten
 }
 
 func (r *ring) add(id uint32) {
-	r.ids[r.next%len(r.ids)] = id
+	at := &r.ids[r.next%len(r.ids)]
+	r.old = max(r.old, *at)
+	*at = id
 	r.next++
 }
 
 func (r *ring) has(id uint32) bool {
+	if id <= r.old {
+		return true
+	}
 	for _, x := range r.ids {
 		if x == id {
 			return true

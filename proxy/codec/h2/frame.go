@@ -25,6 +25,9 @@ const (
 	FrameContinuation
 )
 
+// frameMetadata is that of Envoy's METADATA, which we do not forward.
+const frameMetadata FrameType = 0x4d
+
 // Flags of frames.
 const (
 	FlagEndStream  = 0x1

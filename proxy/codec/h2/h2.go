@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // The defaults of Options, which are Envoy's.
@@ -65,22 +66,23 @@ type Options struct {
 	StreamErrors            bool          // a message that breaks the rules ends its stream only, not the connection (override_stream_error_on_invalid_http_message)
 	CustomSettings          []Setting     // sent with ours (custom_settings_parameters)
 	Keepalive               Keepalive     // connection_keepalive
-	Stall                   time.Duration // how long a write waits for the peer to open its window, or to read; 0: for ever
+	Stall                   time.Duration // how long a write waits for the peer to open its window, or to read unless the socket has a limit; 0: for ever
 	Stats                   *Stats        // where to count; nil: nowhere
 }
 
 // Keepalive is KeepaliveSettings. The zero value sends no PINGs.
 type Keepalive struct {
 	Interval time.Duration // between PINGs; 0: none
-	Timeout  time.Duration // for the answer, or for any other frame
+	Timeout  time.Duration // for the answer, or for any other frame; 0: for ever
 	Jitter   *float64      // per cent of Interval that is added at random; nil: 15
-	Idle     time.Duration // a new stream sends a PING first after so long without one; 0: not
+	Idle     time.Duration // a new stream sends a PING first when nothing has come for so long; 0: not (connection_idle_interval)
 }
 
 // ServerOptions configures the server side. The zero value is Envoy's default.
 type ServerOptions struct {
 	Options
 	Underscores      Underscores   // fields with "_" in the name (headers_with_underscores_action)
+	HeadTimeout      time.Duration // from the beginning of a header section to its end, or the connection ends with ErrSlowHead; 0: none
 	DrainTimeout     time.Duration // between the two GOAWAYs of Drain; 0: 5 s (drain_timeout)
 	StreamResetBurst uint64        // RST_STREAM frames at once; 0: 1000 (stream_reset_burst)
 	StreamResetRate  uint64        // and per second; 0: 33 (stream_reset_rate)
@@ -99,6 +101,8 @@ const (
 // ClientOptions configures the client side. The zero value is Envoy's default.
 type ClientOptions struct {
 	Options
+	RxReset *stats.Counter // counts streams that hosts have reset, but for refused ones; nil: nobody counts
+	TxReset *stats.Counter // and those that we have
 }
 
 // The response_code_details of refused messages, as Envoy spells them.
@@ -107,6 +111,7 @@ const (
 	detailsMessaging  = "http2.violation.of.messaging.rule"
 	detailsUnknown    = "http2.unknown.nghttp2.error"
 	detailsTooMany    = "http2.too_many_headers"
+	detailsTooLarge   = "http2.header_list_size_too_large"
 	detailsUnderscore = "http2.unexpected_underscore"
 	detailsEmptyFlood = "http2.inbound_empty_frames_flood"
 	detailsOutbound   = "http2.outbound_frames_flood"

@@ -16,7 +16,7 @@ type head struct {
 	fields  []header.Field
 	kind    headKind
 	bytes   int
-	over    bool                 // a limit was exceeded: nothing more is kept
+	over    string               // the details, if a limit was exceeded: nothing more is kept
 	bad     *codec.ProtocolError // the first rule that was broken
 	refused bool                 // by the underscore rule
 	pseudo  pseudo
@@ -52,7 +52,7 @@ const (
 func (h *head) begin(k headKind) {
 	h.fields = h.fields[:0]
 	h.kind = k
-	h.bytes, h.over, h.bad, h.refused, h.pseudo, h.regular, h.cookies, h.length = 0, false, nil, false, 0, false, 0, -1
+	h.bytes, h.over, h.bad, h.refused, h.pseudo, h.regular, h.cookies, h.length = 0, "", nil, false, 0, false, 0, -1
 	h.crumbs = nil
 }
 
@@ -65,12 +65,17 @@ func (h *head) refuse(details, reason string) {
 // onField takes a field from the decoder.
 func (c *conn) onField(f hpack.HeaderField) {
 	h := &c.head
-	if h.over || h.kind == ignoredSection {
+	if h.over != "" || h.kind == ignoredSection {
 		return
 	}
 	h.bytes += len(f.Name) + len(f.Value)
-	if h.bytes > c.lim.headBytes || len(h.fields) >= c.lim.headCount {
-		h.over = true
+	switch {
+	case h.bytes > c.lim.headBytes:
+		h.over = detailsTooLarge
+	case len(h.fields) >= c.lim.headCount:
+		h.over = detailsTooMany
+	}
+	if h.over != "" {
 		c.dec.SetEmitEnabled(false)
 		return
 	}
@@ -192,7 +197,7 @@ func (h *head) end(connect bool) {
 	if h.crumbs != nil {
 		h.fields[h.cookies-1].Value = string(h.crumbs)
 	}
-	if h.bad != nil || h.over {
+	if h.bad != nil || h.over != "" {
 		return
 	}
 	switch h.kind {
@@ -215,13 +220,15 @@ func (h *head) endRequest(connect bool) {
 	case !codec.IsToken(method):
 		h.refuse(detailsHeader, ":method is no token")
 	case p&hasProtocol != 0 && (!connect || method != "CONNECT"):
-		h.refuse(detailsMessaging, ":protocol, which is not allowed here")
+		h.refuse(detailsHeader, ":protocol, which is not allowed here")
 	case method == "CONNECT" && p&hasProtocol == 0:
 		if p&(hasPath|hasScheme) != 0 || p&(hasAuthority|hasHost) == 0 {
 			h.refuse(detailsMessaging, "CONNECT with :path or :scheme, or without :authority")
 		}
 	case p&hasPath == 0 || p&hasScheme == 0:
 		h.refuse(detailsMessaging, "no :path or no :scheme")
+	case p&(hasAuthority|hasHost) == 0:
+		h.refuse(detailsMessaging, "no :authority and no host")
 	default:
 		path := h.value(header.Path)
 		if path == "" || path[0] != '/' && !(path == "*" && method == "OPTIONS") {

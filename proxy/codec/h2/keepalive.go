@@ -9,12 +9,17 @@ import (
 // keepalive is the state of connection_keepalive. The connection's lock guards it.
 type keepalive struct {
 	sendAt time.Time // when the next PING is due; zero: none is
-	deadAt time.Time // when its answer is overdue; zero: none is out
+	out    bool      // it was sent and is not answered
+	deadAt time.Time // when its answer is overdue; zero: never
 	heard  time.Time // when something was last received, as far as that matters
 }
 
+// listens reports whether it matters when something was received.
+func (o *Keepalive) listens() bool { return o.Timeout > 0 || o.Idle > 0 }
+
 // start schedules the first PING. The lock is held.
 func (k *keepalive) start(c *conn, now time.Time) {
+	k.heard = now
 	k.schedule(c, now)
 	c.arm(k.sendAt)
 }
@@ -38,22 +43,25 @@ func (k *keepalive) schedule(c *conn, now time.Time) {
 
 // ping sends a PING, unless one is out. The lock is held.
 func (k *keepalive) ping(c *conn, now time.Time) {
-	if !k.deadAt.IsZero() {
+	if k.out {
 		return
 	}
+	k.out = true
 	var p [8]byte
 	binary.BigEndian.PutUint64(p[:], uint64(now.UnixMilli()))
 	c.put(FrameHeader{Type: FramePing}, p[:], false)
-	k.deadAt = now.Add(c.opt.Keepalive.Timeout)
+	if d := c.opt.Keepalive.Timeout; d > 0 {
+		k.deadAt = now.Add(d)
+	}
 	k.sendAt = time.Time{}
 }
 
 // pong takes an answer.
 func (k *keepalive) pong(c *conn, now time.Time) {
-	if c.opt.Keepalive.Timeout <= 0 {
+	if !k.out {
 		return
 	}
-	k.deadAt = time.Time{}
+	k.out, k.deadAt = false, time.Time{}
 	k.schedule(c, now)
 	c.arm(k.sendAt)
 }

@@ -3,7 +3,6 @@ package h2
 import (
 	"errors"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -25,6 +24,7 @@ type ServerConn struct {
 	idled      bool // because no stream was there for too long
 	idleAfter  time.Duration
 	idleSince  time.Time
+	headBy     time.Time // when the header section that was begun has to be complete; zero: there is none. The goroutine of Accept writes it
 	draining   bool
 	final      bool // the second GOAWAY was sent
 	drainTimer *time.Timer
@@ -50,7 +50,7 @@ func NewServer(c *netio.Conn, o ServerOptions) *ServerConn {
 	return s
 }
 
-// SetIdleTimeout makes Accept return os.ErrDeadlineExceeded when the connection has been
+// SetIdleTimeout makes Accept return ErrIdle when the connection has been
 // without a stream for d, counted from the call of Accept at the earliest; 0 is never.
 func (s *ServerConn) SetIdleTimeout(d time.Duration) {
 	s.mu.Lock()
@@ -60,8 +60,8 @@ func (s *ServerConn) SetIdleTimeout(d time.Duration) {
 
 // Accept implements codec.ServerConn. It also does all reading for the streams that are
 // under way, so it is called again at once, until it returns an error; each stream is
-// served on another goroutine. os.ErrDeadlineExceeded is that of SetIdleTimeout, and
-// Accept may be called again. After any other error the streams that are not complete
+// served on another goroutine. ErrIdle is that of SetIdleTimeout, and Accept may be
+// called again. After any other error the streams that are not complete
 // fail; when all are released, Close is called. A *codec.ProtocolError is the client's
 // fault, and it was told.
 func (s *ServerConn) Accept() (codec.ServerStream, error) {
@@ -80,8 +80,61 @@ func (s *ServerConn) Accept() (codec.ServerStream, error) {
 		if more {
 			continue
 		}
+		if err := s.watchHead(); err != nil {
+			return nil, err
+		}
 		if err := s.wait(); err != nil {
 			return nil, err
+		}
+	}
+}
+
+// AcceptEach is Accept that calls f with each stream, and goes on until there is an error.
+// f must not wait for the connection. It saves a look at the socket for each read.
+func (s *ServerConn) AcceptEach(f func(codec.ServerStream)) error {
+	s.mu.Lock()
+	s.startIdle()
+	s.mu.Unlock()
+	var bad error
+	turn := func() bool {
+		s.heard()
+		if bad = s.serve(f); bad == nil {
+			bad = s.watchHead()
+		}
+		if bad == nil {
+			bad = s.beginWait()
+		}
+		return bad == nil
+	}
+	if bad = s.serve(f); bad == nil {
+		bad = s.watchHead()
+	}
+	if bad != nil {
+		return bad
+	}
+	return s.waitWith(func() error {
+		err := s.sock.ReadShared(&s.in, turn)
+		if bad != nil {
+			return &ended{bad}
+		}
+		return err
+	})
+}
+
+// ended is an error that needs no other look.
+type ended struct{ error }
+
+// serve handles the frames that are at hand, and calls f with the streams that begin.
+func (s *ServerConn) serve(f func(codec.ServerStream)) error {
+	for {
+		more, err := s.next()
+		if st := s.fresh; st != nil {
+			s.fresh = nil
+			f(st)
+			continue // an error comes up again
+		}
+		if err != nil || !more {
+			return err
 		}
 	}
 }
@@ -105,20 +158,32 @@ func (s *ServerConn) next() (more bool, err error) {
 }
 
 // wait reads more.
-func (s *ServerConn) wait() error {
+func (s *ServerConn) wait() error { return s.waitWith(s.fill) }
+
+// waitWith waits by read.
+func (s *ServerConn) waitWith(read func() error) error {
 	for {
 		if err := s.beginWait(); err != nil {
 			return err
 		}
-		err := s.fill()
+		err := read()
 		again, idle := s.endWait(err)
+		if e, ok := err.(*ended); ok {
+			return e.error
+		}
 		switch {
 		case err == nil:
 			return nil
 		case idle:
-			return os.ErrDeadlineExceeded
+			return ErrIdle
 		case again:
+			if err := s.watchHead(); err != nil {
+				return err
+			}
 			continue
+		}
+		if isTimeout(err) {
+			err = errDeadline // it would come again and again
 		}
 		s.fail(unexpectedEOF(err))
 		return s.cause(err)
@@ -133,11 +198,12 @@ func (s *ServerConn) beginWait() error {
 	case s.err != nil:
 		return s.streamError(s.err)
 	case s.final && s.held == 0:
-		s.flushFromReader()
+		s.lastFlush()
 		s.failLocked(codec.ErrDraining)
 		return codec.ErrDraining
 	}
 	s.waiting = true
+	s.flushNow()
 	return nil
 }
 
@@ -166,6 +232,14 @@ func (s *ServerConn) startIdle() {
 
 // tick is called by the connection's timer.
 func (s *ServerConn) tick(now time.Time) time.Time {
+	next, idle := s.headTick(now), s.idleTick(now)
+	if next.IsZero() || !idle.IsZero() && idle.Before(next) {
+		return idle
+	}
+	return next
+}
+
+func (s *ServerConn) idleTick(now time.Time) time.Time {
 	if s.idleAfter <= 0 || s.held > 0 {
 		return time.Time{}
 	}

@@ -104,6 +104,10 @@ func (s *ServerStream) ReadHeaders(m *header.Map) (codec.Next, error) {
 
 // WriteHeaders implements codec.Stream.
 func (s *ServerStream) WriteHeaders(m *header.Map, end bool) error {
+	return writeError(s.writeHeaders(m, end))
+}
+
+func (s *ServerStream) writeHeaders(m *header.Map, end bool) error {
 	text := m.Value(header.Status)
 	status := statusOf(text)
 	if status == 0 || status == 101 && (s.upgrade == "" || s.upgrade == "connect") {
@@ -135,20 +139,23 @@ func (s *ServerStream) WriteHeaders(m *header.Map, end bool) error {
 		c.flush()
 		return s.err
 	}
-	c.waitRoom()
+	c.waitRoom(&s.stream)
 	return s.err
 }
 
 // WriteTrailers implements codec.Stream.
-func (s *ServerStream) WriteTrailers(m *header.Map) error { return s.writeTrailers(m) }
+func (s *ServerStream) WriteTrailers(m *header.Map) error { return writeError(s.writeTrailers(m)) }
 
 func (s *stream) writeTrailers(m *header.Map) error {
 	if m.Len() == 0 || s.bodiless {
-		return s.WriteData(nil, true)
+		return s.writeData(nil, true)
 	}
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if s.unwanted {
+		return nil
+	}
 	if err := s.writable(); err != nil {
 		return err
 	}
@@ -163,15 +170,16 @@ func (s *stream) writeTrailers(m *header.Map) error {
 }
 
 // Release implements codec.ServerStream. A response that is not complete resets the
-// stream; one that is, while the request is not, tells the client to stop sending.
+// stream; one that is, while the request is not, lets the client end it, for a while.
 func (s *ServerStream) Release() bool {
 	c, conn := s.c, s.conn
 	c.mu.Lock()
 	if !s.gone {
-		if s.localEnd {
-			s.giveUp(NoError)
-		} else {
+		switch {
+		case !s.localEnd:
 			s.giveUp(InternalError)
+		case !c.linger(&s.stream):
+			s.giveUp(NoError)
 		}
 	}
 	s.release()
@@ -179,7 +187,7 @@ func (s *ServerStream) Release() bool {
 		conn.startIdle()
 		conn.checkIdle()
 	}
-	c.flush()
+	c.flushNow()
 	ok := c.err == nil
 	c.mu.Unlock()
 	s.reset()

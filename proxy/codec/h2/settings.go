@@ -31,29 +31,35 @@ func (c *conn) onSettings(h FrameHeader, p []byte) *connError {
 	case h.has(FlagAck) && len(p) > 0, len(p)%settingLen != 0:
 		return frameSize("SETTINGS of a wrong length")
 	case h.has(FlagAck):
+		c.dec.SetAllowedMaxDynamicTableSize(c.lim.table) // the peer shrinks its own before it uses it again
 		return nil
 	case len(p) > settingLen*maxSettings:
 		return &connError{EnhanceYourCalm, "too many settings", detailsUnknown}
 	}
 	c.mu.Lock()
+	streams, window := c.peer.streams, c.peer.window
 	for ; len(p) > 0; p = p[settingLen:] {
 		if ce := c.apply(Setting{binary.BigEndian.Uint16(p), binary.BigEndian.Uint32(p[2:])}); ce != nil {
 			c.mu.Unlock()
 			return ce
 		}
 	}
+	ce := c.moveWindows(c.peer.window - window)
 	c.ready = true
 	c.put(FrameHeader{Type: FrameSettings, Flags: FlagAck}, nil, true)
+	changed := c.peer.streams != streams
 	c.mu.Unlock()
-	c.changed()
-	return nil
+	if changed {
+		c.changed()
+	}
+	return ce
 }
 
 // apply takes one setting of the peer. The lock is held.
 func (c *conn) apply(s Setting) *connError {
 	switch s.ID {
 	case settingTableSize:
-		c.enc.SetMaxDynamicTableSize(min(s.Value, c.lim.table))
+		c.enc.resize(s.Value)
 	case settingEnablePush:
 		if s.Value > 1 || s.Value == 1 && !c.server {
 			return protocol("SETTINGS_ENABLE_PUSH is wrong")
@@ -61,7 +67,10 @@ func (c *conn) apply(s Setting) *connError {
 	case settingMaxStreams:
 		c.peer.streams = s.Value
 	case settingInitialWindow:
-		return c.setPeerWindow(s.Value)
+		if s.Value > maxWindow {
+			return &connError{FlowControlError, "SETTINGS_INITIAL_WINDOW_SIZE is too large", detailsUnknown}
+		}
+		c.peer.window = int64(s.Value)
 	case settingMaxFrameSize:
 		if s.Value < maxFrameSize || s.Value > maxPeerFrameSize {
 			return protocol("SETTINGS_MAX_FRAME_SIZE is out of its range")
@@ -75,13 +84,12 @@ func (c *conn) apply(s Setting) *connError {
 	return nil
 }
 
-// setPeerWindow changes the windows of all streams (RFC 9113 6.9.2).
-func (c *conn) setPeerWindow(v uint32) *connError {
-	if v > maxWindow {
-		return &connError{FlowControlError, "SETTINGS_INITIAL_WINDOW_SIZE is too large", detailsUnknown}
+// moveWindows changes the windows of all streams (RFC 9113 6.9.2), once for a frame,
+// whatever it says. The lock is held.
+func (c *conn) moveWindows(more int64) *connError {
+	if more == 0 {
+		return nil
 	}
-	more := int64(v) - c.peer.window
-	c.peer.window = int64(v)
 	for _, s := range c.streams {
 		if s.sendWin += more; s.sendWin > maxWindow {
 			return &connError{FlowControlError, "SETTINGS_INITIAL_WINDOW_SIZE makes a window too large", detailsUnknown}

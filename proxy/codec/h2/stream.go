@@ -23,9 +23,9 @@ func (e *ResetError) Error() string {
 	return fmt.Sprintf("h2: stream reset by the peer (error code %d)", e.Code)
 }
 
-// Is makes REFUSED_STREAM codec.ErrRefused.
+// Is makes it codec.ErrReset, and REFUSED_STREAM codec.ErrRefused.
 func (e *ResetError) Is(target error) bool {
-	return target == codec.ErrRefused && e.Code == RefusedStream
+	return target == codec.ErrReset || target == codec.ErrRefused && e.Code == RefusedStream
 }
 
 // errNotLookedAt is the error of a stream that the peer's GOAWAY says it has not looked at.
@@ -57,7 +57,8 @@ type stream struct {
 	marks       []int          // where they end in fields
 	taken       []header.Field // of the last one that was read: memory for the next
 	final       bool           // the final head has come
-	in          buffer.Buf
+	small       []byte         // the first bytes of the body that were not read, if they are few
+	in          buffer.Buf     // and those after them
 	trailers    []header.Field
 	hasTrailers bool
 	remoteEnd   bool
@@ -72,14 +73,18 @@ type stream struct {
 	sendWin  int64
 	headed   bool // the final head was written
 	localEnd bool
-	unwanted bool // the peer takes no more and that is no error
-	starved  bool // waits for the connection's window, in c.starved
+	unwanted bool          // the peer takes no more and that is no error
+	starved  bool          // waits for the connection's window, in c.starved
+	stall    time.Duration // how long a write waits for a window; 0: for ever
 	stallBy  time.Time
 	bodiless bool // what we send has no body: it is only described
+	granted  int  // bytes of the body that Fits has promised not to wait for
+	stopped  bool // StopWriting was called
 
-	err      error // reset, or the end of the connection
-	gone     bool  // not in the connection's map any more
-	deferred bool  // gone while something of it was unread
+	err      error  // reset, or the end of the connection
+	gone     bool   // not in the connection's map any more
+	deferred bool   // gone while something of it was unread
+	onGone   func() // see codec.Shared
 	upgrade  string
 	upgraded bool
 
@@ -89,18 +94,21 @@ type stream struct {
 func (s *stream) begin(c *conn) {
 	s.c = c
 	s.rd.L, s.wr.L = &c.mu, &c.mu
-	s.left = -1
+	s.left, s.stall = -1, c.opt.Stall
 	s.sendWin, s.recvWin = c.peer.window, c.lim.streamWindow
 }
 
 // reset prepares s for another life.
 func (s *stream) reset() {
 	s.in.Release()
-	fields, marks, taken, trailers := s.fields, s.marks, s.taken, s.trailers
+	fields, marks, taken, trailers, small := s.fields, s.marks, s.taken, s.trailers, s.small
+	if cap(small) > keepSmall {
+		small = nil
+	}
 	for _, f := range [][]header.Field{fields, taken, trailers} {
 		clear(f[:cap(f)])
 	}
-	*s = stream{fields: fields[:0], marks: marks[:0], taken: taken[:0], trailers: trailers[:0]}
+	*s = stream{fields: fields[:0], marks: marks[:0], taken: taken[:0], trailers: trailers[:0], small: small[:0]}
 }
 
 // addHead queues a head. The lock is held.
@@ -122,9 +130,13 @@ func (s *stream) expect(length int64, status int) {
 func (s *stream) failLocked(err error) {
 	if s.err == nil {
 		s.err = err
+		if s.onGone != nil {
+			s.onGone()
+		}
 	}
 	s.rd.Signal()
 	s.wr.Signal()
+	s.c.room.Broadcast()
 }
 
 // closeStream takes a stream out of the connection's map: the peer does not count it
@@ -137,7 +149,7 @@ func (c *conn) closeStream(s *stream) {
 	delete(c.streams, s.id)
 	c.open--
 	c.stats.StreamsActive.Dec()
-	if s.in.Len() > 0 || s.hasTrailers {
+	if s.unread() > 0 || s.hasTrailers {
 		c.stats.DeferredStreamClose.Inc()
 		s.deferred = true
 	}
@@ -160,7 +172,10 @@ func (s *stream) waitRead() error {
 	return nil
 }
 
-func (s *stream) readable() bool { return s.in.Len() > 0 || len(s.marks) > 0 || s.remoteEnd }
+func (s *stream) readable() bool { return s.unread() > 0 || len(s.marks) > 0 || s.remoteEnd }
+
+// unread is how many bytes of the body have come and were not read.
+func (s *stream) unread() int { return len(s.small) + s.in.Len() }
 
 // ReadData implements codec.Stream.
 func (s *stream) ReadData(b *buffer.Buf) (codec.Next, error) {
@@ -168,7 +183,9 @@ func (s *stream) ReadData(b *buffer.Buf) (codec.Next, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		if n := s.in.Len(); n > 0 {
+		if n := s.unread(); n > 0 {
+			b.Append(s.small)
+			s.small = s.small[:0]
 			b.MoveAll(&s.in)
 			c.creditStream(s, int64(n))
 			return s.next(), nil
@@ -185,7 +202,7 @@ func (s *stream) ReadData(b *buffer.Buf) (codec.Next, error) {
 // next tells what follows. The lock is held.
 func (s *stream) next() codec.Next {
 	switch {
-	case !s.remoteEnd || s.in.Len() > 0:
+	case !s.remoteEnd || s.unread() > 0:
 		return codec.Data
 	case s.hasTrailers:
 		return codec.Trailers
@@ -197,7 +214,7 @@ func (s *stream) next() codec.Next {
 func (s *stream) BufferedData() bool {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	return s.in.Len() > 0 || s.remoteEnd
+	return s.unread() > 0 || s.remoteEnd
 }
 
 // ReadTrailers implements codec.Stream.
@@ -240,7 +257,9 @@ func (s *stream) takeHead() ([]header.Field, error) {
 
 // WriteData implements codec.Stream. A nil b is an empty one. Ending a message that has
 // ended already is no error.
-func (s *stream) WriteData(b *buffer.Buf, end bool) error {
+func (s *stream) WriteData(b *buffer.Buf, end bool) error { return writeError(s.writeData(b, end)) }
+
+func (s *stream) writeData(b *buffer.Buf, end bool) error {
 	var none buffer.Buf
 	if b == nil {
 		b = &none
@@ -255,7 +274,23 @@ func (s *stream) WriteData(b *buffer.Buf, end bool) error {
 	if s.bodiless {
 		b.Release()
 	}
+	err := s.putAll(b, end)
+	c.wakeStarved() // the window of the connection is the next one's, whatever has become of us
+	if err != nil || !end || s.unwanted {
+		return err
+	}
+	s.endLocal()
+	c.flush()
+	return s.err
+}
+
+// putAll queues a body, or a part of it. The lock is held.
+func (s *stream) putAll(b *buffer.Buf, end bool) error {
+	c := s.c
 	for first := true; first || b.Len() > 0; first = false {
+		if s.unwanted { // the peer may say so while we write
+			return nil
+		}
 		if err := s.writable(); err != nil {
 			return err
 		}
@@ -270,12 +305,10 @@ func (s *stream) WriteData(b *buffer.Buf, end bool) error {
 			continue
 		}
 		c.putData(s, b, n, end && n == b.Len())
-		c.waitRoom()
-	}
-	c.wakeStarved()
-	if end {
-		s.endLocal()
-		c.flush()
+		if s.granted -= n; s.granted <= 0 {
+			s.granted = 0
+			c.waitRoom(s)
+		}
 	}
 	return s.err
 }
@@ -287,12 +320,37 @@ func (s *stream) writable() error {
 		return s.err
 	case s.c.err != nil:
 		return s.c.streamError(s.c.err)
+	case s.stopped:
+		return netio.ErrInterrupted
 	case !s.headed:
 		return errNoHead
 	case s.localEnd:
 		return errAfterEnd
 	}
 	return nil
+}
+
+// Fits implements codec.Patient. What it says yes to may make the queue longer than it is
+// for others, once.
+func (s *stream) Fits(n int) bool {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.granted = 0
+	if s.err != nil || s.unwanted {
+		return true
+	}
+	if int64(n) > min(s.sendWin, c.sendWin) {
+		return false
+	}
+	if c.queueFull() {
+		c.flush()
+	}
+	if c.queueFull() {
+		return false
+	}
+	s.granted = n + 1 // also where there is only an end
+	return true
 }
 
 // waitWindow waits for the peer to open a window. n bytes wait meanwhile.
@@ -302,28 +360,27 @@ func (s *stream) waitWindow(n int) error {
 	if s.err != nil || s.sendWin > 0 && c.sendWin > 0 {
 		return s.err
 	}
-	if d := c.opt.Stall; d > 0 {
+	if d := s.stall; d > 0 {
 		s.stallBy = time.Now().Add(d)
 		c.arm(s.stallBy)
 	}
 	c.stats.PendingSendBytes.Add(int64(n))
-	for s.err == nil && !s.unwanted && (s.sendWin <= 0 || c.sendWin <= 0) {
-		if s.sendWin > 0 && !s.starved {
+	for s.err == nil && !s.unwanted && !s.stopped && (s.sendWin <= 0 || c.sendWin <= 0) {
+		if s.sendWin <= 0 {
+			c.wakeStarved() // it is not that of the connection that we wait for
+		} else if !s.starved {
 			s.starved = true
 			c.starved = append(c.starved, s)
 		}
 		s.wr.Wait()
 		if !s.stallBy.IsZero() && !time.Now().Before(s.stallBy) && (s.sendWin <= 0 || c.sendWin <= 0) {
 			c.stats.TxFlushTimeout.Inc()
-			s.failLocked(os.ErrDeadlineExceeded)
+			s.failLocked(ErrStalled)
 		}
 	}
 	c.stats.PendingSendBytes.Add(-int64(n))
 	c.unstarve(s)
 	s.stallBy = time.Time{}
-	if s.err != nil {
-		c.wakeStarved() // it was our turn, and we do not take it
-	}
 	return s.err
 }
 
@@ -340,7 +397,7 @@ func (s *stream) Flush() error {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.c.flush()
-	return s.err
+	return writeError(s.err)
 }
 
 // Upgraded implements codec.Stream.
@@ -375,7 +432,7 @@ func (s *stream) Reset(why codec.Reset) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.giveUp(resetCode(why))
-	c.flush()
+	c.flushNow()
 }
 
 // giveUp resets a stream that is not over. The lock is held.
@@ -410,7 +467,8 @@ func (s *stream) WireBytes() (read, written codec.Wire) {
 // is held.
 func (s *stream) release() {
 	c := s.c
-	if n := s.in.Len(); n > 0 {
+	if n := s.unread(); n > 0 {
+		s.small = s.small[:0]
 		s.in.Release()
 		c.credit(int64(n))
 	}

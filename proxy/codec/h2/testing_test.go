@@ -43,18 +43,15 @@ func serve(t testing.TB, c net.Conn, o ServerOptions, h func(codec.ServerStream)
 // acceptAll serves until the connection is over and returns why.
 func acceptAll(s *ServerConn, h func(codec.ServerStream)) error {
 	var streams sync.WaitGroup
-	for {
-		st, err := s.Accept()
-		if err != nil {
-			streams.Wait()
-			_ = s.Close()
-			return err
-		}
+	err := s.AcceptEach(func(st codec.ServerStream) {
 		streams.Go(func() {
 			defer st.Release()
 			h(st)
 		})
-	}
+	})
+	streams.Wait()
+	_ = s.Close()
+	return err
 }
 
 // echo answers with the request's body, and says in fields what was asked for.

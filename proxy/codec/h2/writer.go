@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"runtime"
+	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/netio"
@@ -12,6 +13,14 @@ import (
 // maxQueued is how many bytes wait to be written at most before those who write wait
 // for room: what the peer does not read stays with whoever produces it.
 const maxQueued = 64 << 10
+
+// maxQueuedHeads is with how many bytes that wait to be written a host gets no more requests.
+// Bodies wait long before, so these are heads, of more streams than a host reads in time if
+// it is still so after headPatience.
+const (
+	maxQueuedHeads = 1 << 20
+	headPatience   = time.Second
+)
 
 // copyData is up to which size the payload of a DATA frame is copied behind its
 // header: one piece more for the system call costs about as much.
@@ -96,7 +105,9 @@ func (c *conn) goAwayLocked(last uint32, code ErrCode) {
 }
 
 // flush sends what is queued, and what others queue meanwhile, unless somebody is
-// doing so already. The lock is held, and given up while the socket is written to.
+// doing so already. The lock is held, and given up while the socket is written to. What a
+// socket that is full does not take is left to another goroutine: whoever writes to a
+// stream can be called off, whatever the peer does to the connection.
 func (c *conn) flush() {
 	if c.flushing || c.out.buf.Len() == 0 {
 		return
@@ -108,23 +119,26 @@ func (c *conn) flush() {
 		runtime.Gosched()
 		c.mu.Lock()
 	}
-	c.drain()
+	if c.sock.Tries() {
+		c.tryDrain()
+	} else {
+		c.drain()
+	}
 }
 
 // drain is flush by who has set c.flushing.
 func (c *conn) drain() {
-	for {
-		if !c.take() {
-			break
-		}
-		c.mu.Unlock()
-		err := c.sock.WriteBuf(&c.writing)
-		c.mu.Lock()
-		if !c.wrote(err) {
-			break
-		}
+	for c.take() && c.writeBatch() {
 	}
 	c.flushed()
+}
+
+// writeBatch waits until the batch is written, and reports whether it was.
+func (c *conn) writeBatch() bool {
+	c.mu.Unlock()
+	err := c.sock.WriteBuf(&c.writing)
+	c.mu.Lock()
+	return c.wrote(err)
 }
 
 // take makes what is queued the next batch, and reports whether there is one.
@@ -154,23 +168,30 @@ func (c *conn) flushed() {
 	if c.closed || c.err != nil {
 		c.out.release(c.stats)
 	}
+	c.room.Broadcast()
 }
 
 func (c *conn) writeFailed(err error) {
 	if isTimeout(err) {
 		c.stats.TxFlushTimeout.Inc()
+		err = ErrStalled
 	}
 	c.failLocked(err)
 	c.sock.Cut() // the goroutine that reads learns of it
 }
 
-// flushFromReader is flush by the goroutine that reads, which must not wait for a peer
-// that waits for it: what the socket does not take is left to another goroutine.
-func (c *conn) flushFromReader() {
-	if c.flushing {
+// flushNow is flush by those who must not wait for the socket: the goroutine that reads,
+// as the peer may wait for it, and who gives up a stream.
+func (c *conn) flushNow() {
+	if c.flushing || c.out.buf.Len() == 0 {
 		return
 	}
 	c.flushing = true
+	c.tryDrain()
+}
+
+// tryDrain is drain that leaves what the socket does not take to another goroutine.
+func (c *conn) tryDrain() {
 	for c.take() {
 		c.mu.Unlock()
 		err := c.sock.TryWriteBuf(&c.writing)
@@ -186,15 +207,20 @@ func (c *conn) flushFromReader() {
 	c.flushed()
 }
 
+// drainAlone goes on with what tryDrain has left, which may be in the socket's own hands.
 func (c *conn) drainAlone() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.writeBatch() {
+		c.flushed()
+		return
+	}
 	c.drain()
 }
 
 // waitRoom waits until the queue is short enough for more. The lock is held.
-func (c *conn) waitRoom() {
-	for c.out.buf.Len() >= maxQueued && c.err == nil {
+func (c *conn) waitRoom(s *stream) {
+	for c.queueFull() && s.err == nil && c.err == nil && !s.stopped {
 		if !c.flushing {
 			c.flush()
 			continue
@@ -203,12 +229,29 @@ func (c *conn) waitRoom() {
 	}
 }
 
-// encoderOut is where the HPACK encoder writes.
-type encoderOut conn
+// waitHeads waits for a while until there is room for a head, and reports whether there is
+// none. The lock is held.
+func (c *conn) waitHeads() (full bool) {
+	if c.out.buf.Len() < maxQueuedHeads {
+		return false
+	}
+	end := time.Now().Add(headPatience)
+	wake := time.AfterFunc(headPatience, c.room.Broadcast)
+	defer wake.Stop()
+	for c.err == nil && c.out.buf.Len() >= maxQueuedHeads && time.Now().Before(end) {
+		c.flush()
+		if c.flushing {
+			c.room.Wait()
+		}
+	}
+	return c.out.buf.Len() >= maxQueuedHeads
+}
 
-func (e *encoderOut) Write(p []byte) (int, error) {
-	e.encBuf = append(e.encBuf, p...)
-	return len(p), nil
+// queueFull reports whether those who write must wait. Small frames are limited by number:
+// what the peer can be blamed for (max_outbound_frames) must not be our own doing.
+func (c *conn) queueFull() bool {
+	q := &c.out
+	return q.buf.Len() >= maxQueued || q.frames+q.busy > c.lim.out/2
 }
 
 // putBlock queues the header section in c.encBuf as a HEADERS frame and as many

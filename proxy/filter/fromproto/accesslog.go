@@ -18,11 +18,16 @@ import (
 // AccessLogs converts a list named access_log. Nothing is opened: see
 // accesslog.OpenSet.
 func AccessLogs(list []*accesslogv3.AccessLog) ([]accesslog.Spec, error) {
+	return AccessLogsAt("access_log", list)
+}
+
+// AccessLogsAt is AccessLogs of a field with another name.
+func AccessLogsAt(field string, list []*accesslogv3.AccessLog) ([]accesslog.Spec, error) {
 	var out []accesslog.Spec
 	for i, pb := range list {
 		s, err := accessLog(pb)
 		if err != nil {
-			return nil, filter.AtIndex("access_log", i, err)
+			return nil, filter.AtIndex(field, i, err)
 		}
 		out = append(out, s)
 	}
@@ -64,7 +69,7 @@ func accessLog(pb *accesslogv3.AccessLog) (s accesslog.Spec, err error) {
 			s.Format, err = logFormat(m.GetLogFormat())
 		}
 	default:
-		err = fmt.Errorf("this build does not support the access log %q", c.Type)
+		s.Remote, err = remoteLog(c)
 	}
 	return s, filter.At("typed_config", err)
 }

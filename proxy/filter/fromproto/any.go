@@ -23,8 +23,9 @@ const (
 )
 
 // Any returns the type and bytes of a typed_config. A TypedStruct is unwrapped: its
-// struct is converted to the message that its inner URL names, if this build has it;
-// otherwise the value stays empty, and the type is refused by whoever looks it up.
+// struct is converted to the message that its inner URL names, if this build has it, or
+// stays a Struct for a type of mecha's own (see Own); otherwise the value is empty, and the
+// type is refused by whoever looks it up.
 func Any(a *anypb.Any) (filter.Any, error) {
 	if a == nil {
 		return filter.Any{}, errors.New("is required")
@@ -52,6 +53,10 @@ func TypeName(url string) string { return url[strings.LastIndexByte(url, '/')+1:
 
 func fromStruct(url string, value *structpb.Struct) (filter.Any, error) {
 	name := TypeName(url)
+	if strings.HasPrefix(name, ownTypes) {
+		raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(value)
+		return filter.Any{Type: name, Value: raw}, err
+	}
 	mt, err := protoregistry.GlobalTypes.FindMessageByURL(url)
 	if err != nil {
 		return filter.Any{Type: name}, nil

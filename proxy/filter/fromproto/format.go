@@ -3,7 +3,9 @@ package fromproto
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"syscall"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
@@ -46,16 +48,35 @@ func tooLarge(n int64, limit int) error {
 	return fmt.Errorf("has %d bytes, more than the %d that are allowed", n, limit)
 }
 
-func readFile(path string, limit int) (string, error) {
-	info, err := os.Stat(path)
-	if err == nil && info.Size() > int64(limit) {
-		err = tooLarge(info.Size(), limit)
+// OpenFile opens a file that configuration names for reading, and returns its size. It must be
+// a regular one: a pipe would make who reads it wait, with locks, for whoever writes it.
+func OpenFile(path string) (*os.File, int64, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
 	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file (%v)", path, info.Mode().Type())
+	}
+	if err != nil {
+		_ = f.Close() // nothing was done with it
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+func readFile(path string, limit int) (string, error) {
+	f, size, err := OpenFile(path)
 	if err != nil {
 		return "", filter.At("filename", err)
 	}
-	b, err := os.ReadFile(path)
-	if err == nil && len(b) > limit { // it has grown, or is no regular file
+	defer f.Close() //nolint:errcheck // only read from
+	if size > int64(limit) {
+		return "", filter.At("filename", tooLarge(size, limit))
+	}
+	b, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	if err == nil && len(b) > limit { // it has grown
 		err = tooLarge(int64(len(b)), limit)
 	}
 	return string(b), filter.At("filename", err)

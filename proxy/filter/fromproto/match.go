@@ -132,16 +132,21 @@ type cidrRange interface {
 func CIDRs[R cidrRange](field string, list []R) (match.CIDRs, error) {
 	var out match.CIDRs
 	for i, c := range list {
-		addr, err := netip.ParseAddr(c.GetAddressPrefix())
-		if err != nil {
-			return nil, filter.AtIndex(field, i, filter.At("address_prefix", fmt.Errorf("%q is not an IP address", c.GetAddressPrefix())))
-		}
-		bits := min(c.GetPrefixLen().GetValue(), uint32(addr.BitLen())) // as lenient as Envoy
-		prefix, err := addr.WithZone("").Prefix(int(bits))
+		prefix, err := CIDR(c)
 		if err != nil {
 			return nil, filter.AtIndex(field, i, err)
 		}
 		out = append(out, prefix)
 	}
 	return out, nil
+}
+
+// CIDR converts a CidrRange, see CIDRs.
+func CIDR[R cidrRange](c R) (netip.Prefix, error) {
+	addr, err := netip.ParseAddr(c.GetAddressPrefix())
+	if err != nil {
+		return netip.Prefix{}, filter.At("address_prefix", fmt.Errorf("%q is not an IP address", c.GetAddressPrefix()))
+	}
+	bits := min(c.GetPrefixLen().GetValue(), uint32(addr.BitLen())) // as lenient as Envoy
+	return addr.WithZone("").Prefix(int(bits))
 }

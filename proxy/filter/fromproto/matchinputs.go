@@ -10,6 +10,7 @@ import (
 	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
+	"github.com/mecha-mesh/mecha/proxy/attributes"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/match"
@@ -17,7 +18,10 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/meta"
 )
 
-const networkInputs = "envoy.extensions.matching.common_inputs.network.v3."
+const (
+	networkInputs = "envoy.extensions.matching.common_inputs.network.v3."
+	tlsInputs     = "envoy.extensions.matching.common_inputs.ssl.v3."
+)
 
 // NetworkInput converts an input that reads a connection.
 func NetworkInput(c filter.Any) (TreeInput[*filter.Conn], error) {
@@ -61,17 +65,20 @@ type reading[C any] struct {
 
 // networkInput returns no input for a type that it does not know.
 func networkInput[C any](c filter.Any, r reading[C]) (TreeInput[C], error) {
-	name, network := strings.CutPrefix(c.Type, networkInputs)
-	if !network {
+	var get func(*meta.Conn, *tree.Scratch) tree.Value
+	if name, ok := strings.CutPrefix(c.Type, tlsInputs); ok {
+		get = certificateInput(name)
+	} else if name, ok := strings.CutPrefix(c.Type, networkInputs); ok {
+		switch name {
+		case "FilterStateInput":
+			return stateInput(c.Value, r)
+		case "DynamicMetadataInput":
+			return metadataInput(c.Value, r)
+		}
+		get = connInput(name)
+	} else {
 		return environmentInput[C](c)
 	}
-	switch name {
-	case "FilterStateInput":
-		return stateInput(c.Value, r)
-	case "DynamicMetadataInput":
-		return metadataInput(c.Value, r)
-	}
-	get := connInput(name)
 	if get == nil {
 		return TreeInput[C]{}, nil
 	}
@@ -120,6 +127,42 @@ func connInput(name string) func(m *meta.Conn, s *tree.Scratch) tree.Value {
 		return func(m *meta.Conn, _ *tree.Scratch) tree.Value { return unlessEmpty(m.TransportProtocol) }
 	case "ApplicationProtocolInput":
 		return applicationProtocols
+	}
+	return nil
+}
+
+// certificateInput is the input of that name over the certificate of a TLS client: its
+// subject, or its names of a kind, joined by commas. It is absent where there is none.
+func certificateInput(name string) func(m *meta.Conn, s *tree.Scratch) tree.Value {
+	names := func(k meta.AltKind) func(*meta.Conn, *tree.Scratch) tree.Value {
+		return func(m *meta.Conn, s *tree.Scratch) tree.Value {
+			d := m.TLS.PeerDescribed()
+			if d == nil {
+				return tree.Value{}
+			}
+			any := false
+			v := s.Append(func(b []byte) []byte {
+				b, any = d.AppendNames(b, k)
+				return b
+			})
+			if !any {
+				return tree.Value{}
+			}
+			return v
+		}
+	}
+	switch name {
+	case "UriSanInput":
+		return names(meta.URIName)
+	case "DnsSanInput":
+		return names(meta.DNSName)
+	case "SubjectInput":
+		return func(m *meta.Conn, _ *tree.Scratch) tree.Value {
+			if d := m.TLS.PeerDescribed(); d != nil {
+				return unlessEmpty(d.Subject)
+			}
+			return tree.Value{}
+		}
 	}
 	return nil
 }
@@ -179,7 +222,7 @@ func metadataInput[C any](raw []byte, r reading[C]) (TreeInput[C], error) {
 		path[i] = seg.GetKey()
 	}
 	namespace := pb.Filter
-	return TreeInput[C]{Structured: true, Get: func(c C, _ *tree.Scratch) tree.Value {
+	return TreeInput[C]{Kind: StructuredValue, Get: func(c C, _ *tree.Scratch) tree.Value {
 		v, ok := r.metadata(c).Find(namespace, path...)
 		if !ok {
 			return tree.Value{}
@@ -208,6 +251,11 @@ const typeMatcher = "envoy.type.matcher.v3."
 
 // httpInput returns no input for a type that it does not know.
 func httpInput(c filter.Any) (in TreeInput[*filter.Stream], err error) {
+	if c.Type == celInput {
+		return TreeInput[*filter.Stream]{Kind: AttributesValue, Get: func(s *filter.Stream, _ *tree.Scratch) tree.Value {
+			return tree.Value{State: tree.Present, Data: attributes.Source{Stream: s}}
+		}}, nil
+	}
 	name, ok := strings.CutPrefix(c.Type, typeMatcher)
 	if !ok {
 		return in, nil

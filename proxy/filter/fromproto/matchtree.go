@@ -3,7 +3,6 @@ package fromproto
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -33,10 +32,19 @@ type TreeOptions[C, A any] struct {
 
 // TreeInput is an input and what its values are.
 type TreeInput[C any] struct {
-	Get tree.Input[C]
-	// Structured values are no text: only the metadata matcher takes them.
-	Structured bool
+	Get  tree.Input[C]
+	Kind ValueKind
 }
+
+// ValueKind is what the values of an input are. Each matcher takes one kind.
+type ValueKind uint8
+
+// The kinds.
+const (
+	TextValue       ValueKind = iota
+	StructuredValue           // metadata
+	AttributesValue           // all attributes, as attributes.Source
+)
 
 // Tree compiles an xds.type.matcher.v3.Matcher.
 func Tree[C, A any](pb *xdsmatcherv3.Matcher, p *filter.Parser, o TreeOptions[C, A]) (*tree.Tree[C, A], error) {
@@ -177,7 +185,7 @@ func (b *treeBuilder[C, A]) single(pb *xdsmatcherv3.Matcher_MatcherList_Predicat
 		return nil, err
 	}
 	out := &tree.Single[C]{Input: in.Get}
-	structured := false
+	kind := TextValue
 	switch m := pb.GetMatcher().(type) {
 	case *xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch:
 		s, err := xdsString(m.ValueMatch)
@@ -186,7 +194,7 @@ func (b *treeBuilder[C, A]) single(pb *xdsmatcherv3.Matcher_MatcherList_Predicat
 		}
 		out.Value = &tree.String{String: s}
 	case *xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_CustomMatch:
-		if out.Value, structured, err = customMatch(m.CustomMatch, b.p); err != nil {
+		if out.Value, kind, err = customMatch(m.CustomMatch, b.p); err != nil {
 			return nil, filter.At("custom_match", err)
 		}
 	case nil:
@@ -194,7 +202,7 @@ func (b *treeBuilder[C, A]) single(pb *xdsmatcherv3.Matcher_MatcherList_Predicat
 	default:
 		return nil, fmt.Errorf("this build does not support the matcher %T", m)
 	}
-	if structured != in.Structured {
+	if kind != in.Kind {
 		return nil, filter.At("input", fmt.Errorf("the matcher cannot take what the input %s reads", TypeName(pb.Input.TypedConfig.GetTypeUrl())))
 	}
 	return out, nil
@@ -217,47 +225,51 @@ func xdsString(pb *xdsmatcherv3.StringMatcher) (match.String, error) {
 	return String(&same)
 }
 
-// customMatch converts an input matcher; structured tells that it takes no text.
-func customMatch(pb *xdscorev3.TypedExtensionConfig, p *filter.Parser) (m tree.ValueMatcher, structured bool, err error) {
+// customMatch converts an input matcher, and tells what it takes.
+func customMatch(pb *xdscorev3.TypedExtensionConfig, p *filter.Parser) (m tree.ValueMatcher, kind ValueKind, err error) {
 	c, err := Any(pb.GetTypedConfig())
 	if err != nil {
-		return nil, false, filter.At("typed_config", err)
+		return nil, TextValue, filter.At("typed_config", err)
 	}
 	switch c.Type {
 	case "envoy.extensions.matching.input_matchers.consistent_hashing.v3.ConsistentHashing":
 		var h hashingv3.ConsistentHashing
 		if err := Unmarshal(c.Value, &h); err != nil {
-			return nil, false, err
+			return nil, TextValue, err
 		}
 		if h.Threshold > h.Modulo {
-			return nil, false, filter.At("threshold", fmt.Errorf("cannot be greater than modulo: %d > %d", h.Threshold, h.Modulo))
+			return nil, TextValue, filter.At("threshold", fmt.Errorf("cannot be greater than modulo: %d > %d", h.Threshold, h.Modulo))
 		}
-		return &tree.Hashed{Threshold: h.Threshold, Modulo: h.Modulo, Seed: h.Seed}, false, nil
+		return &tree.Hashed{Threshold: h.Threshold, Modulo: h.Modulo, Seed: h.Seed}, TextValue, nil
 	case "envoy.extensions.matching.input_matchers.ip.v3.Ip":
 		var ip ipv3.Ip
 		if err := Unmarshal(c.Value, &ip); err != nil {
-			return nil, false, err
+			return nil, TextValue, err
 		}
 		if err := Check(&ip, p, Fields{Used: []string{"cidr_ranges"}, Ignored: []string{"stat_prefix"}}); err != nil {
-			return nil, false, err
+			return nil, TextValue, err
 		}
 		ranges, err := CIDRs("cidr_ranges", ip.CidrRanges)
-		return &tree.Addresses{Ranges: ranges}, false, err
+		return &tree.Addresses{Ranges: ranges}, TextValue, err
 	case "envoy.extensions.matching.input_matchers.runtime_fraction.v3.RuntimeFraction":
 		var f fractionv3.RuntimeFraction
 		if err := Unmarshal(c.Value, &f); err != nil {
-			return nil, false, err
+			return nil, TextValue, err
 		}
-		return &tree.Share{Fraction: RuntimeFraction(f.RuntimeFraction), Seed: f.Seed}, false, nil
+		return &tree.Share{Fraction: RuntimeFraction(f.RuntimeFraction), Seed: f.Seed}, TextValue, nil
 	case "envoy.extensions.matching.input_matchers.metadata.v3.Metadata":
 		var v metadatav3.Metadata
 		if err := Unmarshal(c.Value, &v); err != nil {
-			return nil, false, err
+			return nil, TextValue, err
 		}
 		value, err := ValueMatcher(v.Value)
-		return &tree.Structured{Value: value, Invert: v.Invert}, true, filter.At("value", err)
+		return &tree.Structured{Value: value, Invert: v.Invert}, StructuredValue, filter.At("value", err)
 	}
-	return nil, false, filter.At("typed_config", fmt.Errorf("this build has no input matcher of the type %q", c.Type))
+	if c.Type == celMatcher {
+		e, err := celMatch(c.Value)
+		return e, AttributesValue, err
+	}
+	return nil, TextValue, filter.At("typed_config", fmt.Errorf("this build has no input matcher of the type %q", c.Type))
 }
 
 func (b *treeBuilder[C, A]) tree(pb *xdsmatcherv3.Matcher_MatcherTree, none *tree.On[C, A]) (tree.Matcher[C, A], error) {
@@ -265,7 +277,7 @@ func (b *treeBuilder[C, A]) tree(pb *xdsmatcherv3.Matcher_MatcherTree, none *tre
 	if err != nil {
 		return nil, err
 	}
-	if in.Structured {
+	if in.Kind != TextValue {
 		return nil, filter.At("input", fmt.Errorf("a tree needs text, which %s does not read", TypeName(pb.Input.TypedConfig.GetTypeUrl())))
 	}
 	switch m := pb.GetTreeType().(type) {
@@ -327,7 +339,7 @@ func (b *treeBuilder[C, A]) ranges(raw []byte, in tree.Input[C], none *tree.On[C
 			return nil, at(err)
 		}
 		for j, r := range m.GetRanges() {
-			prefix, err := cidr(r)
+			prefix, err := CIDR(r)
 			if err != nil {
 				return nil, at(filter.AtIndex("ranges", j, err))
 			}
@@ -335,14 +347,6 @@ func (b *treeBuilder[C, A]) ranges(raw []byte, in tree.Input[C], none *tree.On[C
 		}
 	}
 	return out, nil
-}
-
-func cidr(r *xdscorev3.CidrRange) (netip.Prefix, error) {
-	addr, err := netip.ParseAddr(r.GetAddressPrefix())
-	if err != nil {
-		return netip.Prefix{}, filter.At("address_prefix", fmt.Errorf("%q is not an IP address", r.GetAddressPrefix()))
-	}
-	return addr.WithZone("").Prefix(int(min(r.GetPrefixLen().GetValue(), uint32(addr.BitLen())))) // as lenient as Envoy
 }
 
 func (b *treeBuilder[C, A]) names(raw []byte, in tree.Input[C], none *tree.On[C, A]) (tree.Matcher[C, A], error) {

@@ -222,7 +222,9 @@ func TestTreeErrors(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{list(network("UnknownInput", ""), exactly("x")), ""}, // no such message: refused by the test's own decoder
 		{list(typed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", `"header_name": "x"`), exactly("x")), single + "input.typed_config: this build has no input of the type"},
-		{list(ip, custom("xds.type.matcher.v3.CelMatcher", `"expr_match": {}`)), single + "custom_match.typed_config: this build has no input matcher of the type \"xds.type.matcher.v3.CelMatcher\""},
+		{list(ip, custom("xds.type.matcher.v3.CelMatcher", `"expr_match": {}`)), single + "custom_match.expr_match: one of cel_expr_parsed"},
+		{list(ip, custom("xds.type.matcher.v3.CelMatcher", `"expr_match": {"cel_expr_string": "true"}`)), single + "input: the matcher cannot take"},
+		{list(ip, custom("xds.type.matcher.v3.CelMatcher", `"expr_match": {"cel_expr_string": "("}`)), single + "custom_match.expr_match.cel_expr_string"},
 		{list(ip, `"value_match": {"safe_regex": {"google_re2": {}, "regex": "("}}`), single + "value_match.safe_regex.regex"},
 		{list(ip, custom("envoy.extensions.matching.input_matchers.consistent_hashing.v3.ConsistentHashing", `"threshold": 3, "modulo": 2`)), single + "custom_match.threshold"},
 		{list(ip, custom("envoy.extensions.matching.input_matchers.ip.v3.Ip", `"stat_prefix": "s", "cidr_ranges": [{"address_prefix": "x"}]`)), single + "custom_match.cidr_ranges[0].address_prefix"},

@@ -5,25 +5,16 @@ import (
 	"testing"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/message"
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
 func hostFromJSON(t *testing.T, text string) []byte {
 	t.Helper()
-	var pb routev3.VirtualHost
-	if err := protojson.Unmarshal([]byte(text), &pb); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := proto.Marshal(&pb)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
+	return message.Raw(t, &routev3.VirtualHost{}, text)
 }
 
 // TestOnDemand: virtual hosts come one by one, inherit from their table, and one that is

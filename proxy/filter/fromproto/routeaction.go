@@ -25,13 +25,13 @@ func actionFields() Fields {
 			"cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite",
 			"regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "host_rewrite_path_regex",
 			"append_x_forwarded_host", "host_rewrite", "path_rewrite", "path_rewrite_policy", "cluster_specifier_plugin",
-			"inline_cluster_specifier_plugin", "rate_limits", "include_vh_rate_limits", "timeout", "idle_timeout", "retry_policy",
+			"inline_cluster_specifier_plugin", "rate_limits", "include_vh_rate_limits", "timeout", "idle_timeout", "flush_timeout", "retry_policy",
 			"priority", "upgrade_configs", "max_stream_duration", "max_grpc_timeout", "grpc_timeout_offset", "hash_policy",
 			"metadata_match", "hedge_policy", "internal_redirect_policy", "request_mirror_policies",
 			"internal_redirect_action", "max_internal_redirects",
 		},
 		Ignored: []string{
-			"cors", "early_data_policy", "flush_timeout",
+			"cors", "early_data_policy",
 		},
 	}
 }
@@ -159,6 +159,10 @@ func actionTimeouts(a *routev3.RouteAction, f *route.ForwardAction) (err error) 
 	t.IdleTimeoutSet = a.IdleTimeout != nil
 	if t.IdleTimeout, err = Duration(a.IdleTimeout, 0); err != nil {
 		return filter.At("idle_timeout", err)
+	}
+	t.FlushTimeoutSet = a.FlushTimeout != nil
+	if t.FlushTimeout, err = Duration(a.FlushTimeout, 0); err != nil {
+		return filter.At("flush_timeout", err)
 	}
 	if m := a.MaxStreamDuration; m != nil {
 		t.Timeout = 0 // the duration of the stream takes its place

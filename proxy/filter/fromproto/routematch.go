@@ -21,6 +21,12 @@ func matchFields() Fields {
 	}}
 }
 
+// RequestMatch converts a RouteMatch into a test of streams.
+func RequestMatch(pb *routev3.RouteMatch, p *filter.Parser) (func(*filter.Stream) bool, error) {
+	m, err := routeMatch(pb, p)
+	return m.Holds, err
+}
+
 // routeMatch converts a RouteMatch.
 func routeMatch(pb *routev3.RouteMatch, p *filter.Parser) (m route.Match, err error) {
 	if pb == nil {
@@ -139,7 +145,7 @@ func pathMatch(pb *routev3.RouteMatch, m *route.Match) error {
 	case *routev3.RouteMatch_ConnectMatcher_:
 		m.Connect = true
 	case *routev3.RouteMatch_PathMatchPolicy:
-		t, err := pathTemplate(s.PathMatchPolicy)
+		t, err := PathTemplate(s.PathMatchPolicy)
 		if err != nil {
 			return filter.At("path_match_policy", err)
 		}

@@ -7,12 +7,11 @@ import (
 	"testing"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/filters/headermutation"
 	"github.com/mecha-mesh/mecha/filters/router"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/message"
 	"github.com/mecha-mesh/mecha/proxy/filter/fromproto"
 )
 
@@ -55,15 +54,7 @@ func newParser(t testing.TB) *filter.Parser {
 
 func fromJSON(t testing.TB, text string) []byte {
 	t.Helper()
-	var pb routev3.RouteConfiguration
-	if err := protojson.Unmarshal([]byte(text), &pb); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := proto.Marshal(&pb)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
+	return message.Raw(t, &routev3.RouteConfiguration{}, text)
 }
 
 // TestRouteVerdicts: what is refused is refused with a message that says where.

@@ -17,8 +17,8 @@ const (
 	templateRewrite = "envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig"
 )
 
-// pathTemplate converts a path_match_policy.
-func pathTemplate(pb *corev3.TypedExtensionConfig) (*match.Template, error) {
+// PathTemplate converts a path_match_policy.
+func PathTemplate(pb *corev3.TypedExtensionConfig) (*match.Template, error) {
 	c, err := Any(pb.GetTypedConfig())
 	if err == nil && c.Type != templateMatch {
 		err = fmt.Errorf("this build does not support the path matcher %q", c.Type)

@@ -15,7 +15,9 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/secret"
+	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
 // spiffeValidator is the custom validator of this build.
@@ -131,6 +133,16 @@ func sans(pb *tlsv3.CertificateValidationContext) (out []secret.SAN, err error) 
 		out = append(out, secret.SAN{Kind: secret.AnySAN, Text: text, Exact: m.GetExact()})
 	}
 	return out, nil
+}
+
+// NameOfCertificate converts a SubjectAltNameMatcher to what tells whether a certificate
+// has such a name.
+func NameOfCertificate(pb *tlsv3.SubjectAltNameMatcher) (func(*meta.Described) bool, error) {
+	s, err := san(pb)
+	if err != nil {
+		return nil, err
+	}
+	return func(d *meta.Described) bool { return transport.HasName(d.Names, &s) }, nil
 }
 
 func san(m *tlsv3.SubjectAltNameMatcher) (s secret.SAN, err error) {

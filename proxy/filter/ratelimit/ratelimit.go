@@ -154,7 +154,7 @@ func (a *Action) entry(s *filter.Stream, local string) (e Entry, ok bool) {
 	case SourceCluster:
 		return Entry{"source_cluster", local}, true
 	case DestinationCluster:
-		return Entry{"destination_cluster", destination(s)}, true
+		return Entry{"destination_cluster", s.ClusterName()}, true
 	case RequestHeader:
 		v, there := s.Request.Find(a.Name)
 		return a.found(v, there)
@@ -252,14 +252,4 @@ func (a *Action) metadata(s *filter.Stream) (Entry, bool) {
 		return Entry{}, a.Skip
 	}
 	return Entry{a.Key, text}, true
-}
-
-// destination is the cluster that the route leads to.
-func destination(s *filter.Stream) string {
-	if r, ok := s.Route.(interface {
-		ClusterName(s *filter.Stream) string
-	}); ok {
-		return r.ClusterName(s)
-	}
-	return ""
 }

@@ -5,8 +5,6 @@ package verdicts
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
 )
 
 // proxy is a running proxy under test with its lanes: each lane is one upstream,
@@ -28,7 +28,6 @@ func startProxy(t *testing.T, binary string, n int) *proxy {
 	t.Helper()
 	dir := t.TempDir()
 	p := &proxy{}
-	free := &ports{}
 	var listeners, clusters strings.Builder
 	for i := range n {
 		l, err := newLane(filepath.Join(dir, fmt.Sprintf("access%d.log", i)))
@@ -37,13 +36,13 @@ func startProxy(t *testing.T, binary string, n int) *proxy {
 		}
 		t.Cleanup(l.close)
 		for _, v := range Variants() {
-			l.listen[v] = free.free(t)
+			l.listen[v] = ports.Free(t)
 			fmt.Fprintf(&listeners, listenerYAML, i, v, l.listen[v], httpOptions(v), l.logFile, routes(v, i))
 		}
 		fmt.Fprintf(&clusters, clusterYAML, i, l.backend.port)
 		p.lanes = append(p.lanes, l)
 	}
-	admin := free.free(t)
+	admin := ports.Free(t)
 	file := filepath.Join(dir, "proxy.yaml")
 	text := fmt.Sprintf("admin: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}\n", admin) +
 		"static_resources:\n  listeners:\n" + listeners.String() + "  clusters:\n" + clusters.String()
@@ -90,27 +89,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
-}
-
-// ports hands out free ports, each once, below the range the kernel takes for
-// outgoing connections, so that none of those can take one before the proxy does.
-type ports struct{ next int }
-
-func (p *ports) free(t *testing.T) int {
-	t.Helper()
-	if p.next == 0 {
-		p.next = 21000 + rand.IntN(9000)
-	}
-	for range 1000 {
-		p.next++
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p.next))
-		if err == nil {
-			l.Close()
-			return p.next
-		}
-	}
-	t.Fatalf("no free port in the 1000 before %d", p.next)
-	return 0
 }
 
 // delayed_close_timeout only makes the closing after a refusal come sooner than

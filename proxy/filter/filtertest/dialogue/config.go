@@ -1,13 +1,17 @@
 package dialogue
 
 import (
+	"cmp"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -20,14 +24,25 @@ type site struct {
 	servers map[string]*upstream // by cluster: "up", "other"
 	tcp     bool                 // the chain ends in tcp_proxy
 	dial    func() (net.Conn, error)
+	set     *settings
+	pki     *pki // nil unless a case of the run needs it
+
+	mu      sync.Mutex
+	configs map[string]*tls.Config // of TLS, so that sessions are resumed
 }
 
 // Names that configurations may use: $up and $other are clusters of recording upstream
-// servers, $closed refuses connections, $empty has no host; $name is the case's, $log the
-// file of its access log.
+// servers, $closed refuses connections, $empty has no host, $service is the server of the
+// Subject; $name is the case's, $log the
+// file of its access log, $cel(...)$ the message of an expression. $certs is the folder of the run's certificates, $hash(NAME) and
+// $spki(NAME) are pins of one.
 func (s *site) vars(text string) string {
+	text = expressions(text)
+	if s.pki != nil {
+		text = strings.NewReplacer(s.pki.vars...).Replace(text)
+	}
 	return strings.NewReplacer("$name", s.c.Name, "$up", s.cluster("up"), "$other", s.cluster("other"),
-		"$closed", s.cluster("closed"), "$empty", s.cluster("empty"), "$port", s.port(), "$log", s.logFile).Replace(text)
+		"$closed", s.cluster("closed"), "$empty", s.cluster("empty"), "$service", s.cluster("service"), "$port", s.port(), "$log", cmp.Or(s.logFile, os.DevNull)).Replace(text)
 }
 
 func (s *site) cluster(name string) string { return s.c.Name + "-" + name }
@@ -54,6 +69,12 @@ type settings struct {
 	Hosts        int            `yaml:"hosts"`    // of $up; 1 unless given
 	Refusing     int            `yaml:"refusing"` // hosts of $up, before those, that refuse connections
 	Runtime      map[string]any `yaml:"runtime"`  // keys and their values, for all cases of the run
+
+	TLS     map[string]any       `yaml:"tls"`     // DownstreamTlsContext of the chain
+	UpTLS   *endpoint            `yaml:"up_tls"`  // what $up's hosts do; the cluster's context is in up
+	Client  *endpoint            `yaml:"client"`  // what clients do
+	Clients map[string]*endpoint `yaml:"clients"` // in place of it, by connection
+	Chain   map[string]any       `yaml:"chain"`   // merged over the filter chain
 }
 
 func (c *Case) settings(vars func(string) string) (settings, error) {
@@ -117,9 +138,13 @@ func (s *site) listener(set *settings) object {
 			"stat_prefix": s.c.Name, "cluster": s.cluster("up"), "access_log": s.accessLog(),
 		}), set.TCP)}
 	}
+	filterChain := object{"filters": []any{chain}}
+	if set.TLS != nil {
+		filterChain["transport_socket"] = object{"name": "tls", "typed_config": typed("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", set.TLS)}
+	}
 	return merge(object{
 		"name": s.c.Name, "address": socket(s.address),
-		"filter_chains": []any{object{"filters": []any{chain}}},
+		"filter_chains": []any{merge(filterChain, set.Chain)},
 	}, set.Listener)
 }
 
@@ -170,6 +195,9 @@ func (s *site) clusters(set *settings) []any {
 		s.clusterOf("closed", nil, ip+":1"), // nothing listens on port 1 of an address that is this run's alone
 		s.clusterOf("empty", nil),
 	}
+	if strings.Contains(s.c.Config, "$service") {
+		out = append(out, s.service())
+	}
 	over := map[string]object{"up": set.Up, "other": set.Other}
 	for name, srv := range s.servers {
 		addresses := srv.addresses()
@@ -181,6 +209,19 @@ func (s *site) clusters(set *settings) []any {
 		out = append(out, s.clusterOf(name, over[name], addresses...))
 	}
 	return out
+}
+
+// service is the cluster $service, which speaks HTTP/2.
+func (s *site) service() object {
+	over := object{"typed_extension_protocol_options": object{
+		"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed("envoy.extensions.upstreams.http.v3.HttpProtocolOptions", object{
+			"explicit_http_config": object{"http2_protocol_options": object{}},
+		}),
+	}}
+	if s.c.Subject.Service == "" {
+		return s.clusterOf("service", over)
+	}
+	return s.clusterOf("service", over, s.c.Subject.Service)
 }
 
 func (s *site) clusterOf(name string, over object, addresses ...string) object {
@@ -196,14 +237,14 @@ func (s *site) clusterOf(name string, over object, addresses ...string) object {
 }
 
 // newSite opens what a case needs. ip is the address of this run's listeners.
-func newSite(c *Case, address, dir string) (*site, *settings, error) {
-	s := &site{c: c, address: address, logFile: filepath.Join(dir, c.Name+".log"), servers: map[string]*upstream{}}
+func newSite(c *Case, address, dir string, certs *pki) (*site, *settings, error) {
+	s := &site{c: c, pki: certs, address: address, logFile: filepath.Join(dir, c.Name+".log"), servers: map[string]*upstream{}}
 	s.dial = func() (net.Conn, error) { return net.DialTimeout("tcp", address, patience) }
 	set, err := c.settings(s.vars)
 	if err != nil {
 		return nil, nil, err
 	}
-	s.tcp = set.TCP != nil
+	s.tcp, s.set = set.TCP != nil, &set
 	for name, n := range map[string]int{"up": set.Hosts, "other": 1} {
 		if s.servers[name], err = newUpstream(n); err != nil {
 			s.close()

@@ -36,22 +36,40 @@
 //	c<head LINE  it reads one message head
 //	c<5 LINE     it reads five bytes
 //	c<end LINE   it reads until the connection is over
+//	c<tls LINE   what its TLS handshake has agreed on, as this end sees it
 //	c! close     close, shut (half-close), reset
+//	c:1> LINE    the same on the first stream of c, which speaks HTTP/2 then: a message
+//	             whose head is written as in HTTP/1, "GET / HTTP/2" and "HTTP/2 200" in
+//	             its first line, pseudo-headers of other kinds as fields
+//	c:1>head     its head alone; c:1>data, c:1>end: pieces of its body, the last one with
+//	             the end of the stream; c:1>trailers
+//	c:1<         a message on the stream; c:1<head, c:1<5 parts of it; c:1<end how the
+//	             stream ended
+//	c:1! reset   RST_STREAM, with CANCEL or what follows
+//	c:0> LINE    a frame of the connection: settings NAME VALUE, window STREAM BYTES,
+//	             goaway STREAM CODE, ping. Whoever sets initial_window_size gives all credit
+//	c:0<         the next GOAWAY; c:0<end: those to come and the end of the connection
 //	u> u< u!     the same for connections that the proxy made to cluster $up, in the
 //	             order in which it made them: u, u2, u3...; v, v2... are those to $other
 //	admin TEXT   POST to a path of the admin endpoint
 //	wait 200ms   let time pass, where time is what the case is about
 //	log: TEXT    a line of the access log: code, details, flags (for tcp: flags, bytes
-//	             received and sent)
+//	             received and sent); those of HTTP/2 streams in alphabetical order
 //	stat: N V    a counter or gauge
 //
-// What is sent may contain \r \n \t \\ \xHH and {{a*70000}}, which repeats. What is read
-// is normalised: header fields are sorted by name, bodies are decoded, dates, random
+// What is sent may contain \r \n \t \\ \xHH and {{a*70000}}, which repeats, {{gzip TEXT}}, {{br
+// TEXT}} and {{zstd TEXT}}, {{chunk gzip TEXT}} or {{chunk text TEXT}}, which is one chunk
+// of HTTP/1 (after >>), $port, that of the listener, and $host, the address of the first
+// host of $up. What is read is normalised: header fields are sorted by name, bodies are
+// decoded (content-encoding, too: its name precedes the text), dates, random
 // IDs, times and addresses are replaced by words. A message after which the connection
 // must end is followed by "(closed)".
 //
 // "in one piece: why" after the heading says that how the bytes are cut is part of the
 // case, so that it is not played in random pieces.
+//
+// With "tls" in the configuration the chain terminates TLS, and "client" says how clients
+// do it, "up_tls" how the hosts of $up do. Certificates are in $certs, see names.
 //
 // The configuration is YAML that is merged over a listener with one connection manager
 // and one route to $up; see configFor. "differs from Envoy: why" after the heading says
@@ -74,7 +92,10 @@ type Case struct {
 
 // Subject is the HTTP filter that cases are about: what "filter" in their configuration
 // configures, and "overrides" for routes by path prefix.
-type Subject struct{ Name, Type, RouteType string }
+type Subject struct {
+	Name, Type, RouteType string
+	Service               string // address of a gRPC server that the test runs: cluster $service
+}
 
 // Op is what a step does.
 type Op uint8
@@ -86,6 +107,7 @@ const (
 	ReadHead           // one head
 	ReadN              // N bytes
 	ReadEnd            // until the connection is over
+	ReadTLS            // what the handshake has agreed on
 	Act                // Arg: close, shut, reset
 	Admin              // Arg: path
 	Wait               // Arg: how long
@@ -95,31 +117,44 @@ const (
 
 // Step is one step of a case.
 type Step struct {
-	Op    Op
-	Who   string // "c", "c2", "u", "v"...
-	N     int
-	Arg   string
-	Data  []byte   // Send
-	Lines []string // as in the file; for reads what is expected
-	Line  int      // in the file
-	Blank bool     // an empty line or comment precedes
-	Notes []string // comment lines before the step
+	Op     Op
+	Who    string // "c", "c2", "u", "v"...
+	HTTP2  bool   // Who speaks HTTP/2, and this happens on
+	Stream int    // that stream of it, 0: the connection
+	Part   Part   // Send, HTTP/2
+	N      int
+	Arg    string
+	Data   []byte   // Send
+	Lines  []string // as in the file; for reads what is expected
+	Line   int      // in the file
+	Blank  bool     // an empty line or comment precedes
+	Notes  []string // comment lines before the step
 }
 
 // reads reports whether the step compares what a connection gets.
-func (s *Step) reads() bool { return s.Op >= Read && s.Op <= ReadEnd }
+func (s *Step) reads() bool { return s.Op >= Read && s.Op <= ReadTLS }
+
+// name is that of the connection or stream.
+func (s *Step) name() string {
+	if s.HTTP2 {
+		return s.Who + ":" + itoa(s.Stream)
+	}
+	return s.Who
+}
 
 // prefix is how the lines of the step begin in a file.
 func (s *Step) prefix() string {
 	switch s.Op {
 	case Read:
-		return s.Who + "<"
+		return s.name() + "<"
 	case ReadHead:
-		return s.Who + "<head"
+		return s.name() + "<head"
 	case ReadN:
-		return s.Who + "<" + itoa(s.N)
+		return s.name() + "<" + itoa(s.N)
 	case ReadEnd:
-		return s.Who + "<end"
+		return s.name() + "<end"
+	case ReadTLS:
+		return s.Who + "<tls"
 	}
 	return ""
 }

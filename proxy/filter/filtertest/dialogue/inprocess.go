@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/mecha-mesh/mecha/filters"
@@ -16,6 +17,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/server"
 	"github.com/mecha-mesh/mecha/proxy/stats"
+	"github.com/mecha-mesh/mecha/proxy/telemetry"
 	"github.com/mecha-mesh/mecha/xds"
 	"github.com/mecha-mesh/mecha/xds/bootstrap"
 	"github.com/mecha-mesh/mecha/xds/translate"
@@ -28,6 +30,8 @@ type engine struct {
 	server  *server.Server
 	files   *accesslog.Files
 	runtime *runtime.Runtime
+	failing atomic.Bool
+	hub     *telemetry.Hub
 	stop    func() // of what configuration refers to and is not in it (xDS)
 }
 
@@ -46,14 +50,18 @@ func startEngine(config []byte, log *slog.Logger) (*engine, error) {
 	}
 	e := &engine{stats: stats.NewStore()}
 	e.runtime = runtime.New(settings.Runtime, e.stats)
-	e.files = accesslog.NewFiles(accesslog.FileOptions{FlushInterval: 5 * time.Millisecond}, nil)
+	e.files = accesslog.NewFiles(accesslog.FileOptions{FlushInterval: 5 * time.Millisecond, Remote: func(c any) (accesslog.Recorder, error) { return e.hub.Recorder(c) }}, nil)
+	e.hub = telemetry.New(telemetry.Options{
+		Stats: e.stats, Runtime: e.runtime, Node: settings.Node, Version: "test", Default: settings.Tracing, NodeMessage: settings.NodeMessage,
+	})
 	logger := func(string) *slog.Logger { return log }
 	e.server = server.New(server.Options{
 		Stats: e.stats, Log: logger, DrainTime: time.Second,
-		Node:         filter.Node{ID: b.GetNode().GetId(), Cluster: b.GetNode().GetCluster()},
-		Env:          filter.Env{Logs: e.files, Runtime: e.runtime},
+		Node:         settings.Node,
+		Env:          filter.Env{Logs: e.files, Runtime: e.runtime, Tracers: e.hub, Failing: e.failing.Load},
 		LocalCluster: b.GetClusterManager().GetLocalClusterName(), Locality: translate.Locality(b.GetNode().GetLocality()),
 	})
+	e.hub.Connect(e.server.Clusters)
 	dynamic, err := xds.NewManager(xds.Options{Engine: e.server, Registry: registry, Log: log, Runtime: e.runtime, Stats: e.stats}).Load(b)
 	if err != nil {
 		e.close()
@@ -87,9 +95,10 @@ func (e *engine) close() {
 	if e.stop != nil {
 		e.stop()
 	}
-	e.server.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	e.hub.Close(ctx)
+	e.server.Close()
 	_ = e.files.Close(ctx) // the logs are in a folder that the test removes
 }
 
@@ -113,6 +122,11 @@ func statOf(st *stats.Store, name string) string {
 	return strconv.FormatInt(sum, 10)
 }
 
+func (e *engine) busy(cluster string) bool {
+	c := e.server.Clusters.Cluster(cluster)
+	return c != nil && c.Stats().UpstreamRqActive.Value() > 0
+}
+
 func (e *engine) post(path string) error {
 	name, query, _ := strings.Cut(path, "?")
 	switch name {
@@ -124,8 +138,11 @@ func (e *engine) post(path string) error {
 			pairs = append(pairs, [2]string{p.Key, p.Value})
 		}
 		return e.runtime.SetAdmin(pairs)
+	case "/healthcheck/fail", "/healthcheck/ok":
+		e.failing.Store(name == "/healthcheck/fail")
+		e.server.Listeners.SetHealthy(name == "/healthcheck/ok")
 	default:
-		return fmt.Errorf("in this process there are only /drain_listeners and /runtime_modify, not %s", path)
+		return fmt.Errorf("in this process there are only /drain_listeners, /healthcheck and /runtime_modify, not %s", path)
 	}
 	return nil
 }

@@ -39,6 +39,21 @@ type Memory struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	active map[string]*atomic.Int64 // requests under way, by cluster
+}
+
+// requests counts those of a cluster that are under way.
+func (m *Memory) requests(cluster string) *atomic.Int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.active[cluster]
+	if n == nil {
+		n = new(atomic.Int64)
+		m.active[cluster] = n
+	}
+	return n
 }
 
 // NewMemory builds the connection managers of a bootstrap. dial gives the proxy's end of
@@ -48,7 +63,7 @@ func NewMemory(config []byte, log *slog.Logger, dial func(listener, cluster stri
 	if err != nil {
 		return nil, err
 	}
-	m := &Memory{stats: stats.NewStore(), chains: map[string]func() filter.Network{}}
+	m := &Memory{stats: stats.NewStore(), chains: map[string]func() filter.Network{}, active: map[string]*atomic.Int64{}}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.files = accesslog.NewFiles(accesslog.FileOptions{FlushInterval: 5 * time.Millisecond}, nil)
 	settings, _, err := translate.Process(b)
@@ -62,7 +77,7 @@ func NewMemory(config []byte, log *slog.Logger, dial func(listener, cluster stri
 	}
 	for _, l := range b.GetStaticResources().GetListeners() {
 		to := func(cluster string) (net.Conn, error) { return dial(l.Name, cluster) }
-		registry, err := filter.NewRegistry(append([]filter.Descriptor{hcm.Spec, standIn(to, trailers)}, specs...)...)
+		registry, err := filter.NewRegistry(append([]filter.Descriptor{hcm.Spec, standIn(to, trailers, m.requests)}, specs...)...)
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +109,7 @@ func passTrailers(clusters []*clusterv3.Cluster) (map[string]bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		spec, _, err := translate.Cluster(raw)
+		spec, _, err := translate.Cluster(raw, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -181,6 +196,7 @@ func (c *memoryConn) Relay(*netio.Conn, filter.RelayOptions) (filter.RelayResult
 }
 func (c *memoryConn) Draining() <-chan struct{}                           { return nil }
 func (c *memoryConn) OnDrain(func()) (stop func())                        { return func() {} }
+func (c *memoryConn) Ending() bool                                        { return false }
 func (c *memoryConn) Park(time.Time, func(readable bool) error) (ok bool) { return false }
 
 var _ filter.ConnEngine = (*memoryConn)(nil)
@@ -223,7 +239,8 @@ func (s *site) connect(cluster string) (net.Conn, error) {
 	return nil, syscall.ECONNREFUSED
 }
 
-func (m *memory) stat(name string) string { return m.Stat(name) }
+func (m *memory) stat(name string) string  { return m.Stat(name) }
+func (m *memory) busy(cluster string) bool { return m.requests(cluster).Load() > 0 }
 func (m *memory) post(path string) error {
 	return fmt.Errorf("there is no admin endpoint for %s", path)
 }

@@ -26,6 +26,8 @@ func ending(err error, early bool) string {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nothing
+	case alert(err) != "":
+		return alert(err)
 	case early:
 		return closedEarly
 	}
@@ -51,11 +53,18 @@ func (h *head) get(name string) string {
 func (h *head) lines() []string {
 	out := slices.Clone(h.fields)
 	slices.SortStableFunc(out, func(a, b string) int {
-		na, _, _ := strings.Cut(a, ":")
-		nb, _, _ := strings.Cut(b, ":")
-		return strings.Compare(strings.ToLower(na), strings.ToLower(nb))
+		return strings.Compare(fieldName(a), fieldName(b))
 	})
 	return append(append([]string{h.first}, out...), "")
+}
+
+// fieldName is the name of a field, with the colon of a pseudo-header.
+func fieldName(line string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(line, ":"), ":")
+	if strings.HasPrefix(line, ":") {
+		name = ":" + name
+	}
+	return strings.ToLower(name)
 }
 
 // readHead reads lines up to an empty one. What came before an error is in h.
@@ -110,7 +119,7 @@ func readMessage(r *bufio.Reader) []string {
 		return out
 	case strings.EqualFold(h.get("transfer-encoding"), "chunked"):
 		body, trailers, err := readChunks(r)
-		out = append(out, bodyLines(body)...)
+		out = append(out, decode(h.get("content-encoding"), body)...)
 		if err != nil {
 			return append(out, ending(err, true))
 		}
@@ -122,13 +131,13 @@ func readMessage(r *bufio.Reader) []string {
 		n, _ := strconv.Atoi(h.get("content-length"))
 		body := make([]byte, min(n, 16<<20))
 		k, err := io.ReadFull(r, body)
-		out = append(out, bodyLines(body[:k])...)
+		out = append(out, decode(h.get("content-encoding"), body[:k])...)
 		if err != nil {
 			return append(out, ending(err, true))
 		}
 	case response:
 		body, err := io.ReadAll(r)
-		return append(append(out, bodyLines(body)...), ending(err, false))
+		return append(append(out, decode(h.get("content-encoding"), body)...), ending(err, false))
 	}
 	if last && response {
 		out = append(out, drain(r)...)

@@ -44,7 +44,7 @@ func Load(patterns ...string) ([]*Case, error) {
 
 var (
 	heading  = regexp.MustCompile(`^=== ([a-z0-9][a-z0-9-]*)$`)
-	stepLine = regexp.MustCompile(`^([cuv][0-9]*)(>>|>|<head|<end|<[0-9]+|<|!)(?: (.*))?$`)
+	stepLine = regexp.MustCompile(`^([cuv][0-9]*)(?::([0-9]+))?(>>|>head|>data|>end|>trailers|>|<head|<end|<tls|<[0-9]+|<|!)(?: (.*))?$`)
 )
 
 // parser is the state of reading one file.
@@ -123,7 +123,17 @@ func (p *parser) line(line string, n int) error {
 	if m == nil {
 		return fmt.Errorf("not a line of a dialogue: %q", line)
 	}
-	return p.step(m[1], m[2], m[3], line, n)
+	who := wireName{m[1], m[2] != "", 0}
+	who.stream, _ = strconv.Atoi(m[2]) // digits only
+	return p.step(who, m[3], m[4], line, n)
+}
+
+// wireName is what a line of traffic begins with: a connection or, in HTTP/2, one of its
+// streams.
+type wireName struct {
+	conn   string
+	http2  bool
+	stream int
 }
 
 func (p *parser) add(s Step) *Step {
@@ -134,8 +144,8 @@ func (p *parser) add(s Step) *Step {
 }
 
 // step adds a line of traffic to the last step, if it continues that, or to a new one.
-func (p *parser) step(who, mark, text, line string, n int) error {
-	op, size := Send, 0
+func (p *parser) step(who wireName, mark, text, line string, n int) error {
+	op, size, part := Send, 0, Whole
 	switch mark {
 	case "<":
 		op = Read
@@ -143,26 +153,31 @@ func (p *parser) step(who, mark, text, line string, n int) error {
 		op = ReadHead
 	case "<end":
 		op = ReadEnd
+	case "<tls":
+		op = ReadTLS
 	case "!":
 		op = Act
-	case ">", ">>":
+	case ">", ">>", ">head", ">data", ">end", ">trailers":
+		if part = parts[mark]; part != Whole && !who.http2 {
+			return fmt.Errorf("parts of messages are sent on streams of HTTP/2, not on %s", who.conn)
+		}
 	default:
 		op = ReadN
 		size, _ = strconv.Atoi(mark[1:]) // the expression lets digits through only
 	}
 	var s *Step
 	if k := len(p.c.Steps); k > 0 && !p.blank && op != Act {
-		if last := &p.c.Steps[k-1]; last.Op == op && last.Who == who && last.N == size {
+		if last := &p.c.Steps[k-1]; last.Op == op && last.on(who) && last.N == size && last.Part == part {
 			s = last
 		}
 	}
 	if s == nil {
-		s = p.add(Step{Op: op, Who: who, N: size, Line: n})
+		s = p.add(Step{Op: op, Who: who.conn, HTTP2: who.http2, Stream: who.stream, N: size, Part: part, Line: n})
 	}
 	switch op {
 	case Act:
 		s.Arg = text
-		if text != "close" && text != "shut" && text != "reset" {
+		if text != "close" && text != "shut" && text != "reset" && !(who.stream > 0 && strings.HasPrefix(text, "reset ")) {
 			return fmt.Errorf("close, shut or reset, not %q", text)
 		}
 	case Send:
@@ -171,7 +186,7 @@ func (p *parser) step(who, mark, text, line string, n int) error {
 			return err
 		}
 		s.Data = append(s.Data, data...)
-		if mark == ">" {
+		if mark != ">>" {
 			s.Data = append(s.Data, "\r\n"...)
 		}
 		s.Lines = append(s.Lines, line)
@@ -181,15 +196,23 @@ func (p *parser) step(who, mark, text, line string, n int) error {
 	return nil
 }
 
-var repeat = regexp.MustCompile(`\{\{(.+?)\*([0-9]+)\}\}`)
+var repeat = regexp.MustCompile(`\{\{([^{}]+)\*([0-9]+)\}\}`)
 
-// expand resolves escapes and repetitions.
+// expand resolves escapes, repetitions and content codings.
 func expand(text string) ([]byte, error) {
 	text = repeat.ReplaceAllStringFunc(text, func(s string) string {
 		m := repeat.FindStringSubmatch(s)
 		n, _ := strconv.Atoi(m[2]) // digits only
 		return strings.Repeat(m[1], min(n, 1<<20))
 	})
+	text, err := encodeAll(text)
+	if err != nil {
+		return nil, err
+	}
+	return unescape(text)
+}
+
+func unescape(text string) ([]byte, error) {
 	var out bytes.Buffer
 	for i := 0; i < len(text); i++ {
 		if text[i] != '\\' {
@@ -227,6 +250,11 @@ func Intro(text string) string {
 	return text
 }
 
+// on reports whether the step is one of that connection or stream.
+func (s *Step) on(who wireName) bool {
+	return s.Who == who.conn && s.HTTP2 == who.http2 && s.Stream == who.stream
+}
+
 func (c *Case) format(b *strings.Builder) {
 	fmt.Fprintf(b, "=== %s\n", c.Name)
 	for _, l := range c.About {
@@ -257,7 +285,7 @@ func (s *Step) format(b *strings.Builder, noBlank bool) {
 	case Send:
 		b.WriteString(strings.Join(s.Lines, "\n") + "\n")
 	case Act:
-		fmt.Fprintf(b, "%s! %s\n", s.Who, s.Arg)
+		fmt.Fprintf(b, "%s! %s\n", s.name(), s.Arg)
 	case Wait:
 		fmt.Fprintf(b, "wait %s\n", s.Arg)
 	case Admin:

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -21,14 +22,19 @@ const patience = 15 * time.Second
 type proxy interface {
 	// stat returns the value of a counter or gauge, "" if there is none.
 	stat(name string) string
+	// busy reports whether a cluster has requests under way.
+	busy(cluster string) bool
 	// post posts to the admin endpoint.
 	post(path string) error
 }
 
 // wire is one connection with a script at its end.
 type wire struct {
-	c net.Conn
-	r *bufio.Reader
+	c   net.Conn
+	r   *bufio.Reader
+	two *wire2 // HTTP/2
+
+	who string
 }
 
 // player plays one case.
@@ -38,7 +44,8 @@ type player struct {
 	rnd     *rand.Rand // nil: each step is one write
 	wires   map[string]*wire
 	replace *strings.Replacer
-	logged  int // log lines consumed
+	sender  string // the client that has sent last
+	logged  int    // log lines consumed
 }
 
 // play runs a case and returns its steps with what was seen in place of what was
@@ -57,14 +64,39 @@ func play(s *site, p proxy, rnd *rand.Rand) ([]Step, error) {
 		}
 	}
 	pl.hangUp()
+	sortLogs(got)
 	return got, pl.leftover()
+}
+
+// sortLogs puts log lines that follow each other in order if clients had streams of HTTP/2:
+// those end at once, each logged by whoever serves it.
+func sortLogs(steps []Step) {
+	if !slices.ContainsFunc(steps, func(st Step) bool { return st.HTTP2 && client(st.Who) }) {
+		return
+	}
+	var lines []string
+	for i := range steps {
+		if steps[i].Op != Log {
+			lines = nil
+			continue
+		}
+		lines = append(lines, steps[i].Arg)
+		slices.Sort(lines)
+		for j, line := range lines {
+			steps[i-len(lines)+1+j].Arg = line
+		}
+	}
 }
 
 // words are what normalised lines say in place of this run's addresses.
 func (s *site) words() *strings.Replacer {
 	ip, _, _ := net.SplitHostPort(s.address)
 	port := "x-forwarded-port: "
-	pairs := []string{s.address, "LISTENER", ip, "LISTENER-IP", port + s.port(), port + "PORT"}
+	var pairs []string
+	if s.pki != nil {
+		pairs = append(pairs, s.pki.words...)
+	}
+	pairs = append(pairs, s.address, "LISTENER", ip, "LISTENER-IP", port+s.port(), port+"PORT")
 	for name, srv := range s.servers {
 		for _, a := range srv.addresses() {
 			pairs = append(pairs, a, strings.ToUpper(name))
@@ -108,15 +140,66 @@ func (pl *player) step(st *Step) error {
 		}
 		return fmt.Errorf("%s: %w", st.Who, err)
 	}
-	switch st.Op {
-	case Send:
-		pl.send(w, bytes.ReplaceAll(st.Data, []byte("$port"), []byte(pl.s.port())))
-	case Act:
+	data := bytes.ReplaceAll(st.Data, []byte("$port"), []byte(pl.s.port()))
+	if up := pl.s.servers["up"]; bytes.Contains(data, []byte("$host")) && len(up.hosts) > 0 {
+		data = bytes.ReplaceAll(data, []byte("$host"), []byte(up.addresses()[0]))
+	}
+	if st.Op == Send && client(st.Who) {
+		pl.settle(st.Who)
+	}
+	switch {
+	case st.Op == Send && w.two != nil:
+		return w.two.send(st, data)
+	case st.Op == Send:
+		w.send(data, pl.rnd)
+	case st.Op == Act && st.Stream > 0:
+		return w.two.act(st.Stream, st.Arg)
+	case st.Op == Act:
 		return w.act(st.Arg)
+	case w.two != nil:
+		st.Lines = normalise(w.two.seen(st), pl.replace)
 	default:
 		st.Lines = normalise(w.read(st), pl.replace)
 	}
 	return nil
+}
+
+// settle is called before a client sends. If it was another one that has sent last, its
+// connection to upstream may be given back a moment after it has its answer: the script says
+// which connections are used again.
+func (pl *player) settle(who string) {
+	if pl.sender == who {
+		return
+	}
+	pl.sender = who
+	for end := time.Now().Add(settling); pl.busy() && time.Now().Before(end); {
+		<-time.After(time.Millisecond)
+	}
+}
+
+// settling is how long a client waits for the end of what may go on anyway.
+const settling = 30 * time.Millisecond
+
+// busy reports whether an upstream that is connected to has requests under way.
+func (pl *player) busy() bool {
+	for who := range pl.wires {
+		name := "other"
+		switch who[0] {
+		case 'c':
+			continue
+		case 'u':
+			name = "up"
+		}
+		if pl.p.busy(pl.s.cluster(name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// http2 reports whether a connection of the case speaks HTTP/2.
+func (pl *player) http2(who string) bool {
+	return slices.ContainsFunc(pl.s.c.Steps, func(st Step) bool { return st.Who == who && st.HTTP2 })
 }
 
 // wire returns a connection by name, a new one on the first use of the name.
@@ -137,16 +220,26 @@ func (pl *player) wire(who string) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{c, bufio.NewReader(c)}
+	if c, err = pl.s.secure(who, c, pl.s.set); err != nil {
+		return nil, err
+	}
+	w := &wire{c: c, r: bufio.NewReader(c), who: who}
+	if pl.http2(who) {
+		rnd := pl.rnd
+		if rnd != nil {
+			rnd = rand.New(rand.NewPCG(rnd.Uint64(), 0)) // two goroutines write
+		}
+		w.two = newWire2(c, client(who), func(b []byte) { w.send(b, rnd) })
+	}
 	pl.wires[who] = w
 	return w, nil
 }
 
 // send writes in one piece or, to show that this changes nothing, in many. What the
 // peer does not take any more is not an error: the script tells what it sees.
-func (pl *player) send(w *wire, b []byte) {
+func (w *wire) send(b []byte, rnd *rand.Rand) {
 	w.c.SetWriteDeadline(time.Now().Add(patience))
-	if pl.rnd == nil {
+	if rnd == nil {
 		_, _ = w.c.Write(b)
 		return
 	}
@@ -155,7 +248,7 @@ func (pl *player) send(w *wire, b []byte) {
 		most = 2000
 	}
 	for len(b) > 0 {
-		n := min(1+pl.rnd.IntN(most), len(b))
+		n := min(1+rnd.IntN(most), len(b))
 		if _, err := w.c.Write(b[:n]); err != nil {
 			return
 		}
@@ -190,6 +283,8 @@ func (w *wire) read(st *Step) []string {
 			return append(h.lines(), ending(err, true))
 		}
 		return h.lines()
+	case ReadTLS:
+		return []string{w.tlsState()}
 	case ReadN:
 		b := make([]byte, st.N)
 		n, err := io.ReadFull(w.r, b)
@@ -250,12 +345,14 @@ func (pl *player) logLine() string {
 	}
 }
 
+var several = regexp.MustCompile(`^[A-Z]+(,[A-Z]+)+$`)
+
 // sortFlags puts several response flags in alphabetical order: in which order a proxy
 // has come to them says nothing.
 func sortFlags(line string) string {
 	words := strings.Split(line, " ")
 	for i, w := range words {
-		if strings.Contains(w, ",") {
+		if several.MatchString(w) {
 			flags := strings.Split(w, ",")
 			slices.Sort(flags)
 			words[i] = strings.Join(flags, ",")

@@ -82,6 +82,11 @@ func (p *process) stat(name string) string {
 	return v
 }
 
+func (p *process) busy(cluster string) bool {
+	n := p.stat("cluster." + cluster + ".upstream_rq_active")
+	return n != "" && n != "0"
+}
+
 func (p *process) post(path string) error {
 	_, err := p.do(http.MethodPost, path)
 	return err

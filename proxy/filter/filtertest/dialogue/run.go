@@ -65,13 +65,13 @@ func InMemory(t *testing.T, about Subject, specs []filter.Descriptor, patterns .
 }
 
 // needsSockets reports whether a case is about what the engine alone does not have:
-// listeners, clusters and their failures.
+// listeners, clusters and their failures, hosts of HTTP/2.
 func (c *Case) needsSockets() bool {
-	if strings.Contains(c.Config, "$closed") || strings.Contains(c.Config, "$empty") {
+	if c.secure() || strings.Contains(c.Config, "$closed") || strings.Contains(c.Config, "$empty") || strings.Contains(c.Config, "$service") {
 		return true
 	}
 	return slices.ContainsFunc(c.Steps, func(s Step) bool {
-		return s.Op == Admin || s.Op == Act || s.Op == Stat && strings.HasPrefix(s.Arg, "cluster.")
+		return s.Op == Admin || s.Op == Act || s.HTTP2 && !client(s.Who) || s.Op == Stat && strings.HasPrefix(s.Arg, "cluster.")
 	})
 }
 
@@ -154,10 +154,14 @@ func (c *Case) alone() bool {
 func playAll(t *testing.T, cases []*Case, which []int, start starter, rnd *rand.Rand, results []result) {
 	t.Helper()
 	dir, ip := t.TempDir(), randomIP()
+	certs, err := certificatesFor(cases, which, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	sites, sets := make([]*site, len(which)), make([]*settings, len(which))
 	for k, i := range which {
 		var err error
-		if sites[k], sets[k], err = newSite(cases[i], fmt.Sprintf("%s:%d", ip, 10001+k), dir); err != nil {
+		if sites[k], sets[k], err = newSite(cases[i], fmt.Sprintf("%s:%d", ip, 10001+k), dir, certs); err != nil {
 			t.Fatal(err)
 		}
 		defer sites[k].close()
@@ -187,6 +191,17 @@ func playAll(t *testing.T, cases []*Case, which []int, start starter, rnd *rand.
 	}
 	wg.Wait()
 }
+
+// certificatesFor issues certificates if one of the cases needs any.
+func certificatesFor(cases []*Case, which []int, dir string) (*pki, error) {
+	if !slices.ContainsFunc(which, func(i int) bool { return cases[i].secure() }) {
+		return nil, nil
+	}
+	return newPKI(dir)
+}
+
+// secure reports whether a case is about TLS.
+func (c *Case) secure() bool { return strings.Contains(c.Config, "$certs") }
 
 // randomIP is a loopback address of this run alone, so that its ports are free.
 func randomIP() string {

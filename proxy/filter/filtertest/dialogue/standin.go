@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/codec/h1"
@@ -17,14 +18,14 @@ import (
 
 // standIn is a terminal filter in the router's place: one connection to upstream after
 // the other, no limits, no retries, no request body after the answer. trailers tells
-// which clusters pass them.
-func standIn(dial func(cluster string) (net.Conn, error), trailers map[string]bool) filter.Descriptor {
+// which clusters pass them, active how many requests of a cluster are under way.
+func standIn(dial func(cluster string) (net.Conn, error), trailers map[string]bool, active func(cluster string) *atomic.Int64) filter.Descriptor {
 	return filter.HTTPSpec[struct{}]{
 		Name:  "envoy.filters.http.router",
 		Type:  "envoy.extensions.filters.http.router.v3.Router",
 		Parse: func([]byte, *filter.Parser) (struct{}, error) { return struct{}{}, nil },
 		New: func(struct{}, filter.Env) (func() filter.HTTP, error) {
-			sh := &shared{dial: dial, trailers: trailers, idle: map[string][]*h1.ClientConn{}}
+			sh := &shared{dial: dial, trailers: trailers, active: active, idle: map[string][]*h1.ClientConn{}}
 			return func() filter.HTTP { return &forwarder{shared: sh} }, nil
 		},
 	}
@@ -34,6 +35,7 @@ func standIn(dial func(cluster string) (net.Conn, error), trailers map[string]bo
 type shared struct {
 	dial     func(cluster string) (net.Conn, error)
 	trailers map[string]bool // which clusters pass them
+	active   func(cluster string) *atomic.Int64
 
 	mu   sync.Mutex
 	idle map[string][]*h1.ClientConn // by cluster
@@ -110,6 +112,9 @@ func (f *forwarder) ServeStream(s *filter.Stream) error {
 
 func (f *forwarder) forward(s *filter.Stream, r *route.Route) error {
 	cluster := r.ClusterName(s)
+	active := f.active(cluster)
+	active.Add(1)
+	defer active.Add(-1)
 	conn, err := f.take(cluster)
 	if err != nil {
 		return &unreachable

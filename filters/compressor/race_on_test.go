@@ -1,0 +1,5 @@
+//go:build race
+
+package compressor
+
+const raceOrInvariants = true

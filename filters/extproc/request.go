@@ -1,0 +1,266 @@
+package extproc
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/header"
+)
+
+// OnRequestHeaders implements filter.RequestHeaders.
+func (f *Filter) OnRequestHeaders(s *filter.Stream, end bool) error {
+	f.begin(s)
+	if f.off {
+		return nil
+	}
+	if f.mode.Request.Body == Duplex && !f.Observe && !end && !codec.IsUpgrade(&s.Request) {
+		return f.requestDuplex(s)
+	}
+	if f.mode.Request.Head {
+		if err := f.requestHead(s, end); err != nil {
+			return err
+		}
+	}
+	f.request.head = true
+	if f.off || end {
+		return nil
+	}
+	if codec.IsUpgrade(&s.Request) {
+		f.mode.Request.Body, f.mode.Response.Body = NoBody, NoBody // what follows is no body
+		return nil
+	}
+	f.unsize(&s.Request, f.mode.Request)
+	switch f.mode.Request.Body {
+	case Buffered:
+		b, err := f.collect(s, true)
+		if err != nil {
+			return err
+		}
+		return f.requestWhole(s, b)
+	case BufferedPartial:
+		b, err := f.collect(s, false)
+		if err != nil {
+			return err
+		}
+		return f.requestWhole(s, b)
+	}
+	return nil
+}
+
+// unsize takes away the length of a body that may change: where the service does not see the
+// head it cannot do so itself.
+func (f *Filter) unsize(m *header.Map, side Side) {
+	if !f.Observe && side.Body != NoBody && (side.Body != Buffered || !side.Head) {
+		m.DelID(header.ContentLength)
+	}
+}
+
+// requestHead tells the head of the request, and does what the answer says.
+func (f *Filter) requestHead(s *filter.Stream, end bool) error {
+	a, err := f.ask(s, &message{part: requestHead, fields: f.forwarded(&s.Request), end: end})
+	if err != nil || a == nil {
+		return err
+	}
+	return f.headAnswered(s, a)
+}
+
+// headAnswered does what the answer to the head of the request says.
+func (f *Filter) headAnswered(s *filter.Stream, a *answer) error {
+	if err := f.change(&s.Request, a); err != nil {
+		return f.failed(err)
+	}
+	f.reroute(s, a)
+	f.overrideMode(a)
+	if !a.replace {
+		return nil
+	}
+	f.mode.Request.Body, f.mode.Request.Trailers = NoBody, false
+	f.request.discarding = true
+	b, err := s.Engine.BufferRequest(f.limit)
+	f.request.discarding = false
+	if err != nil {
+		return err
+	}
+	b.Release()
+	b.Append(a.body)
+	s.RequestTrailers.Reset()
+	s.Request.DelID(header.ContentLength)
+	return nil
+}
+
+// collect reads the request, or as much of it as may be kept.
+func (f *Filter) collect(s *filter.Stream, whole bool) (*buffer.Buf, error) {
+	f.request.collecting = true
+	defer func() { f.request.collecting = false }()
+	if whole {
+		return s.Engine.BufferRequest(f.limit)
+	}
+	b, all, err := s.Engine.BufferStart(f.limit)
+	f.request.partial = !all
+	return b, err
+}
+
+// requestWhole tells a body that is at hand, and then trailers that came with it.
+func (f *Filter) requestWhole(s *filter.Stream, b *buffer.Buf) error {
+	trailers := s.RequestTrailers.Len() > 0
+	a, err := f.ask(s, &message{part: requestBody, body: b.Bytes(), end: !trailers && !f.request.partial})
+	if err != nil || f.off {
+		return err
+	}
+	if a != nil {
+		if f.mode.Request.Head { // otherwise fields are none of the service's business
+			if err := f.change(&s.Request, a); err != nil {
+				return f.failed(err)
+			}
+			f.reroute(s, a)
+		}
+		if a.hasBody {
+			b.Release()
+			b.Append(a.body)
+			if !fits(&s.Request, len(a.body)) {
+				return f.failed(errLength)
+			}
+		}
+	}
+	if trailers {
+		return f.requestTrailers(s)
+	}
+	return nil
+}
+
+// fits reports whether a body that was changed has the length that the head says, if it says
+// one: it is for the service to keep both together.
+func fits(m *header.Map, n int) bool {
+	return !m.Has(header.ContentLength) || m.Value(header.ContentLength) == strconv.Itoa(n)
+}
+
+// OnRequestData implements filter.RequestData.
+func (f *Filter) OnRequestData(s *filter.Stream, b *buffer.Buf, end bool) error {
+	switch {
+	case f.request.discarding:
+		b.Release()
+		return nil
+	case f.off, f.request.collecting, f.request.partial:
+		return nil
+	case f.mode.Request.Body == Streamed, f.Observe && f.mode.Request.Body != NoBody && f.request.head:
+		return f.piece(s, requestBody, b, end)
+	case f.mode.Request.Body == Duplex && !f.request.head:
+		f.consumed = true
+		if err := f.tell(s, &message{part: requestBody, body: b.Bytes(), end: end}); err != nil {
+			return f.failed(err)
+		}
+		b.Release()
+	}
+	return nil
+}
+
+// piece tells a piece of a body, and puts in its place what the answer says.
+func (f *Filter) piece(s *filter.Stream, of part, b *buffer.Buf, end bool) error {
+	a, err := f.ask(s, &message{part: of, body: b.Bytes(), end: end})
+	if err != nil || a == nil {
+		return err
+	}
+	if a.hasBody {
+		b.Release()
+		b.Append(a.body)
+	}
+	return nil
+}
+
+// OnRequestTrailers implements filter.RequestTrailers.
+func (f *Filter) OnRequestTrailers(s *filter.Stream) error {
+	if f.off || f.request.collecting || f.request.discarding || f.mode.Request.Body == Duplex && !f.Observe {
+		return nil
+	}
+	return f.requestTrailers(s)
+}
+
+func (f *Filter) requestTrailers(s *filter.Stream) error {
+	if f.off || !f.mode.Request.Trailers {
+		return nil
+	}
+	a, err := f.ask(s, &message{part: requestTrailers, fields: f.forwarded(&s.RequestTrailers)})
+	if err != nil || a == nil {
+		return err
+	}
+	if err := f.change(&s.RequestTrailers, a); err != nil {
+		return f.failed(err)
+	}
+	return nil
+}
+
+// duplexTimeout bounds how long a service may keep a body that it has been told.
+const duplexTimeout = time.Minute
+
+// requestDuplex tells a request as it arrives, and waits for the one that the service makes
+// of it. The service may answer in pieces of its own, and when it likes.
+func (f *Filter) requestDuplex(s *filter.Stream) error {
+	if f.mode.Request.Head {
+		err := f.tell(s, &message{part: requestHead, fields: f.forwarded(&s.Request)})
+		if err != nil {
+			return f.failed(err)
+		}
+	}
+	f.unsize(&s.Request, f.mode.Request)
+	b, err := s.Engine.BufferRequest(f.limit) // each piece is told on its way, see OnRequestData
+	if err != nil || f.off {
+		return err
+	}
+	trailers := s.RequestTrailers.Len() > 0
+	if trailers && f.mode.Request.Trailers {
+		if err := f.tell(s, &message{part: requestTrailers, fields: f.forwarded(&s.RequestTrailers)}); err != nil {
+			return f.failed(err)
+		}
+	}
+	until := time.Now().Add(duplexTimeout)
+	if f.mode.Request.Head {
+		a, err := f.await(s, requestHead, until)
+		if err != nil || a == nil {
+			return err
+		}
+		if err := f.headAnswered(s, a); err != nil || a.replace {
+			f.request.head = true
+			return err
+		}
+	}
+	f.request.head = true
+	for {
+		a, err := f.awaitPiece(s, until)
+		switch {
+		case err != nil || a == nil:
+			return err
+		case a.part == requestTrailers:
+			if err := f.change(&s.RequestTrailers, a); err != nil {
+				return f.failed(err)
+			}
+			return nil
+		}
+		b.Append(a.body)
+		if b.Len() > f.limit {
+			return f.failed(errTooLarge)
+		}
+		if a.end {
+			return nil
+		}
+	}
+}
+
+// awaitPiece waits for a piece of a request, or for its trailers.
+func (f *Filter) awaitPiece(s *filter.Stream, until time.Time) (*answer, error) {
+	a, err := f.next(until)
+	if err != nil {
+		return nil, f.failed(err)
+	}
+	f.note(s, a)
+	switch a.part {
+	case immediate:
+		return nil, f.immediately(a)
+	case requestBody, requestTrailers:
+		return a, nil
+	}
+	f.counters.Spurious.Inc()
+	return nil, f.failed(errSpurious)
+}
