@@ -50,13 +50,13 @@ rate_limits:
 // usual is the configuration whose cost is looked at.
 const usual = `
 stat_prefix: x
-token_bucket: {max_tokens: 100000, fill_interval: 1s}
+token_bucket: {max_tokens: 100000, tokens_per_fill: 100000, fill_interval: 1s}
 filter_enabled: {default_value: {numerator: 100}}
 filter_enforced: {default_value: {numerator: 100}}
 enable_x_ratelimit_headers: DRAFT_VERSION_03
 descriptors:
 - entries: [{key: agent, value: test}]
-  token_bucket: {max_tokens: 100000, fill_interval: 1s}
+  token_bucket: {max_tokens: 100000, tokens_per_fill: 100000, fill_interval: 1s}
 rate_limits:
 - actions: [{request_headers: {header_name: user-agent, descriptor_key: agent}}]
 - actions: [{request_headers: {header_name: accept, descriptor_key: accept}}]

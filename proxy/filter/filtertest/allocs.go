@@ -68,6 +68,9 @@ func exchanges[C any](tb testing.TB, spec filter.HTTPSpec[C], config string) (ex
 			if n += k; err != nil {
 				tb.Fatalf("after %q: %v", buf[:n], err)
 			}
+			if status := []byte("HTTP/1.1 200 "); n >= len(status) && !bytes.HasPrefix(buf, status) {
+				tb.Fatalf("the filter refuses the request: %q", buf[:n])
+			}
 		}
 	}
 	for range 50 { // pools fill, slabs are made
