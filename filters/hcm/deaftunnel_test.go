@@ -70,11 +70,7 @@ func tunnelHost(t testing.TB, o *opening, up int, pours bool) int {
 			_, _ = io.WriteString(c, settings2)
 			grant, piece = granted2, "\x00\x40\x00\x00\x00\x00\x00\x00\x01"+piece
 		}
-		first := make([]byte, 1)
-		if up == 2 { // preface, SETTINGS and their acknowledgement are 24, 9 and more, and 9 bytes
-			first = make([]byte, 24+9+9+9)
-		}
-		if _, err := io.ReadFull(c, first); err != nil {
+		if err := untilAsked(c, up); err != nil {
 			return
 		}
 		for _, err = io.WriteString(c, grant); err == nil && pours; {
@@ -82,6 +78,23 @@ func tunnelHost(t testing.TB, o *opening, up int, pours bool) int {
 		}
 	}()
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// untilAsked reads until the tunnel has been asked for: the first byte in HTTP/1, the frame
+// HEADERS in HTTP/2.
+func untilAsked(c io.Reader, up int) error {
+	if up == 1 {
+		_, err := io.ReadFull(c, make([]byte, 1))
+		return err
+	}
+	const headers = 1 // RFC 9113 section 6.2
+	_, err := io.CopyN(io.Discard, c, int64(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")))
+	for head := make([]byte, 9); err == nil && head[3] != headers; {
+		if _, err = io.ReadFull(c, head); err == nil {
+			_, err = io.CopyN(io.Discard, c, int64(head[0])<<16|int64(head[1])<<8|int64(head[2]))
+		}
+	}
+	return err
 }
 
 func playDeafTunnel(t *testing.T, o opening, up int, pours bool) {
