@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -53,6 +55,7 @@ func pay(port uint32, key, amount string) string {
 	if err != nil {
 		return err.Error()
 	}
+	req.Host = "shop" // whichever proxy it comes to
 	req.Header.Set("idempotency-key", key)
 	c := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := c.Do(req)
@@ -71,7 +74,7 @@ func payAndLeave(t *testing.T, x *till, port uint32, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(c, "POST /pay HTTP/1.1\r\nHost: %s\r\nIdempotency-Key: %s\r\nContent-Length: 3\r\n\r\n100", local(port), key)
+	fmt.Fprintf(c, "POST /pay HTTP/1.1\r\nHost: shop\r\nIdempotency-Key: %s\r\nContent-Length: 3\r\n\r\n100", key)
 	<-x.begun
 	c.Close()
 }
@@ -131,6 +134,138 @@ func TestReceiptOutlives(t *testing.T) {
 	if n := x.taken.Load(); n != 2 {
 		t.Errorf("%d payments were made", n)
 	}
+}
+
+// startRedis starts a Redis that writes everything down at once, and returns its port.
+func startRedis(t *testing.T) uint32 {
+	t.Helper()
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("redis-server is not installed")
+		}
+		t.Skip("redis-server is not installed")
+	}
+	port := freePort(t)
+	start(t, program, "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", t.TempDir())
+	eventually(t, "Redis", func() string {
+		c, err := net.Dial("tcp", local(port))
+		if err != nil {
+			return err.Error()
+		}
+		c.Close()
+		return ""
+	})
+	return port
+}
+
+// replicas starts two proxies that share a Redis, to which they connect through a cluster.
+func replicas(t *testing.T, x *till, redis uint32, lease string) (m [2]*sidecar, port [2]uint32) {
+	t.Helper()
+	for i := range m {
+		port[i] = freePort(t)
+		config := idempotent(port[i], "{redis: {cluster: redis, timeout: 10s, lease: "+lease+"}}", x)
+		config = strings.Replace(config, "clusters:", fmt.Sprintf(`clusters:
+  - name: redis
+    connect_timeout: 5s
+    load_assignment:
+      cluster_name: redis
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]`, redis), 1)
+		m[i] = startMecha(t, config)
+		m[i].ready()
+	}
+	return m, port
+}
+
+// TestReplicasPayOnce: of payments with one key that come to two proxies at once, one is made;
+// its receipt is there when the proxy that had it was killed.
+func TestReplicasPayOnce(t *testing.T) {
+	t.Parallel()
+	x := startTill(t)
+	m, port := replicas(t, x, startRedis(t), "60s")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			if got := pay(port[i%2], "k", "100"); got != "200 payment 1 <nil>" {
+				t.Error(got)
+			}
+		})
+	}
+	<-x.begun
+	eventually(t, "seven that wait", func() string {
+		if n := m[0].stat("http.web.idempotency.waited") + m[1].stat("http.web.idempotency.waited"); n != 7 {
+			return fmt.Sprint(n)
+		}
+		return ""
+	})
+	x.hold <- struct{}{}
+	wg.Wait()
+	payAndLeave(t, x, port[0], "gone")
+	x.hold <- struct{}{}
+	eventually(t, "the receipts", func() string {
+		if n := m[0].stat("http.web.idempotency.kept") + m[1].stat("http.web.idempotency.kept"); n != 2 {
+			return fmt.Sprint(n)
+		}
+		return ""
+	})
+	m[0].kill(syscall.SIGKILL)
+	m[0].exit()
+	if got := pay(port[1], "gone", "100"); got != "200 payment 2 <nil>" {
+		t.Errorf("after the crash: %s", got)
+	}
+	if n := x.taken.Load(); n != 2 {
+		t.Errorf("%d payments were made", n)
+	}
+}
+
+// TestReplicaDies: when a proxy was killed while a payment was under way, the others find out
+// when its lease has ended, and do not make it again.
+func TestReplicaDies(t *testing.T) {
+	t.Parallel()
+	x := startTill(t)
+	m, port := replicas(t, x, startRedis(t), "2s")
+	payAndLeave(t, x, port[0], "k")
+	m[0].kill(syscall.SIGKILL)
+	m[0].exit()
+	if got := pay(port[1], "k", "100"); !strings.HasPrefix(got, "409 nobody knows") {
+		t.Error(got)
+	}
+	if n := x.taken.Load(); n != 1 {
+		t.Errorf("%d payments were made", n)
+	}
+}
+
+// TestRedisAway: without its store the filter refuses, and does not ask the application.
+func TestRedisAway(t *testing.T) {
+	t.Parallel()
+	x := startTill(t)
+	_, port := replicas(t, x, freePort(t), "2s")
+	if got := pay(port[0], "k", "100"); !strings.HasPrefix(got, "503 ") {
+		t.Error(got)
+	}
+	if n := x.taken.Load(); n != 0 {
+		t.Errorf("%d payments were made", n)
+	}
+}
+
+// TestDuplicateLeaves: a client of HTTP/1 that goes while it waits for an earlier request is
+// noticed, long before the time to wait is over.
+func TestDuplicateLeaves(t *testing.T) {
+	t.Parallel()
+	x, port := startTill(t), freePort(t)
+	m := startMecha(t, strings.Replace(idempotent(port, "{memory: {}}", x), "store: {memory: {}}", "wait_timeout: 3600s, store: {memory: {}}", 1))
+	m.ready()
+	payAndLeave(t, x, port, "k")
+	c, err := net.Dial("tcp", local(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(c, "POST /pay HTTP/1.1\r\nHost: shop\r\nIdempotency-Key: k\r\nContent-Length: 3\r\n\r\n100")
+	m.until("http.web.idempotency.waited", 1)
+	m.until("http.web.downstream_rq_active", 2)
+	c.Close()
+	m.until("http.web.downstream_rq_active", 1)
+	x.hold <- struct{}{}
 }
 
 // TestNeverPaidTwice: where the proxy was killed while a payment was under way, nobody knows

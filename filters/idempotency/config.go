@@ -38,6 +38,7 @@ type storeMessage struct {
 		Path     string  `json:"path"`
 		MaxBytes *uint64 `json:"max_bytes"`
 	} `json:"disk"`
+	Redis *redisMessage `json:"redis"`
 }
 
 // routeMessage is mecha.filters.http.idempotency.v1.IdempotencyPerRoute.
@@ -47,7 +48,7 @@ type routeMessage struct {
 }
 
 // parse decodes mecha.filters.http.idempotency.v1.Idempotency.
-func parse(raw []byte, _ *filter.Parser) (*Config, error) {
+func parse(raw []byte, p *filter.Parser) (*Config, error) {
 	var pb message
 	if err := fromproto.Own(raw, &pb); err != nil {
 		return nil, err
@@ -87,7 +88,7 @@ func parse(raw []byte, _ *filter.Parser) (*Config, error) {
 	if c.Wait, err = positive("wait_timeout", pb.Wait, 30*time.Second); err != nil {
 		return nil, err
 	}
-	if c.Store, err = pb.Store.parse(); err != nil {
+	if c.Store, err = pb.Store.parse(p); err != nil {
 		return nil, filter.At("store", err)
 	}
 	if !c.Stamp && c.Store == (StoreSpec{}) {
@@ -106,12 +107,22 @@ func positive(name string, d *fromproto.JSONDuration, otherwise time.Duration) (
 	return d.Duration, nil
 }
 
-func (m *storeMessage) parse() (s StoreSpec, err error) {
-	switch {
-	case m == nil:
+func (m *storeMessage) parse(p *filter.Parser) (s StoreSpec, err error) {
+	if m == nil {
 		return s, nil
-	case (m.Memory != nil) == (m.Disk != nil):
-		return s, errors.New("one of memory, disk is required")
+	}
+	n := 0
+	for _, set := range []bool{m.Memory != nil, m.Disk != nil, m.Redis != nil} {
+		if set {
+			n++
+		}
+	}
+	switch {
+	case n != 1:
+		return s, errors.New("one of memory, disk, redis is required")
+	case m.Redis != nil:
+		s.Redis, err = m.Redis.parse(p)
+		return s, filter.At("redis", err)
 	case m.Memory != nil:
 		return StoreSpec{MaxBytes: size(m.Memory.MaxBytes, 64<<20)}, nil
 	case m.Disk.Path == "":

@@ -66,6 +66,7 @@ func (d *disk) Claim(_ context.Context, k Key, r Record) (Record, error) {
 				return err
 			}
 			if time.Now().Before(found.Until) {
+				found = abandoned(found)
 				return nil
 			}
 			if err := forget(tx, k, found.Until); err != nil {
@@ -98,7 +99,7 @@ func (d *disk) Settle(_ context.Context, k Key, r Record) error {
 }
 
 // Forget implements Store.
-func (d *disk) Forget(_ context.Context, k Key) error {
+func (d *disk) Forget(_ context.Context, k Key, _ string) error {
 	return d.db.Batch(func(tx *bolt.Tx) error {
 		var old Record
 		if raw := tx.Bucket(records).Get(k[:]); raw == nil || json.Unmarshal(raw, &old) != nil {

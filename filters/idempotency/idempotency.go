@@ -14,6 +14,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -53,8 +54,9 @@ type Config struct {
 	FailureAllow bool          // requests pass while the store does not work
 }
 
-// StoreSpec says where responses are kept: in a file, or in memory without a Path.
+// StoreSpec says where responses are kept: in a Redis, in a file, or in memory without either.
 type StoreSpec struct {
+	Redis    *RedisSpec
 	Path     string
 	MaxBytes int64
 }
@@ -71,6 +73,7 @@ type counters struct {
 	TooLarge stats.Counter `stat:"response_too_large" help:"responses that were too large to be kept, and requests refused for that"`
 	Invalid  stats.Counter `stat:"key_invalid" help:"requests refused since they had no key, or none that is one"`
 	Failed   stats.Counter `stat:"store_failed" help:"times that the store did not work"`
+	Renewal  stats.Counter `stat:"renewal_failed" help:"times that claims in a shared store could not be renewed"`
 	Evicted  stats.Counter `stat:"evicted" help:"responses forgotten before their time since memory was full"`
 }
 
@@ -86,7 +89,6 @@ type shared struct {
 // holding is a store and what is under way for it in this process.
 type holding struct {
 	store Store
-	owner string // of claims of this process
 
 	mu      sync.Mutex
 	flights map[Key]chan struct{} // closed when the one under way is settled
@@ -107,9 +109,14 @@ func newFactory(c *Config, env filter.Env) (func() filter.HTTP, error) {
 	return func() filter.HTTP { return &Filter{shared: sh} }, nil
 }
 
-// open returns the store of a file, which all filters share that name it, or one in memory.
+// open returns the store of a file, which all filters share that name it, one in memory, or one
+// in a Redis, where each filter has connections of its own.
 func open(spec StoreSpec, env filter.Env, n *counters) (*holding, func(), error) {
-	if spec.Path == "" {
+	switch {
+	case spec.Redis != nil:
+		r := openRedis(*spec.Redis, env.Clusters, n.Renewal.Inc)
+		return newHolding(r), r.close, nil
+	case spec.Path == "":
 		return newHolding(newMemory(spec.MaxBytes, n.Evicted.Inc)), func() {}, nil
 	}
 	f, release := filter.Share(env.Shares, "idempotency file "+spec.Path, func() *file { return openFile(spec) })
@@ -121,7 +128,7 @@ func open(spec StoreSpec, env filter.Env, n *counters) (*holding, func(), error)
 }
 
 func newHolding(s Store) *holding {
-	return &holding{store: s, owner: rand.Text(), flights: map[Key]chan struct{}{}}
+	return &holding{store: s, flights: map[Key]chan struct{}{}}
 }
 
 // file is a store on disk, or why there is none.
@@ -151,6 +158,7 @@ func (f *file) Close() error {
 type Filter struct {
 	*shared
 	claimed bool // the stream is the first one with its key
+	waited  bool // for another one
 	key     Key
 	rec     Record
 	body    []byte // of the response, so far
@@ -218,7 +226,7 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 		return err
 	}
 	f.key = keyOf(s, text, c.Identity)
-	f.rec = Record{State: Running, Request: digestOf(s, body), Until: s.Now().Add(c.TTL), Owner: f.held.owner}
+	f.rec = Record{State: Running, Request: digestOf(s, body), Until: s.Now().Add(c.TTL), Owner: rand.Text()}
 	return f.claim(s)
 }
 
@@ -229,24 +237,30 @@ func valid(text string) bool {
 
 // claim makes the stream the first one with its key, or answers it.
 func (f *Filter) claim(s *filter.Stream) error {
-	ctx, cancel := context.WithTimeout(s.Engine.Context(), f.config.Wait)
-	defer cancel()
-	for waited := false; ; waited = true {
+	until := time.Now().Add(f.config.Wait)
+	for {
 		flight := f.held.enter(f.key)
 		if flight == nil {
-			return f.ask(s)
+			return f.ask(s, until)
 		}
-		if !waited {
-			f.Waited.Inc()
-			s.Decide("waits for an earlier request with the key", "")
-		}
-		select {
-		case <-flight:
-		case <-ctx.Done():
+		f.noteWait(s)
+		if ok, err := s.Engine.Wait(flight, until); err != nil {
+			return err
+		} else if !ok {
 			f.Conflict.Inc()
 			return &replyRunning
 		}
 	}
+}
+
+// noteWait counts, once for a stream, that it waits for another one.
+func (f *Filter) noteWait(s *filter.Stream) {
+	if f.waited {
+		return
+	}
+	f.waited = true
+	f.Waited.Inc()
+	s.Decide("waits for an earlier request with the key", "")
 }
 
 // enter makes the caller the one that is under way with a key, or returns what is closed when
@@ -269,9 +283,9 @@ func (h *holding) leave(k Key) {
 }
 
 // ask looks the key up; the stream is the only one in this process that does.
-func (f *Filter) ask(s *filter.Stream) error {
-	old, err := f.held.store.Claim(s.Engine.Context(), f.key, f.rec)
-	if err == nil && old.State == Fresh {
+func (f *Filter) ask(s *filter.Stream, until time.Time) error {
+	old, broken, err := f.lookUp(s, until)
+	if broken == nil && err == nil && old.State == Fresh {
 		f.First.Inc()
 		f.claimed = true
 		s.Decide("has not seen the key before", "")
@@ -279,18 +293,21 @@ func (f *Filter) ask(s *filter.Stream) error {
 		return nil
 	}
 	f.held.leave(f.key)
-	if err != nil {
-		return f.failed(err)
-	}
-	if old.Request != f.rec.Request {
+	switch {
+	case broken != nil:
+		return f.failed(broken)
+	case err != nil:
+		return err
+	case old.Request != f.rec.Request:
 		f.Mismatch.Inc()
 		return &replyMismatch
-	}
-	if old.State != Done {
+	case old.State == Running:
+		f.Conflict.Inc()
+		return &replyRunning
+	case old.State != Done:
 		f.Unknown.Inc()
 		return &replyUnknown
-	}
-	if old.Response.Large {
+	case old.Response.Large:
 		f.TooLarge.Inc()
 		return &replyLarge
 	}
@@ -298,11 +315,38 @@ func (f *Filter) ask(s *filter.Stream) error {
 	return old.Response.reply()
 }
 
+// How often a request asks whether one in another process has ended.
+const (
+	pollFirst = 10 * time.Millisecond
+	pollMost  = 500 * time.Millisecond
+)
+
+// lookUp asks the store until nobody else works on the key, or until the wait is over. broken is
+// an error of the store, err one that ends the stream.
+func (f *Filter) lookUp(s *filter.Stream, until time.Time) (old Record, broken, err error) {
+	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
+		if old, broken = f.held.store.Claim(s.Engine.Context(), f.key, f.rec); broken != nil {
+			return old, broken, nil
+		}
+		left := time.Until(until)
+		if old.State != Running || old.Request != f.rec.Request || left <= 0 {
+			return old, nil, nil
+		}
+		f.noteWait(s)
+		if err = s.Engine.Sleep(min(left, pause/2+mathrand.N(pause))); err != nil {
+			return old, nil, err
+		}
+	}
+}
+
 // failed is what becomes of a request whose key cannot be looked up.
 func (f *Filter) failed(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return &replyFailed // which nobody reads: the client has gone
+	}
 	f.Failed.Inc()
 	f.log.Warn("idempotency: the store does not work", "error", err)
-	if f.config.FailureAllow && !errors.Is(err, context.Canceled) {
+	if f.config.FailureAllow {
 		return nil
 	}
 	return &replyFailed
@@ -403,7 +447,7 @@ func (f *Filter) settle(s *filter.Stream) error {
 
 // forget gives the key back.
 func (f *Filter) forget() {
-	f.store(func(ctx context.Context) error { return f.held.store.Forget(ctx, f.key) })
+	f.store(func(ctx context.Context) error { return f.held.store.Forget(ctx, f.key, f.rec.Owner) })
 }
 
 // store changes what is known of the key, ends the claim, and reports whether it worked.

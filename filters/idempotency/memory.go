@@ -46,7 +46,7 @@ func (m *memory) Claim(_ context.Context, k Key, r Record) (Record, error) {
 	defer m.mu.Unlock()
 	if e := m.by[k]; e != nil {
 		if h := e.Value.(*held); time.Now().Before(h.rec.Until) {
-			return h.rec, nil
+			return abandoned(h.rec), nil
 		}
 		m.drop(e)
 	}
@@ -73,7 +73,7 @@ func (m *memory) Settle(_ context.Context, k Key, r Record) error {
 }
 
 // Forget implements Store.
-func (m *memory) Forget(_ context.Context, k Key) error {
+func (m *memory) Forget(_ context.Context, k Key, _ string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e := m.by[k]; e != nil {

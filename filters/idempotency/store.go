@@ -16,7 +16,7 @@ type State uint8
 // The states.
 const (
 	Fresh   State = iota // nobody has sent it before: it is the caller's to send
-	Running              // it is under way
+	Running              // it is under way, in a process that still works on it
 	Done                 // there is a response
 	Unknown              // it may have been carried out, and nobody will ever know the response
 )
@@ -27,7 +27,7 @@ type Record struct {
 	Request  [32]byte  `json:"request"` // a digest of the request, to tell another one with the same key
 	Response *Response `json:"response,omitempty"`
 	Until    time.Time `json:"until"`           // when it is forgotten
-	Owner    string    `json:"owner,omitempty"` // which process claimed it
+	Owner    string    `json:"owner,omitempty"` // whose claim it is: a text that no other claim has
 }
 
 // Response is a response as it is given again. A nil Body with Large was too large to be kept.
@@ -38,17 +38,29 @@ type Response struct {
 	Large  bool        `json:"large,omitempty"`
 }
 
+// abandoned is what a record says that is found in a store of one process, which asks for a key
+// only if nothing is under way with it.
+func abandoned(r Record) Record {
+	if r.State == Running {
+		r.State = Unknown
+	}
+	return r
+}
+
 // Store remembers keys. It may be used by many goroutines. Its errors are those of what it
 // is made of; what then became of the key is not known.
 type Store interface {
 	// Claim returns what is known of a key. If that is nothing, it is Running from now on, by
-	// the caller, who gets Fresh. r has the state Running.
+	// the caller, who gets Fresh; so does one who asks again with the same Owner, not knowing
+	// how it ended. r has the state Running. No process asks for a key while a request of its
+	// own is under way with it: where nobody else could be, what is found Running is Unknown.
+	// Who gets Running asks again, or gives up.
 	Claim(ctx context.Context, k Key, r Record) (Record, error)
 	// Settle makes r what is known of a key that the caller has claimed. When it returns, a
 	// crash does not lose it.
 	Settle(ctx context.Context, k Key, r Record) error
-	// Forget takes back a claim: nothing was carried out.
-	Forget(ctx context.Context, k Key) error
+	// Forget takes back the claim of that owner: nothing was carried out.
+	Forget(ctx context.Context, k Key, owner string) error
 }
 
 // errFull is the end of a request for whose key there is no room.

@@ -73,12 +73,10 @@ func (src *source) keys(s *filter.Stream, now time.Time) (*keySet, status, error
 		return nil, noValidKeys, nil
 	}
 	f := src.join()
-	select {
-	case <-f.done:
-		return f.keys, f.status, nil
-	case <-s.Engine.Context().Done():
-		return nil, fetchFailed, s.Engine.Sleep(1)
+	if _, err := s.Engine.Wait(f.done, time.Time{}); err != nil {
+		return nil, fetchFailed, err
 	}
+	return f.keys, f.status, nil
 }
 
 // join returns the fetch under way, a new one if there is none.

@@ -131,6 +131,10 @@ type Engine interface {
 	// Sleep waits; it ends early, with an error to return, when the stream ends, or has to:
 	// see Overdue.
 	Sleep(d time.Duration) error
+	// Wait waits until done is closed, which it reports, or until then (zero: for ever). Like
+	// Sleep it ends early, with an error to return, when the stream ends or has to: what waits
+	// on Context alone does not notice that a client of HTTP/1 has gone.
+	Wait(done <-chan struct{}, until time.Time) (ok bool, err error)
 	// Overdue returns the end of a stream in which nothing has moved since then for as long as
 	// it may be idle, or that has lasted as long as it may (stream_idle_timeout,
 	// max_stream_duration); nil lets it go on. It is for who waits otherwise than by Await.

@@ -315,25 +315,36 @@ func (st *stream) reset() {
 
 // Sleep implements filter.Engine.
 func (st *stream) Sleep(d time.Duration) error {
+	_, err := st.Wait(nil, time.Now().Add(d))
+	return err
+}
+
+// Wait implements filter.Engine. The client is looked for now and then; one of HTTP/2 says so
+// itself.
+func (st *stream) Wait(done <-chan struct{}, until time.Time) (ok bool, err error) {
 	begun := time.Now()
-	end := begun.Add(d)
 	for {
-		left := time.Until(end)
-		if left <= 0 {
-			return nil
+		step := watchStep
+		if !until.IsZero() {
+			if step = min(step, time.Until(until)); step <= 0 {
+				return false, nil
+			}
 		}
 		if err := st.Overdue(begun); err != nil {
-			return err
+			return false, err
 		}
-		t := time.NewTimer(min(left, watchStep))
+		t := time.NewTimer(step)
 		select {
+		case <-done:
+			t.Stop()
+			return true, nil
 		case <-t.C:
 		case <-st.conn.down.Engine.Context().Done():
 			t.Stop()
-			return errGone
+			return false, errGone
 		}
 		if st.gone() {
-			return st.absent(nil)
+			return false, st.absent(nil)
 		}
 	}
 }
