@@ -312,6 +312,7 @@ func (a *udpSocket) loop() {
 		}
 		switch {
 		case err == nil:
+			a.follow() // an update may have ended between the look above and this read
 			a.handle(batch)
 		case errors.Is(err, net.ErrClosed):
 			rd.Release()
