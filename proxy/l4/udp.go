@@ -61,6 +61,16 @@ type udpFilter struct {
 	retire []func()
 }
 
+// hold makes the caller a user. It fails when the last one has gone.
+func (f *udpFilter) hold() bool {
+	for n := f.users.Load(); n > 0; n = f.users.Load() {
+		if f.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+	return false
+}
+
 func (f *udpFilter) release() {
 	if f.users.Add(-1) == 0 {
 		for _, r := range slices.Backward(f.retire) {
@@ -69,11 +79,18 @@ func (f *udpFilter) release() {
 	}
 }
 
-// hold is for each filter of cfg, release for the same ones later.
-func (cfg *udpConfig) hold() {
-	for _, f := range cfg.filters {
-		f.users.Add(1)
+// hold is for each filter of cfg, release for the same ones later. It fails, and holds
+// nothing, when the version has been given up.
+func (cfg *udpConfig) hold() bool {
+	for i, f := range cfg.filters {
+		if !f.hold() {
+			for _, f := range cfg.filters[:i] {
+				f.release()
+			}
+			return false
+		}
 	}
+	return true
 }
 
 func (cfg *udpConfig) release() {
@@ -299,29 +316,38 @@ func (a *udpSocket) loop() {
 	defer a.end()
 	var rd netio.UDPReader
 	var pool *netio.UDPPool
+	a.follow()
 	for {
 		if p := a.l.pool.Load(); p != pool {
 			rd.Release()
 			pool = p
 			rd.Init(a.sock, pool)
 		}
-		a.follow()
 		batch, err := rd.Read()
 		if n := rd.Lost(); n > 0 {
 			a.l.stats.Dropped.Add(n)
 		}
-		switch {
-		case err == nil:
-			a.follow() // an update may have ended between the look above and this read
-			a.handle(batch)
-		case errors.Is(err, net.ErrClosed):
+		if errors.Is(err, net.ErrClosed) {
 			rd.Release()
 			return
-		case isTimeout(err): // woken
-			_ = a.sock.SetReadDeadline(time.Time{}) // fails where it was closed, as the next read will
-		default: // about a datagram sent earlier
-			a.l.stats.Errors.Inc()
 		}
+		a.take(batch, err)
+	}
+}
+
+// take is the end of a wait. What was sent after a version had been set is for that
+// version, whatever it was that ended the wait, so the newest one is looked for here.
+func (a *udpSocket) take(batch []netio.Datagram, err error) {
+	woken := isTimeout(err)
+	if woken {
+		_ = a.sock.SetReadDeadline(time.Time{}) // fails where it was closed, as the next read will
+	}
+	a.follow()
+	switch {
+	case err == nil:
+		a.handle(batch)
+	case !woken: // about a datagram sent earlier
+		a.l.stats.Errors.Inc()
 	}
 }
 
@@ -348,10 +374,15 @@ func (a *udpSocket) handle(batch []netio.Datagram) {
 // follow takes over the newest version of the listener.
 func (a *udpSocket) follow() {
 	cfg := a.l.cfg.Load()
+	for cfg != a.cfg && !cfg.hold() {
+		given := cfg
+		if cfg = a.l.cfg.Load(); cfg == given {
+			return // the listener has been removed
+		}
+	}
 	if cfg == a.cfg {
 		return
 	}
-	cfg.hold()
 	before, old := a.cfg, a.receivers
 	a.cfg, a.receivers = cfg, nil
 	for _, f := range cfg.filters {
