@@ -48,6 +48,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters/tcpproxy"
 	"github.com/mecha-mesh/mecha/filters/tlsinspector"
 	"github.com/mecha-mesh/mecha/filters/udpproxy"
+	"github.com/mecha-mesh/mecha/filters/wasm"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 )
 
@@ -115,5 +116,6 @@ func All() []filter.Descriptor {
 		router.Spec,
 		setfilterstate.HTTP,
 		setmetadata.Spec,
+		wasm.Spec,
 	}
 }

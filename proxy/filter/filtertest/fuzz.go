@@ -60,8 +60,11 @@ const most = 20 * time.Second
 // FuzzHooks sends bytes as a client and others as an upstream through the HTTP engine
 // with the filter in its chain, in each configuration of the dialogues: no traffic makes
 // the filter panic or keeps a stream from ending.
-func FuzzHooks[C any](f *testing.F, spec filter.HTTPSpec[C]) {
-	cases, err := dialogue.Configs(subject(spec), files)
+func FuzzHooks[C any](f *testing.F, spec filter.HTTPSpec[C]) { FuzzHooksAbout(f, spec, subject(spec)) }
+
+// FuzzHooksAbout is FuzzHooks for dialogues that need more than the filter: a folder.
+func FuzzHooksAbout[C any](f *testing.F, spec filter.HTTPSpec[C], about dialogue.Subject) {
+	cases, err := dialogue.Configs(about, files)
 	if err != nil {
 		f.Fatal(err)
 	}

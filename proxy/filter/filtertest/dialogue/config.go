@@ -33,7 +33,7 @@ type site struct {
 
 // Names that configurations may use: $up and $other are clusters of recording upstream
 // servers, $closed refuses connections, $empty has no host, $service is the server of the
-// Subject; $name is the case's, $log the
+// Subject; $files is its folder; $name is the case's, $log the
 // file of its access log, $cel(...)$ the message of an expression. $certs is the folder of the run's certificates, $hash(NAME) and
 // $spki(NAME) are pins of one.
 func (s *site) vars(text string) string {
@@ -42,7 +42,7 @@ func (s *site) vars(text string) string {
 		text = strings.NewReplacer(s.pki.vars...).Replace(text)
 	}
 	return strings.NewReplacer("$name", s.c.Name, "$up", s.cluster("up"), "$other", s.cluster("other"),
-		"$closed", s.cluster("closed"), "$empty", s.cluster("empty"), "$service", s.cluster("service"), "$port", s.port(), "$log", cmp.Or(s.logFile, os.DevNull)).Replace(text)
+		"$closed", s.cluster("closed"), "$empty", s.cluster("empty"), "$service", s.cluster("service"), "$files", s.c.Subject.Files, "$port", s.port(), "$log", cmp.Or(s.logFile, os.DevNull)).Replace(text)
 }
 
 func (s *site) cluster(name string) string { return s.c.Name + "-" + name }

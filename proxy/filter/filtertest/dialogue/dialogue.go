@@ -95,6 +95,7 @@ type Case struct {
 type Subject struct {
 	Name, Type, RouteType string
 	Service               string // address of a gRPC server that the test runs: cluster $service
+	Files                 string // a folder that the test has filled: $files
 }
 
 // Op is what a step does.

@@ -1,0 +1,126 @@
+package fromproto
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	wasmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/wasm/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/wasm"
+)
+
+// WasmPlugin converts envoy.extensions.wasm.v3.PluginConfig.
+func WasmPlugin(pb *wasmv3.PluginConfig, p *filter.Parser) (*wasm.Config, error) {
+	if pb == nil {
+		return nil, errors.New("is required")
+	}
+	err := Check(pb, p, Fields{Used: []string{
+		"name", "root_id", "vm_config", "configuration", "fail_open", "failure_policy", "allow_on_headers_stop_iteration",
+	}})
+	if err != nil {
+		return nil, err
+	}
+	c := &wasm.Config{Name: pb.Name, RootID: pb.RootId, StopIteration: pb.AllowOnHeadersStopIteration.GetValue()}
+	failOpen := pb.FailOpen //nolint:staticcheck // deprecated, and still sent
+	switch {
+	case failOpen && pb.FailurePolicy != wasmv3.FailurePolicy_UNSPECIFIED:
+		return nil, filter.At("fail_open", errors.New("cannot be set together with failure_policy"))
+	case failOpen, pb.FailurePolicy == wasmv3.FailurePolicy_FAIL_OPEN:
+		c.Policy = wasm.FailOpen
+	case pb.FailurePolicy == wasmv3.FailurePolicy_FAIL_RELOAD:
+		c.Policy = wasm.FailReload
+	}
+	if c.Configuration, err = wasmBytes(pb.Configuration); err != nil {
+		return nil, filter.At("configuration", err)
+	}
+	if pb.GetVmConfig() == nil {
+		return nil, filter.At("vm_config", errors.New("is required"))
+	}
+	c.VM, err = wasmVM(pb.GetVmConfig(), p)
+	return c, filter.At("vm_config", err)
+}
+
+// wasmRuntimes are the runtimes that configuration may name. All of them are the one that
+// this build has.
+var wasmRuntimes = []string{"", "envoy.wasm.runtime.v8", "envoy.wasm.runtime.wamr", "envoy.wasm.runtime.wasmtime"}
+
+func wasmVM(pb *wasmv3.VmConfig, p *filter.Parser) (c wasm.VMConfig, err error) {
+	err = Check(pb, p, Fields{
+		Used:    []string{"vm_id", "runtime", "code", "configuration", "environment_variables"},
+		Ignored: []string{"allow_precompiled"},
+	})
+	if err != nil {
+		return c, err
+	}
+	if !slices.Contains(wasmRuntimes, pb.Runtime) {
+		return c, filter.At("runtime", fmt.Errorf("this build does not have %q", pb.Runtime))
+	}
+	c = wasm.VMConfig{ID: pb.VmId, Runtime: pb.Runtime}
+	if c.Runtime == "" {
+		c.Runtime = wasmRuntimes[1]
+	}
+	if c.Configuration, err = wasmBytes(pb.Configuration); err != nil {
+		return c, filter.At("configuration", err)
+	}
+	if c.Environment, err = wasmEnvironment(pb.EnvironmentVariables); err != nil {
+		return c, filter.At("environment_variables", err)
+	}
+	switch {
+	case pb.Code.GetLocal() != nil:
+		c.Code, err = Bytes(pb.Code.GetLocal(), wasm.MaxCode)
+		return c, filter.At("code.local", err)
+	case pb.Code.GetRemote() != nil:
+		return c, filter.At("code.remote", errors.New("this build does not fetch code"))
+	}
+	return c, filter.At("code", errors.New("is required"))
+}
+
+// wasmBytes is a configuration as guests see it: texts and bytes as they are, structs as JSON, other
+// messages serialised.
+func wasmBytes(a *anypb.Any) (string, error) {
+	if a == nil {
+		return "", nil
+	}
+	switch TypeName(a.TypeUrl) {
+	case "google.protobuf.StringValue":
+		var v wrapperspb.StringValue
+		err := Unmarshal(a.Value, &v)
+		return v.Value, err
+	case "google.protobuf.BytesValue":
+		var v wrapperspb.BytesValue
+		err := Unmarshal(a.Value, &v)
+		return string(v.Value), err
+	case "google.protobuf.Struct":
+		var v structpb.Struct
+		if err := Unmarshal(a.Value, &v); err != nil {
+			return "", err
+		}
+		text, err := protojson.Marshal(&v)
+		return string(text), err
+	}
+	return string(a.Value), nil
+}
+
+func wasmEnvironment(pb *wasmv3.EnvironmentVariables) (out []wasm.Variable, err error) {
+	for _, name := range pb.GetHostEnvKeys() {
+		if _, ok := pb.GetKeyValues()[name]; ok {
+			return nil, fmt.Errorf("%s is in host_env_keys and in key_values", name)
+		}
+		if v, ok := os.LookupEnv(name); ok {
+			out = append(out, wasm.Variable{Name: name, Value: v})
+		}
+	}
+	for name, v := range pb.GetKeyValues() {
+		out = append(out, wasm.Variable{Name: name, Value: v})
+	}
+	slices.SortFunc(out, func(a, b wasm.Variable) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}

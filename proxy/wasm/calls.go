@@ -1,0 +1,141 @@
+package wasm
+
+import "errors"
+
+// maxContexts is how many streams one instance may have at once.
+const maxContexts = 1 << 16
+
+var errTooMany = errors.New("wasm: too many streams at once")
+
+// Enter makes c, whose memory is the caller's, the context of s, and tells the guest. Leave
+// is its end, after an error, too.
+func (p *Plugin) Enter(c *Context, s Subject) error {
+	in, err := p.vm.take()
+	if err != nil {
+		return err
+	}
+	defer in.mu.Unlock()
+	root := in.roots[p.key]
+	if root == nil {
+		return errClosed
+	}
+	if in.users >= maxContexts {
+		return errTooMany
+	}
+	in.users++
+	in.enter(c, p, root)
+	c.subject = s
+	_, _, err = c.invoke(onContextCreate, uint64(root.id))
+	return err
+}
+
+// invoke is Instance.invoke, after which a guest that has failed is taken out of use.
+func (c *Context) invoke(cb callback, args ...uint64) (result uint64, ok bool, err error) {
+	in := c.in
+	was := in.broken
+	result, ok, err = in.invoke(c, cb, args...)
+	if err != nil && was == nil {
+		in.vm.drop(in)
+	}
+	return result, ok, err
+}
+
+// ask is invoke where the answer is 0 if the guest has no such callback.
+func (c *Context) ask(cb callback, args ...uint64) (uint64, error) {
+	result, ok, err := c.invoke(cb, args...)
+	if !ok {
+		return 0, err
+	}
+	return result, err
+}
+
+func flag(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Continue is the answer of a guest that lets a part of a message go on; any other one has
+// it wait.
+const Continue = 0
+
+// What follows tells the guest of parts of a message, with the context locked. An error is
+// a failure of the guest.
+
+// OnRequestHeaders shows the guest a request head of n fields.
+func (c *Context) OnRequestHeaders(n int, end bool) (uint64, error) {
+	return c.ask(onRequestHeaders, uint64(n), flag(end))
+}
+
+// OnRequestBody shows the guest n bytes of the body of a request.
+func (c *Context) OnRequestBody(n int, end bool) (uint64, error) {
+	return c.ask(onRequestBody, uint64(n), flag(end))
+}
+
+// OnRequestTrailers shows the guest n trailers of a request.
+func (c *Context) OnRequestTrailers(n int) (uint64, error) {
+	return c.ask(onRequestTrailers, uint64(n))
+}
+
+// OnResponseHeaders shows the guest a response head of n fields.
+func (c *Context) OnResponseHeaders(n int, end bool) (uint64, error) {
+	return c.ask(onResponseHeaders, uint64(n), flag(end))
+}
+
+// OnResponseBody shows the guest n bytes of the body of a response.
+func (c *Context) OnResponseBody(n int, end bool) (uint64, error) {
+	return c.ask(onResponseBody, uint64(n), flag(end))
+}
+
+// OnResponseTrailers shows the guest n trailers of a response.
+func (c *Context) OnResponseTrailers(n int) (uint64, error) {
+	return c.ask(onResponseTrailers, uint64(n))
+}
+
+// Leave tells the guest that the stream is over: it logs it, and forgets it.
+func (c *Context) Leave() {
+	in := c.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if _, _, err := c.invoke(onLog); err == nil {
+		_ = c.end() // it was noted
+	}
+	delete(in.contexts, c.id)
+	c.in = nil
+	if in.users--; in.users == 0 && in.broken != nil {
+		_ = in.close() // it only forgets
+	}
+}
+
+// end is the last of a context: proxy_on_done, proxy_on_delete. in.mu is held.
+func (c *Context) end() error {
+	_, _, err := c.invoke(onDone)
+	if err == nil {
+		_, _, err = c.invoke(onDelete)
+	}
+	delete(c.in.contexts, c.id)
+	return err
+}
+
+// Lock keeps the guest of the context from running, and whoever is about to call it.
+func (c *Context) Lock() { c.in.mu.Lock() }
+
+// Unlock ends Lock.
+func (c *Context) Unlock() { c.in.mu.Unlock() }
+
+// Entered reports whether the guest knows the context.
+func (c *Context) Entered() bool { return c.in != nil }
+
+// Broken reports whether the guest has failed. The context is locked.
+func (c *Context) Broken() bool { return c.in.broken != nil }
+
+// SeesBodies reports whether the guest has a callback for bodies or trailers.
+func (p *Plugin) SeesBodies() bool {
+	for _, cb := range []callback{onRequestBody, onRequestTrailers, onResponseBody, onResponseTrailers} {
+		if p.vm.module.has(callbackNames[cb].name, callbackNames[cb].params) {
+			return true
+		}
+	}
+	return false
+}
