@@ -119,6 +119,7 @@ type proxy struct {
 	stats     *stats.Store
 	logs      *accesslog.Files
 	telemetry *telemetry.Hub
+	sinks     *telemetry.Sinks // nil until there are clusters
 	server    *server.Server
 	manager   *xds.Manager
 	dynamic   *xds.Dynamic
@@ -290,17 +291,18 @@ func (p *proxy) serve(ctx context.Context, b *bootstrapv3.Bootstrap, o Options, 
 		return filter.At("admin", err)
 	}
 	defer adminLogs.Close()
-	if err := c.serveAdmin(ctx, adm, admin.Config{
-		Stats: p.stats, FlushOnRead: p.settings.FlushOnAdmin, Journal: p.journal, Levels: log, Access: adminLogs.Loggers(), ProfilePath: profilePath(b), MutexTracing: o.MutexTracing,
-	}, log.Logger("admin")); err != nil {
+	if err := p.openSinks(); err != nil {
 		return err
 	}
+	onRead := p.sinks.Flush
 	if !p.settings.FlushOnAdmin {
-		flush, err := p.flusher()
-		if err != nil {
-			return err
-		}
-		go every(ctx, p.settings.StatsFlush, flush)
+		onRead = nil
+		go p.sinks.Run(ctx, p.settings.StatsFlush)
+	}
+	if err := c.serveAdmin(ctx, adm, admin.Config{
+		Stats: p.stats, OnRead: onRead, Journal: p.journal, Levels: log, Access: adminLogs.Loggers(), ProfilePath: profilePath(b), MutexTracing: o.MutexTracing,
+	}, log.Logger("admin")); err != nil {
+		return err
 	}
 	if d := p.settings.StatsEviction; d > 0 {
 		go every(ctx, d, p.stats.Evict)

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"sync"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/filter"
-	"github.com/mecha-mesh/mecha/proxy/stats/statsd"
 	"github.com/mecha-mesh/mecha/proxy/telemetry"
 )
 
@@ -20,30 +20,29 @@ func newTelemetry(p *proxy) *telemetry.Hub {
 // openLog opens an access log that goes to a service.
 func (p *proxy) openLog(config any) (accesslog.Recorder, error) { return p.telemetry.Recorder(config) }
 
-// flusher opens the sinks of statistics, and returns what ends an interval.
-func (p *proxy) flusher() (flush func(), err error) {
-	var sinks []*statsd.Sink
-	for i, c := range p.settings.StatsSinks {
-		s, err := statsd.Open(c, p.stats)
-		if err != nil {
-			return nil, filter.AtIndex("stats_sinks", i, err)
-		}
-		sinks = append(sinks, s)
+// openSinks opens the sinks of statistics.
+func (p *proxy) openSinks() (err error) {
+	var at int
+	if p.sinks, at, err = p.telemetry.Sinks(p.settings.StatsSinks); err != nil {
+		return filter.AtIndex("stats_sinks", at, err)
 	}
-	return func() {
-		p.stats.Flush()
-		for _, s := range sinks {
-			s.Flush(p.stats)
-		}
-	}, nil
+	return nil
 }
 
-// lastWords sends what telemetry is left.
+// lastWords sends what telemetry is left, and what statistics have come to.
 func (p *proxy) lastWords() {
 	if p.telemetry == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), flushLogs)
 	defer cancel()
+	var wg sync.WaitGroup
+	if p.sinks != nil {
+		wg.Go(func() {
+			p.sinks.Flush()
+			p.sinks.Close(ctx)
+		})
+	}
 	p.telemetry.Close(ctx)
+	wg.Wait()
 }

@@ -30,14 +30,14 @@ import (
 // Config is what a Server is made of.
 type Config struct {
 	Stats *stats.Store
-	// FlushOnRead ends the intervals of histograms each time that somebody asks for statistics.
-	FlushOnRead bool
-	Source      Source
-	Journal     *why.Journal        // what /why tells of; nil: nothing
-	Levels      *applog.Log         // whose levels /logging shows and sets; nil has none
-	Access      []*accesslog.Logger // admin.access_log; may be empty
-	Log         *slog.Logger        // errors of the HTTP server; nil discards them
-	Extra       []Endpoint          // further endpoints, which may replace others
+	// OnRead is called each time before somebody is told statistics; nil does nothing.
+	OnRead  func()
+	Source  Source
+	Journal *why.Journal        // what /why tells of; nil: nothing
+	Levels  *applog.Log         // whose levels /logging shows and sets; nil has none
+	Access  []*accesslog.Logger // admin.access_log; may be empty
+	Log     *slog.Logger        // errors of the HTTP server; nil discards them
+	Extra   []Endpoint          // further endpoints, which may replace others
 
 	ProfilePath  string // where /cpuprofiler writes (admin.profile_path)
 	MutexTracing bool   // --enable-mutex-tracing

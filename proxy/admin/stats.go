@@ -47,8 +47,8 @@ func (s *Server) writeStats(w http.ResponseWriter, r *http.Request, format stats
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	if s.cfg.FlushOnRead {
-		s.cfg.Stats.Flush()
+	if s.cfg.OnRead != nil {
+		s.cfg.OnRead()
 	}
 	switch format {
 	case jsonFormat:

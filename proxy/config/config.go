@@ -12,7 +12,6 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
-	"github.com/mecha-mesh/mecha/proxy/stats/statsd"
 )
 
 // Process is the process's own configuration: validated, immutable
@@ -27,9 +26,11 @@ type Process struct {
 	Tracing any
 	// StatsFlush is stats_flush_interval: 5 s unless set.
 	StatsFlush time.Duration
-	// StatsSinks is stats_sinks: where statistics are sent with each flush.
-	StatsSinks []statsd.Config
-	// FlushOnAdmin is stats_flush_on_admin: intervals end when somebody asks for /stats.
+	// StatsSinks is stats_sinks: where statistics are sent with each flush, as what package
+	// telemetry opens.
+	StatsSinks []any
+	// FlushOnAdmin is stats_flush_on_admin: intervals end when somebody asks for /stats, and at
+	// no other time.
 	FlushOnAdmin bool
 	// StatsEviction is stats_eviction_interval, 0 is never.
 	StatsEviction time.Duration

@@ -150,15 +150,16 @@ func (q *Queue) send(timed bool) (more bool) {
 	return false
 }
 
-// Close ends the queue: what is in it is still sent, until ctx ends. It may be called once.
-func (q *Queue) Close(ctx context.Context) {
+// Close ends the queue: what is in it is still sent, until ctx ends. It reports whether all
+// was, so that nothing is sent any more. It may be called once.
+func (q *Queue) Close(ctx context.Context) bool {
 	defer q.stop()
 	q.mu.Lock()
 	idle := q.idle
 	q.closing = true
 	q.mu.Unlock()
 	if idle {
-		return
+		return true
 	}
 	select {
 	case q.full <- struct{}{}:
@@ -166,6 +167,8 @@ func (q *Queue) Close(ctx context.Context) {
 	}
 	select {
 	case <-q.done:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }

@@ -54,6 +54,8 @@ type Query struct {
 	Kind         Kind
 	Buckets      BucketMode
 	TextReadouts bool // WritePrometheus: texts as gauges of value 0
+
+	sampler *Sampler // is asked what was added to counters; nil: that does not matter
 }
 
 // series is the sum of all metrics of one name.
@@ -63,6 +65,7 @@ type series struct {
 	kind         Kind
 	seq          uint64 // of the oldest scope
 	value        uint64 // counters; gauges as int64
+	delta        uint64 // counters, for a Sampler
 	text         string
 	used         bool
 	total, last  Distribution // of a histogram: ever, and in the last interval
@@ -125,6 +128,9 @@ func (st *Store) collect(q *Query) []series {
 		}
 		found[i].seq = min(found[i].seq, m.seq)
 		found[i].add(&m)
+		if q.sampler != nil && kind == CounterKind {
+			found[i].delta += q.sampler.delta(m.Counter)
+		}
 		found[i].used = found[i].used || used
 	})
 	if q.UsedOnly {

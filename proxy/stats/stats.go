@@ -3,8 +3,8 @@
 // atomic operation on that field (two for a histogram).
 //
 // How the numbers are written out is in text.go, json.go and prometheus.go. Pushing
-// them somewhere (statsd, OTLP) is not here, nor is the HTTP side of /stats: see
-// package admin.
+// them somewhere is not here, but what a sink is told (sampler.go), nor is the HTTP side
+// of /stats: see package admin.
 package stats
 
 import "sync/atomic"

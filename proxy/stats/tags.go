@@ -21,6 +21,9 @@ type Tags struct {
 	// (allow_default_tag_overrides).
 	Override bool
 	Rules    []TagRule
+	// Names are the names of tags as the configuration has them, by label: "my_tag" is "my.tag"
+	// for sinks.
+	Names map[string]string
 }
 
 // TagRule takes a label out of dotted names.

@@ -38,11 +38,12 @@ type Attribute struct{ Name, Value string }
 type (
 	// GRPCLog is HttpGrpcAccessLogConfig or TcpGrpcAccessLogConfig.
 	GRPCLog struct {
-		Key    string
-		Target export.Target
-		Buffer Buffer
-		Name   string // log_name
-		Format grpclog.Format
+		Key     string
+		Target  export.Target
+		Buffer  Buffer
+		Name    string  // log_name
+		Backoff Backoff // grpc_stream_retry_policy
+		Format  grpclog.Format
 	}
 	// OpenTelemetryLog is OpenTelemetryAccessLogConfig.
 	OpenTelemetryLog struct {

@@ -36,6 +36,8 @@ type Hub struct {
 	o      Options
 	client *call.Client
 
+	clusters cluster.Source
+
 	mu      sync.Mutex
 	shared  map[string]*shared
 	closing sync.WaitGroup // of queues that nobody uses any more
@@ -45,8 +47,18 @@ type Hub struct {
 type shared struct {
 	users int
 	value any
-	queue *export.Queue
-	gone  func() // gives back what it counts in
+	close closer
+}
+
+// closer sends what is left until ctx ends, and gives back what something was made of.
+type closer func(ctx context.Context)
+
+// closeQueue closes a queue, and then gives back what its owner counts in.
+func closeQueue(q *export.Queue, gone func()) closer {
+	return func(ctx context.Context) {
+		q.Close(ctx)
+		gone()
+	}
 }
 
 // New returns a Hub. It sends nothing before Connect.
@@ -54,7 +66,7 @@ func New(o Options) *Hub { return &Hub{o: o, shared: map[string]*shared{}} }
 
 // Connect tells where the clusters are that telemetry goes to. It must be called before
 // anything is built that uses the Hub.
-func (h *Hub) Connect(c cluster.Source) { h.client = call.NewClient(c) }
+func (h *Hub) Connect(c cluster.Source) { h.client, h.clusters = call.NewClient(c), c }
 
 var _ trace.Source = (*Hub)(nil)
 
@@ -67,21 +79,21 @@ func (h *Hub) Tracer(provider any) (*trace.Tracer, func(), error) {
 	case nil:
 		return nil, func() {}, nil
 	case *OpenTelemetry:
-		return use(h, "otlp "+p.Key, func() (*trace.Tracer, *export.Queue, func()) { return h.openTelemetry(p) })
+		return use(h, "otlp "+p.Key, func() (*trace.Tracer, closer) { return h.openTelemetry(p) })
 	case *Zipkin:
-		return use(h, "zipkin "+p.Key, func() (*trace.Tracer, *export.Queue, func()) { return h.zipkin(p) })
+		return use(h, "zipkin "+p.Key, func() (*trace.Tracer, closer) { return h.zipkin(p) })
 	}
 	return nil, nil, fmt.Errorf("telemetry: no tracer for %T", provider)
 }
 
 // use returns what is shared under a key, and makes it if nobody has it yet.
-func use[T any](h *Hub, key string, build func() (T, *export.Queue, func())) (value T, release func(), err error) {
+func use[T any](h *Hub, key string, build func() (T, closer)) (value T, release func(), err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.shared[key]
 	if s == nil {
 		s = &shared{}
-		s.value, s.queue, s.gone = build()
+		s.value, s.close = build()
 		h.shared[key] = s
 	}
 	s.users++
@@ -101,8 +113,7 @@ func (h *Hub) release(key string, s *shared) {
 	h.closing.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), lastWords)
 		defer cancel()
-		s.queue.Close(ctx)
-		s.gone()
+		s.close(ctx)
 	})
 }
 
@@ -114,7 +125,7 @@ func (h *Hub) Close(ctx context.Context) {
 	h.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, s := range all {
-		wg.Go(func() { s.queue.Close(ctx) })
+		wg.Go(func() { s.close(ctx) })
 	}
 	wg.Wait()
 	h.closing.Wait()

@@ -2,14 +2,12 @@ package telemetry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/export"
-	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 	"github.com/mecha-mesh/mecha/proxy/wire"
 )
@@ -59,13 +57,13 @@ func (r *recorder) Close() { r.release() }
 func (h *Hub) Recorder(config any) (accesslog.Recorder, error) {
 	switch c := config.(type) {
 	case *GRPCLog:
-		log, release, err := use(h, fmt.Sprintf("als %t %s", c.Format.TCP, c.Key), func() (*sentLog, *export.Queue, func()) { return h.grpcLog(c) })
+		log, release, err := use(h, fmt.Sprintf("als %t %s", c.Format.TCP, c.Key), func() (*sentLog, closer) { return h.grpcLog(c) })
 		if err != nil {
 			return nil, err
 		}
 		return &recorder{log.queue, c.Format.Append, log.written, release}, nil
 	case *OpenTelemetryLog:
-		log, release, err := use(h, "otlp log "+c.Key, func() (*sentLog, *export.Queue, func()) { return h.openTelemetryLog(c) })
+		log, release, err := use(h, "otlp log "+c.Key, func() (*sentLog, closer) { return h.openTelemetryLog(c) })
 		if err != nil {
 			return nil, err
 		}
@@ -82,13 +80,10 @@ type sentLog struct {
 
 func constant(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
 
-// grpcLog makes the queue of an access log service. Each batch is a stream of its own: one
-// message, and the end.
-func (h *Hub) grpcLog(c *GRPCLog) (*sentLog, *export.Queue, func()) {
+// grpcLog makes the queue of an access log service. Its batches are messages on one stream.
+func (h *Hub) grpcLog(c *GRPCLog) (*sentLog, closer) {
 	st, release := stats.Shared[grpcLogStats](h.o.Stats, "access_logs.grpc_access_log", "", "")
-	head, identifier := wire.Begin(nil, 1)
-	head = wire.Bytes(head, 1, h.o.NodeMessage)
-	head = wire.End(wire.Text(head, 2, c.Name), identifier)
+	stream := &stream{client: h.client, target: c.Target.GRPC, method: logsMethod, identifier: h.identifier(c.Name), backoff: c.Backoff}
 	list := 2
 	if c.Format.TCP {
 		list = 3
@@ -97,21 +92,16 @@ func (h *Hub) grpcLog(c *GRPCLog) (*sentLog, *export.Queue, func()) {
 		Interval: constant(c.Buffer.Interval), Bytes: max(c.Buffer.Bytes, 1), Room: room(c.Buffer),
 		Dropped: func(n int) { st.Dropped.Add(uint64(n)) },
 		Send: func(ctx context.Context, b export.Batch) {
-			message := wire.Bytes(append(make([]byte, 0, len(head)+len(b.Bytes)+16), head...), list, b.Bytes)
-			err := c.Target.Send(ctx, h.client, logsMethod, "", message)
-			st.sent(b.N, noAnswer(err))
+			message := wire.Bytes(make([]byte, 0, len(b.Bytes)+16), list, b.Bytes)
+			st.sent(b.N, stream.send(ctx, message))
 		},
 	})
-	return &sentLog{queue, &st.Written}, queue, release
-}
-
-// noAnswer forgives a service that ends a stream without a message: what it would say is
-// empty anyway.
-func noAnswer(err error) error {
-	if errors.Is(err, call.ErrMessage) {
-		return nil
+	return &sentLog{queue, &st.Written}, func(ctx context.Context) {
+		if queue.Close(ctx) {
+			stream.finish(ctx)
+		}
+		release()
 	}
-	return err
 }
 
 func (st *grpcLogStats) sent(n int, err error) {
@@ -126,7 +116,7 @@ func (st *grpcLogStats) sent(n int, err error) {
 // room is how much of a log may wait.
 func room(b Buffer) int { return max(4*b.Bytes, 1<<20) }
 
-func (h *Hub) openTelemetryLog(c *OpenTelemetryLog) (*sentLog, *export.Queue, func()) {
+func (h *Hub) openTelemetryLog(c *OpenTelemetryLog) (*sentLog, closer) {
 	prefix := "access_logs.open_telemetry_access_log"
 	if c.StatPrefix != "" {
 		prefix += "." + c.StatPrefix
@@ -152,11 +142,11 @@ func (h *Hub) openTelemetryLog(c *OpenTelemetryLog) (*sentLog, *export.Queue, fu
 			}
 		}
 		queue := export.NewQueue(o)
-		return &sentLog{queue, &st.Written}, queue, release
+		return &sentLog{queue, &st.Written}, closeQueue(queue, release)
 	}
 	st, release := stats.Shared[grpcLogStats](h.o.Stats, prefix, "", "")
 	o.Dropped = func(n int) { st.Dropped.Add(uint64(n)) }
 	o.Send = func(ctx context.Context, b export.Batch) { st.sent(b.N, send(ctx, b)) }
 	queue := export.NewQueue(o)
-	return &sentLog{queue, &st.Written}, queue, release
+	return &sentLog{queue, &st.Written}, closeQueue(queue, release)
 }

@@ -11,3 +11,5 @@ import (
 func TestOracleLogs(t *testing.T) { playLogs(t, dialogue.StartEnvoy) }
 
 func TestOracleTraces(t *testing.T) { playTraces(t, dialogue.StartEnvoy) }
+
+func TestOracleMetrics(t *testing.T) { playMetrics(t, dialogue.StartEnvoy) }

@@ -32,7 +32,7 @@ type zipkinStats struct {
 
 const tracesMethod = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
-func (h *Hub) openTelemetry(p *OpenTelemetry) (*trace.Tracer, *export.Queue, func()) {
+func (h *Hub) openTelemetry(p *OpenTelemetry) (*trace.Tracer, closer) {
 	st, release := stats.Shared[spanStats](h.o.Stats, "tracing.opentelemetry", "", "")
 	resource := p.Resource
 	if p.SDK {
@@ -57,7 +57,7 @@ func (h *Hub) openTelemetry(p *OpenTelemetry) (*trace.Tracer, *export.Queue, fun
 			_ = p.Target.Send(ctx, h.client, tracesMethod, "application/x-protobuf", groups(head, scope, b.Bytes))
 		},
 	})
-	return trace.New(trace.OTLP{Sampler: p.Sampler}, queue), queue, release
+	return trace.New(trace.OTLP{Sampler: p.Sampler}, queue), closeQueue(queue, release)
 }
 
 // groups makes a request of the entries of one resource and one scope: of spans, log
@@ -101,7 +101,7 @@ func (h *Hub) appendScope(b []byte) []byte {
 	return wire.End(wire.Text(wire.Bytes(b, 1, "envoy"), 2, h.o.Version), scope)
 }
 
-func (h *Hub) zipkin(p *Zipkin) (*trace.Tracer, *export.Queue, func()) {
+func (h *Hub) zipkin(p *Zipkin) (*trace.Tracer, closer) {
 	st, release := stats.Shared[zipkinStats](h.o.Stats, "tracing.zipkin", "", "")
 	spans := p.Spans
 	spans.Service, spans.Address = h.o.Node.Cluster, call.OwnAddress()
@@ -118,7 +118,7 @@ func (h *Hub) zipkin(p *Zipkin) (*trace.Tracer, *export.Queue, func()) {
 			st.count(h.postZipkin(ctx, p, b.Bytes, timeout()))
 		},
 	})
-	return trace.New(&spans, queue), queue, release
+	return trace.New(&spans, queue), closeQueue(queue, release)
 }
 
 // count counts what became of a batch.

@@ -82,3 +82,9 @@ func End(b []byte, mark int) []byte {
 
 // Zigzag is the value of a field of sint32 or sint64.
 func Zigzag(v int64) uint64 { return uint64(v<<1) ^ uint64(v>>63) }
+
+// RawFixed64 appends an element of a packed field of fixed64, whose field Begin has begun.
+func RawFixed64(b []byte, v uint64) []byte { return binary.LittleEndian.AppendUint64(b, v) }
+
+// RawDouble is RawFixed64 for double.
+func RawDouble(b []byte, v float64) []byte { return RawFixed64(b, math.Float64bits(v)) }

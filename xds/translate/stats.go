@@ -97,12 +97,13 @@ func statsConfig(pb *metricsv3.StatsConfig, c *config.Stats, p *filter.Parser) (
 // warning, not an error: it only makes labels, and without it the proxy is whole.
 func statsTags(pb *metricsv3.StatsConfig, c *config.Stats, p *filter.Parser) error {
 	all := pb.UseAllDefaultTags == nil || pb.UseAllDefaultTags.Value
-	tags := &stats.Tags{AllDefaults: all, Override: pb.GetAllowDefaultTagOverrides().GetValue(), Defaults: map[string]bool{}}
+	tags := &stats.Tags{AllDefaults: all, Override: pb.GetAllowDefaultTagOverrides().GetValue(), Defaults: map[string]bool{}, Names: map[string]string{}}
 	for i, t := range pb.StatsTags {
 		at := func(field string, err error) error {
 			return filter.AtIndex("stats_tags", i, filter.At(field, err))
 		}
 		label := stats.TagLabel(t.TagName)
+		tags.Names[label] = t.TagName
 		switch v := t.TagValue.(type) {
 		case *metricsv3.TagSpecifier_FixedValue:
 			c.Fixed = append(c.Fixed, stats.Label{Name: label, Value: v.FixedValue})

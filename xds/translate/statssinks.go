@@ -11,6 +11,7 @@ import (
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	graphitev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/stat_sinks/graphite_statsd/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mecha-mesh/mecha/proxy/config"
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -42,53 +43,77 @@ func processSinks(pb *bootstrapv3.Bootstrap, c *config.Process, p *filter.Parser
 			p.Warnings = append(p.Warnings, fmt.Sprintf("stats_sinks[%d]: this build does not have the sink %q", i, a.Type))
 			continue
 		}
-		c.StatsSinks = append(c.StatsSinks, *sink)
+		c.StatsSinks = append(c.StatsSinks, sink)
 	}
 	return nil
+}
+
+func statsSink(a filter.Any, p *filter.Parser) (any, error) {
+	switch a.Type {
+	case statsdSink:
+		return plainStatsd(a.Value, p)
+	case dogSink:
+		return datagramStatsd(a.Value, &metricsv3.DogStatsdSink{}, statsd.Dog, p)
+	case graphiteSink:
+		return datagramStatsd(a.Value, &graphitev3.GraphiteStatsdSink{}, statsd.Graphite, p)
+	case fromproto.OpenTelemetrySinkType:
+		return fromproto.OpenTelemetrySink(a.Value, p)
+	case fromproto.MetricsServiceType:
+		return fromproto.MetricsService(a.Value, p)
+	case hystrixSink:
+		return nil, fmt.Errorf("this build does not support the sink %q", a.Type)
+	}
+	return nil, nil
 }
 
 // defaultPrefix is what names begin with where nobody says.
 const defaultPrefix = "envoy"
 
-func statsSink(a filter.Any, p *filter.Parser) (*statsd.Config, error) {
-	s := &statsd.Config{Prefix: defaultPrefix}
-	var m proto.Message
-	switch a.Type {
-	case statsdSink:
-		m = &metricsv3.StatsdSink{}
-	case dogSink:
-		m, s.Dialect = &metricsv3.DogStatsdSink{}, statsd.Dog
-	case graphiteSink:
-		m, s.Dialect = &graphitev3.GraphiteStatsdSink{}, statsd.Graphite
-	case hystrixSink:
-		return nil, fmt.Errorf("this build does not support the sink %q", a.Type)
-	default:
-		return nil, nil
+func prefixOf(text string) string {
+	if text == "" {
+		return defaultPrefix
 	}
-	if err := fromproto.Unmarshal(a.Value, m); err != nil {
+	return text
+}
+
+func plainStatsd(raw []byte, p *filter.Parser) (_ *statsd.Config, err error) {
+	var pb metricsv3.StatsdSink
+	if err := fromproto.Unmarshal(raw, &pb); err != nil {
 		return nil, err
 	}
-	err := fromproto.Check(m, p, fromproto.Fields{
-		Used:    []string{"address", "prefix", "max_bytes_per_datagram"},
-		Ignored: []string{"scale_histogram_units_to_milliseconds"}, // they are in milliseconds
-	})
-	if err != nil {
+	if err := fromproto.Check(&pb, p, fromproto.Fields{Used: []string{"address", "tcp_cluster_name", "prefix"}}); err != nil {
 		return nil, err
 	}
-	of := m.(interface {
-		GetAddress() *corev3.Address
-		GetPrefix() string
-	})
-	if of.GetPrefix() != "" {
-		s.Prefix = of.GetPrefix()
+	s := &statsd.Config{Prefix: prefixOf(pb.Prefix)}
+	switch to := pb.StatsdSpecifier.(type) {
+	case *metricsv3.StatsdSink_TcpClusterName:
+		if s.Cluster = to.TcpClusterName; s.Cluster == "" {
+			err = errors.New("must not be empty")
+		}
+		return s, filter.At("tcp_cluster_name", err)
+	case *metricsv3.StatsdSink_Address:
+		s.Address, err = datagramAddress(to.Address)
+		return s, filter.At("address", err)
 	}
-	switch b := m.(type) {
-	case *metricsv3.DogStatsdSink:
-		s.Max = int(b.MaxBytesPerDatagram.GetValue())
-	case *graphitev3.GraphiteStatsdSink:
-		s.Max = int(b.MaxBytesPerDatagram.GetValue())
+	return nil, errors.New("one of address, tcp_cluster_name is required")
+}
+
+// datagramStatsd converts a sink that only sends datagrams.
+func datagramStatsd(raw []byte, pb interface {
+	proto.Message
+	GetAddress() *corev3.Address
+	GetPrefix() string
+	GetMaxBytesPerDatagram() *wrapperspb.UInt64Value
+}, d statsd.Dialect, p *filter.Parser,
+) (_ *statsd.Config, err error) {
+	if err := fromproto.Unmarshal(raw, pb); err != nil {
+		return nil, err
 	}
-	s.Address, err = datagramAddress(of.GetAddress())
+	if err := fromproto.Check(pb, p, fromproto.Fields{Used: []string{"address", "prefix", "max_bytes_per_datagram"}}); err != nil {
+		return nil, err
+	}
+	s := &statsd.Config{Prefix: prefixOf(pb.GetPrefix()), Dialect: d, Max: int(pb.GetMaxBytesPerDatagram().GetValue())}
+	s.Address, err = datagramAddress(pb.GetAddress())
 	return s, filter.At("address", err)
 }
 

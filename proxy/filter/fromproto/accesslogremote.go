@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	otlplogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/open_telemetry/v3"
 	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
@@ -75,10 +76,10 @@ func grpcLog(pb *grpclogv3.CommonGrpcAccessLogConfig) (l *telemetry.GRPCLog, err
 	case pb.LogName == "":
 		return nil, filter.At("log_name", errors.New("is required"))
 	}
-	err = Check(pb, nil, Fields{
-		Used:    []string{"log_name", "grpc_service", "transport_api_version", "buffer_flush_interval", "buffer_size_bytes", "filter_state_objects_to_log", "custom_tags"},
-		Ignored: []string{"grpc_stream_retry_policy"}, // each batch is a stream of its own
-	})
+	err = Check(pb, nil, Fields{Used: []string{
+		"log_name", "grpc_service", "transport_api_version", "buffer_flush_interval", "buffer_size_bytes", "filter_state_objects_to_log", "custom_tags",
+		"grpc_stream_retry_policy",
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -92,9 +93,36 @@ func grpcLog(pb *grpclogv3.CommonGrpcAccessLogConfig) (l *telemetry.GRPCLog, err
 	if l.Buffer, err = logBuffer(pb.BufferFlushInterval, pb.BufferSizeBytes); err != nil {
 		return nil, err
 	}
+	if l.Backoff, err = streamBackoff(pb.GrpcStreamRetryPolicy); err != nil {
+		return nil, filter.At("grpc_stream_retry_policy", err)
+	}
 	l.Format.FilterState = pb.FilterStateObjectsToLog
 	l.Format.Tags, err = CustomTags(pb.CustomTags)
 	return l, err
+}
+
+// streamBackoff converts the policy for a stream that could not be opened; nil has no
+// retries. Of what Envoy's can say only the number and the times concern a stream.
+func streamBackoff(pb *corev3.RetryPolicy) (b telemetry.Backoff, err error) {
+	if pb == nil {
+		return b, nil
+	}
+	if err := Check(pb, nil, Fields{Used: []string{"retry_back_off", "num_retries"}}); err != nil {
+		return b, err
+	}
+	if b.Retries = 1; pb.NumRetries != nil {
+		b.Retries = int(pb.NumRetries.Value)
+	}
+	if b.Base, err = PositiveDuration(pb.RetryBackOff.GetBaseInterval(), time.Second); err != nil {
+		return b, filter.At("retry_back_off.base_interval", err)
+	}
+	if b.Max, err = PositiveDuration(pb.RetryBackOff.GetMaxInterval(), 10*b.Base); err != nil {
+		return b, filter.At("retry_back_off.max_interval", err)
+	}
+	if b.Max < b.Base {
+		return b, filter.At("retry_back_off.max_interval", fmt.Errorf("%v is less than base_interval, %v", b.Max, b.Base))
+	}
+	return b, nil
 }
 
 // canonical is a text that is the same for equal messages.

@@ -20,8 +20,8 @@ type counted struct {
 func TestDialects(t *testing.T) {
 	for dialect, want := range map[Dialect][]string{
 		Plain:    {"p.cluster.a.rq_active:2|g", "p.cluster.a.rq_time:5|ms|@0.5", "p.cluster.a.rq_total:3|c"},
-		Dog:      {"p.cluster.rq_active:2|g|#envoy_cluster_name:a", "p.cluster.rq_time:5|ms|@0.5|#envoy_cluster_name:a", "p.cluster.rq_total:3|c|#envoy_cluster_name:a"},
-		Graphite: {"p.cluster.rq_active;envoy_cluster_name=a:2|g", "p.cluster.rq_time;envoy_cluster_name=a:5|ms|@0.5", "p.cluster.rq_total;envoy_cluster_name=a:3|c"},
+		Dog:      {"p.cluster.rq_active:2|g|#envoy.cluster_name:a", "p.cluster.rq_time:5|ms|@0.5|#envoy.cluster_name:a", "p.cluster.rq_total:3|c|#envoy.cluster_name:a"},
+		Graphite: {"p.cluster.rq_active;envoy.cluster_name=a:2|g", "p.cluster.rq_time;envoy.cluster_name=a:5|ms|@0.5", "p.cluster.rq_total;envoy.cluster_name=a:3|c"},
 	} {
 		l, err := net.ListenPacket("udp", "127.0.0.1:0")
 		if err != nil {
@@ -36,19 +36,20 @@ func TestDialects(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
+		sampler := stats.NewSampler(st)
 		c.Requests.Add(3)
 		c.Active.Set(2)
 		st.Flush()
 		c.Time.Record(5)
 		c.Time.Record(5)
 		st.Flush()
-		s.Flush(st)
+		s.Flush(sampler.Sample())
 		if got := read(t, l); !slices.Equal(got, want) {
 			t.Errorf("dialect %d: got %q", dialect, got)
 		}
 		c.Requests.Inc()
 		st.Flush()
-		s.Flush(st)
+		s.Flush(sampler.Sample())
 		got := read(t, l)
 		if !slices.ContainsFunc(got, func(line string) bool { return strings.Contains(line, ":1|c") }) {
 			t.Errorf("dialect %d: the second time %q", dialect, got)

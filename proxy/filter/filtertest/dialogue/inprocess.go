@@ -13,6 +13,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters"
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/admin"
+	"github.com/mecha-mesh/mecha/proxy/config"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/server"
@@ -26,13 +27,15 @@ import (
 // engine is mecha in this process, from the bootstrap to the sockets; only the
 // command line and the admin endpoint are not there.
 type engine struct {
-	stats   *stats.Store
-	server  *server.Server
-	files   *accesslog.Files
-	runtime *runtime.Runtime
-	failing atomic.Bool
-	hub     *telemetry.Hub
-	stop    func() // of what configuration refers to and is not in it (xDS)
+	stats    *stats.Store
+	server   *server.Server
+	files    *accesslog.Files
+	runtime  *runtime.Runtime
+	failing  atomic.Bool
+	hub      *telemetry.Hub
+	sinks    *telemetry.Sinks
+	endFlush func()
+	stop     func() // of what configuration refers to and is not in it (xDS)
 }
 
 func startEngine(config []byte, log *slog.Logger) (*engine, error) {
@@ -49,6 +52,10 @@ func startEngine(config []byte, log *slog.Logger) (*engine, error) {
 		return nil, err
 	}
 	e := &engine{stats: stats.NewStore()}
+	e.stats.SetFixedLabels(settings.Stats.Fixed)
+	e.stats.SetTags(settings.Stats.Tags)
+	e.stats.SetMatcher(settings.Stats.Keep)
+	e.stats.SetBuckets(settings.Stats.Buckets)
 	e.runtime = runtime.New(settings.Runtime, e.stats)
 	e.files = accesslog.NewFiles(accesslog.FileOptions{FlushInterval: 5 * time.Millisecond, Remote: func(c any) (accesslog.Recorder, error) { return e.hub.Recorder(c) }}, nil)
 	e.hub = telemetry.New(telemetry.Options{
@@ -68,7 +75,26 @@ func startEngine(config []byte, log *slog.Logger) (*engine, error) {
 		return nil, err
 	}
 	e.server.Start()
+	if err := e.flush(settings); err != nil {
+		e.close()
+		return nil, err
+	}
 	return e, e.follow(dynamic)
+}
+
+// flush sends statistics in intervals, where the bootstrap has sinks.
+func (e *engine) flush(settings *config.Process) error {
+	if len(settings.StatsSinks) == 0 {
+		return nil
+	}
+	sinks, _, err := e.hub.Sinks(settings.StatsSinks)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	e.sinks, e.endFlush = sinks, cancel
+	go sinks.Run(ctx, settings.StatsFlush)
+	return nil
 }
 
 // follow asks for what configuration refers to, and waits until all listeners are there.
@@ -97,6 +123,10 @@ func (e *engine) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	if e.sinks != nil {
+		e.endFlush()
+		e.sinks.Close(ctx)
+	}
 	e.hub.Close(ctx)
 	e.server.Close()
 	_ = e.files.Close(ctx) // the logs are in a folder that the test removes
