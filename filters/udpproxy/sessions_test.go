@@ -1,11 +1,13 @@
 package udpproxy_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,15 +27,18 @@ type world struct {
 	*dialogue.Proxy
 	port  int
 	hosts map[string]*net.UDPConn
+	ip    string // of the listener
 	log   string
 }
 
 // cases are what users see of udp_proxy. They hold for mecha and for Envoy.
 var cases = []struct {
 	name   string
-	filter obj // merged over the filter
-	listen obj // merged over the listener
-	limit  int // max_connections of the clusters
+	filter obj    // merged over the filter
+	listen obj    // merged over the listener
+	ip     string // of listener and clients, 127.0.0.1 if empty
+	limit  int    // max_connections of the clusters
+	root   bool
 	play   func(w *world)
 }{
 	{name: "session", filter: obj{"cluster": "up"}, play: func(w *world) {
@@ -172,6 +177,38 @@ var cases = []struct {
 			w.Errorf("log %q", line)
 		}
 	}},
+	{name: "the listener's log", filter: obj{"cluster": "up", "access_log": nil, "proxy_access_log": log(
+		"%DYNAMIC_METADATA(udp.proxy.proxy)% %BYTES_RECEIVED%")}, play: func(w *world) {
+		w.client().ask("a", "A")
+		w.client().ask("bb", "BB")
+		w.End()
+		want := `{"bytes_received":3,"bytes_sent":3,"datagrams_received":2,"datagrams_sent":2,"errors_received":0,"errors_sent":0,"idle_timeout":0,"no_route":0,"session_total":2} 3`
+		if line := w.line(); line != want {
+			w.Errorf("log\n%s\nwant\n%s", line, want)
+		}
+	}},
+	{name: "IPv6", filter: obj{"cluster": "six"}, ip: "::1", play: func(w *world) {
+		c := w.client()
+		c.ask("a", "A")
+		if at := c.where(); at != w.hosts["six"].LocalAddr().String() {
+			w.Errorf("answered by %s", at)
+		}
+	}},
+	{name: "the client's address", root: true, filter: obj{"cluster": "up", "use_original_src_ip": true}, play: func(w *world) {
+		c := w.clientAt("127.0.0.7")
+		from, _, err := net.SplitHostPort(c.hear("who"))
+		if err != nil || from != "127.0.0.7" {
+			w.Errorf("the host sees %q, %v", from, err)
+		}
+	}},
+}
+
+// log is an access log in the file that play replaces LOG with.
+func log(format string) []any {
+	return []any{obj{"name": "file", "typed_config": obj{
+		"@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": "LOG",
+		"log_format": obj{"text_format_source": obj{"inline_string": format + "\n"}},
+	}}}
 }
 
 func network(input string) obj {
@@ -188,16 +225,20 @@ func play(t *testing.T, start func(t testing.TB, config []byte, admin string) *d
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := &world{T: t, port: ports.Free(t), log: filepath.Join(t.TempDir(), "log"), hosts: map[string]*net.UDPConn{}}
-			admin := fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
-			for _, name := range []string{"up", "other"} {
-				w.hosts[name] = host(t)
+			if c.root && os.Getuid() != 0 {
+				t.Skip("needs root: sockets that send from foreign addresses are for those with CAP_NET_ADMIN")
 			}
+			admin := fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
+			w := &world{T: t, port: ports.Free(t), ip: cmp.Or(c.ip, "127.0.0.1"), log: filepath.Join(t.TempDir(), "log"), hosts: map[string]*net.UDPConn{}}
+			for _, name := range []string{"up", "other"} {
+				w.hosts[name] = host(t, "127.0.0.1")
+			}
+			w.hosts["six"] = host(t, "::1")
 			config, err := json.Marshal(w.config(admin, c.filter, c.listen, c.limit))
 			if err != nil {
 				t.Fatal(err)
 			}
-			w.Proxy = start(t, config, admin)
+			w.Proxy = start(t, []byte(strings.ReplaceAll(string(config), `"LOG"`, strconv.Quote(w.log))), admin)
 			c.play(w)
 		})
 	}
@@ -214,16 +255,14 @@ func (w *world) config(admin string, filter, listen obj, limit int) obj {
 	f := obj{
 		"@type":       "type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig",
 		"stat_prefix": "test",
-		"access_log": []any{obj{"name": "file", "typed_config": obj{
-			"@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": w.log,
-			"log_format": obj{"text_format_source": obj{"inline_string": "%ACCESS_LOG_TYPE% %RESPONSE_FLAGS% %DYNAMIC_METADATA(udp.proxy.session)% %DYNAMIC_METADATA(udp.proxy.session:bytes_sent)% up=%UPSTREAM_HOST% down=%DOWNSTREAM_REMOTE_ADDRESS% at=%DOWNSTREAM_LOCAL_ADDRESS%\n"}},
-		}}},
+		"access_log": log("%ACCESS_LOG_TYPE% %RESPONSE_FLAGS% %DYNAMIC_METADATA(udp.proxy.session)% %DYNAMIC_METADATA(udp.proxy.session:bytes_sent)% " +
+			"up=%UPSTREAM_HOST% down=%DOWNSTREAM_REMOTE_ADDRESS% at=%DOWNSTREAM_LOCAL_ADDRESS%"),
 	}
 	for k, v := range filter {
 		f[k] = v
 	}
 	l := obj{
-		"name": "u", "address": address("127.0.0.1", w.port, "UDP"),
+		"name": "u", "address": address(w.ip, w.port, "UDP"),
 		"listener_filters": []any{obj{"name": "udp_proxy", "typed_config": f}},
 	}
 	for k, v := range listen {
@@ -236,7 +275,11 @@ func (w *world) config(admin string, filter, listen obj, limit int) obj {
 			policy = "RING_HASH"
 		}
 		for _, p := range ports {
-			hosts = append(hosts, obj{"endpoint": obj{"address": address("127.0.0.1", p, "UDP")}})
+			ip := "127.0.0.1"
+			if name == "six" {
+				ip = "::1"
+			}
+			hosts = append(hosts, obj{"endpoint": obj{"address": address(ip, p, "UDP")}})
 		}
 		return obj{
 			"name": name, "type": "STATIC", "lb_policy": policy, "circuit_breakers": obj{"thresholds": []any{obj{"max_connections": limit}}},
@@ -251,7 +294,7 @@ func (w *world) config(admin string, filter, listen obj, limit int) obj {
 		"static_resources": obj{"listeners": []any{l}, "clusters": []any{
 			cluster("up", port("up")), cluster("both", port("up"), port("other")), cluster("empty"),
 			cluster("ring", port("up"), port("other")),
-			cluster("closed", ports.Free(w)),
+			cluster("six", port("six")), cluster("closed", ports.Free(w)),
 		}},
 	}
 }
@@ -260,9 +303,10 @@ func address(ip string, port int, protocol string) obj {
 	return obj{"socket_address": obj{"address": ip, "port_value": port, "protocol": protocol}}
 }
 
-// host answers each datagram in capitals, "long N" with N bytes and "where" with its address.
-func host(t testing.TB) *net.UDPConn {
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+// host answers each datagram in capitals, "long N" with N bytes, "where" with its address and
+// "who" with that of the sender.
+func host(t testing.TB, ip string) *net.UDPConn {
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(ip)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,8 +323,11 @@ func host(t testing.TB) *net.UDPConn {
 			if _, err := fmt.Sscanf(text, "LONG %d", &size); err == nil {
 				text = strings.Repeat("L", size)
 			}
-			if text == "WHERE" {
+			switch text {
+			case "WHERE":
 				text = c.LocalAddr().String()
+			case "WHO":
+				text = from.String()
 			}
 			_, _ = c.WriteToUDPAddrPort([]byte(text), from)
 		}
@@ -295,7 +342,13 @@ type client struct {
 
 func (w *world) client() *client {
 	w.Helper()
-	c, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: w.port})
+	return w.clientAt(w.ip)
+}
+
+// clientAt is a client with an address of its own.
+func (w *world) clientAt(ip string) *client {
+	w.Helper()
+	c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP(ip)}, &net.UDPAddr{IP: net.ParseIP(w.ip), Port: w.port})
 	if err != nil {
 		w.Fatal(err)
 	}

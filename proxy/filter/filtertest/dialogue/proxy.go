@@ -4,13 +4,21 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
 
 // Proxy is a running proxy, for tests that are about something else than the
 // conversation of a dialogue.
-type Proxy struct{ running }
+type Proxy struct {
+	running
+	end func() // in good order
+}
+
+// End ends the proxy before the test does, as SIGTERM does.
+func (p *Proxy) End() { p.end() }
 
 // StartMecha runs mecha in this process, from the bootstrap to the sockets, until the
 // test ends.
@@ -20,8 +28,9 @@ func StartMecha(t testing.TB, config []byte) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(e.close)
-	return &Proxy{e}
+	end := sync.OnceFunc(e.close)
+	t.Cleanup(end)
+	return &Proxy{e, end}
 }
 
 // StartEnvoy runs the Envoy that MECHA_ENVOY names until the test ends. Its bootstrap
@@ -37,7 +46,7 @@ func StartEnvoy(t testing.TB, config []byte, admin string) *Proxy {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.close)
-	return &Proxy{p}
+	return &Proxy{p, func() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }}
 }
 
 // Stat is the value of a counter or gauge, "" if there is none.
