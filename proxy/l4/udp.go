@@ -338,7 +338,7 @@ func (a *udpSocket) loop() {
 // take is the end of a wait. What was sent after a version had been set is for that
 // version, whatever it was that ended the wait, so the newest one is looked for here.
 func (a *udpSocket) take(batch []netio.Datagram, err error) {
-	woken := isTimeout(err)
+	woken := err != nil && isTimeout(err) // which allocates
 	if woken {
 		_ = a.sock.SetReadDeadline(time.Time{}) // fails where it was closed, as the next read will
 	}
