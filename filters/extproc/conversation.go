@@ -20,6 +20,7 @@ type conversation struct {
 	stream *call.Stream // nil: none yet, or no more
 	told   bool         // something was told: protocol_config is
 	slow   bool         // pieces of a duplex body are not answered in time: nobody waits for that any more
+	early  [][]byte     // messages that came before anybody waited for them
 }
 
 // part is a part of a message.
@@ -99,6 +100,9 @@ func (f *Filter) open(s *filter.Stream) error {
 
 // tell sends a message.
 func (f *Filter) tell(s *filter.Stream, m *message) error {
+	if err := f.over(); err != nil {
+		return err
+	}
 	f.counters.Sent.Inc()
 	if err := f.open(s); err != nil {
 		return err
@@ -122,6 +126,23 @@ func (f *Filter) tell(s *filter.Stream, m *message) error {
 		return err
 	}
 	return nil
+}
+
+// over says how the service has ended the conversation, nil if it has not, as far as is known: it
+// is told nothing more then. Answers of one that only observes are for nobody.
+func (f *Filter) over() error {
+	c := &f.conversation
+	if c.stream == nil || f.Observe || len(c.early) > 0 {
+		return nil
+	}
+	raw, err := c.stream.Receive(time.Now())
+	if errors.Is(err, call.ErrTimeout) {
+		return nil
+	}
+	if err == nil {
+		c.early = append(c.early, raw)
+	}
+	return err
 }
 
 // describe adds what is told with a part: metadata, and attributes once for each direction.
@@ -164,9 +185,10 @@ func (f *Filter) describe(s *filter.Stream, m *message) {
 // stream goes on without the service.
 func (f *Filter) ask(s *filter.Stream, m *message) (*answer, error) {
 	if err := f.tell(s, m); err != nil {
-		return nil, f.failed(err)
+		return nil, f.failed(s, err)
 	}
 	if f.Observe {
+		f.decide(s, "tells the service, and goes on", f.service.Cluster)
 		return nil, nil
 	}
 	return f.await(s, m.part, time.Now().Add(f.Timeout))
@@ -177,7 +199,7 @@ func (f *Filter) await(s *filter.Stream, to part, until time.Time) (*answer, err
 	for extended := false; ; {
 		a, err := f.next(until)
 		if err != nil {
-			return nil, f.failed(err)
+			return nil, f.failed(s, err)
 		}
 		if a.more > 0 {
 			f.counters.Received.Inc()
@@ -192,21 +214,43 @@ func (f *Filter) await(s *filter.Stream, to part, until time.Time) (*answer, err
 		f.note(s, a)
 		switch {
 		case a.part == immediate:
-			return nil, f.immediately(a)
+			return nil, f.immediately(s, a)
 		case a.part != to:
 			f.counters.Spurious.Inc()
-			return nil, f.failed(errSpurious)
+			return nil, f.failed(s, errSpurious)
 		}
 		f.counters.Received.Inc()
+		f.decide(s, a.verdict(), f.service.Cluster)
 		return a, nil
 	}
 }
 
+// verdict is what an answer says, in a few words.
+func (a *answer) verdict() string {
+	switch {
+	case a.replace:
+		return "goes on with another body from the service"
+	case a.hasBody && len(a.set)+len(a.remove) > 0:
+		return "goes on with fields and a body changed by the service"
+	case a.hasBody:
+		return "goes on with a body changed by the service"
+	case len(a.set)+len(a.remove) > 0:
+		return "goes on with fields changed by the service"
+	}
+	return "goes on as the service says"
+}
+
 // next receives one message.
 func (f *Filter) next(until time.Time) (*answer, error) {
-	raw, err := f.conversation.stream.Receive(until)
-	if err != nil {
-		return nil, err
+	c := &f.conversation
+	var raw []byte
+	if len(c.early) > 0 {
+		raw, c.early = c.early[0], c.early[1:]
+	} else {
+		var err error
+		if raw, err = c.stream.Receive(until); err != nil {
+			return nil, err
+		}
 	}
 	a := &answer{}
 	return a, a.decode(raw)
@@ -228,9 +272,19 @@ func (f *Filter) note(s *filter.Stream, a *answer) {
 	}
 }
 
+// decide notes what the service has decided, or what is done without it. Only hooks of heads may
+// note something: those of the request body may run beside those of the response.
+func (f *Filter) decide(s *filter.Stream, what, of string) {
+	if !f.deciding {
+		return
+	}
+	s.Tick()
+	s.Decide(what, of)
+}
+
 // failed ends the conversation. It returns what the hook has to return: nil where the
 // stream goes on without the service.
-func (f *Filter) failed(err error) error {
+func (f *Filter) failed(s *filter.Stream, err error) error {
 	if over := call.Ended(err); over != nil {
 		f.hangUp()
 		f.off = true
@@ -242,6 +296,7 @@ func (f *Filter) failed(err error) error {
 		f.counters.HalfClosed.Inc()
 		f.hangUp()
 		f.off = true
+		f.decide(s, "goes on without the service, which has ended the conversation", f.service.Cluster)
 		return nil // it has seen enough
 	case timeout:
 		f.counters.Timeouts.Inc()
@@ -256,6 +311,7 @@ func (f *Filter) failed(err error) error {
 	f.hangUp()
 	if allowed {
 		f.counters.FailureAllowed.Inc()
+		f.decide(s, "goes on without the service, which has failed", reason(err))
 		return nil
 	}
 	r := &filter.Reply{Code: f.StatusOnError, Details: reason(err)}
@@ -291,10 +347,10 @@ func oneWord(text string) string {
 }
 
 // immediately is the response that the service has given itself.
-func (f *Filter) immediately(a *answer) error {
+func (f *Filter) immediately(s *filter.Stream, a *answer) error {
 	if f.NoImmediate {
 		f.counters.Spurious.Inc()
-		return f.failed(errImmediate)
+		return f.failed(s, errImmediate)
 	}
 	f.counters.Received.Inc()
 	f.counters.Immediate.Inc()

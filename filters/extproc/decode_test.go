@@ -46,7 +46,7 @@ func FuzzDecode(f *testing.F) {
 		_ = fl.change(&s.Request, a) // obeyed or not
 		if a.part == immediate {
 			var r *filter.Reply
-			if !errors.As(fl.immediately(a), &r) || r.Code < 200 || r.Code > 599 || strings.ContainsAny(r.Details, " \r\n") {
+			if !errors.As(fl.immediately(s, a), &r) || r.Code < 200 || r.Code > 599 || strings.ContainsAny(r.Details, " \r\n") {
 				t.Fatalf("%+v", r)
 			}
 			r.Modify(s)
@@ -77,8 +77,9 @@ func TestFailures(t *testing.T) {
 		{"it has gone with the body", io.EOF, true, true, 500},
 		{"spurious", errSpurious, false, false, 500},
 	} {
-		f := &Filter{chain: &chain{Config: &Config{StatusOnError: 500}, counters: &counters{}}, failureAllow: c.allow, consumed: c.consumed}
-		err := f.failed(c.err)
+		f := &Filter{chain: &chain{Config: &Config{StatusOnError: 500}, counters: &counters{}}, failureAllow: c.allow, consumed: c.consumed, deciding: true, service: &call.GRPC{Cluster: "processor"}}
+		s := &filter.Stream{}
+		err := f.failed(s, c.err)
 		code := 0
 		var r *filter.Reply
 		if errors.As(err, &r) {
@@ -86,6 +87,9 @@ func TestFailures(t *testing.T) {
 		}
 		if code != c.code || !f.off {
 			t.Errorf("%s: %v", c.name, err)
+		}
+		if said := s.Why.Decisions(); (c.code == 0) != (len(said) == 1 && strings.HasPrefix(said[0].What, "goes on without the service")) {
+			t.Errorf("%s: %+v", c.name, said)
 		}
 	}
 }

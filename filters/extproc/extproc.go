@@ -122,6 +122,7 @@ type Filter struct {
 	failureAllow bool
 	broken       bool // the conversation has failed
 	consumed     bool // the service has pieces of a body that nobody else has
+	deciding     bool // a hook of a head runs
 
 	conversation conversation
 	request      passage

@@ -14,8 +14,11 @@ import (
 func (f *Filter) OnRequestHeaders(s *filter.Stream, end bool) error {
 	f.begin(s)
 	if f.off {
+		s.Decide("is disabled for the route", "")
 		return nil
 	}
+	f.deciding = true
+	defer func() { f.deciding = false }()
 	if f.mode.Request.Body == Duplex && !f.Observe && !end && !codec.IsUpgrade(&s.Request) {
 		return f.requestDuplex(s)
 	}
@@ -70,7 +73,7 @@ func (f *Filter) requestHead(s *filter.Stream, end bool) error {
 // headAnswered does what the answer to the head of the request says.
 func (f *Filter) headAnswered(s *filter.Stream, a *answer) error {
 	if err := f.change(&s.Request, a); err != nil {
-		return f.failed(err)
+		return f.failed(s, err)
 	}
 	f.reroute(s, a)
 	f.overrideMode(a)
@@ -113,7 +116,7 @@ func (f *Filter) requestWhole(s *filter.Stream, b *buffer.Buf) error {
 	if a != nil {
 		if f.mode.Request.Head { // otherwise fields are none of the service's business
 			if err := f.change(&s.Request, a); err != nil {
-				return f.failed(err)
+				return f.failed(s, err)
 			}
 			f.reroute(s, a)
 		}
@@ -121,7 +124,7 @@ func (f *Filter) requestWhole(s *filter.Stream, b *buffer.Buf) error {
 			b.Release()
 			b.Append(a.body)
 			if !fits(&s.Request, len(a.body)) {
-				return f.failed(errLength)
+				return f.failed(s, errLength)
 			}
 		}
 	}
@@ -150,7 +153,7 @@ func (f *Filter) OnRequestData(s *filter.Stream, b *buffer.Buf, end bool) error 
 	case f.mode.Request.Body == Duplex && !f.request.head:
 		f.consumed = true
 		if err := f.tell(s, &message{part: requestBody, body: b.Bytes(), end: end}); err != nil {
-			return f.failed(err)
+			return f.failed(s, err)
 		}
 		b.Release()
 	}
@@ -187,7 +190,7 @@ func (f *Filter) requestTrailers(s *filter.Stream) error {
 		return err
 	}
 	if err := f.change(&s.RequestTrailers, a); err != nil {
-		return f.failed(err)
+		return f.failed(s, err)
 	}
 	return nil
 }
@@ -201,7 +204,7 @@ func (f *Filter) requestDuplex(s *filter.Stream) error {
 	if f.mode.Request.Head {
 		err := f.tell(s, &message{part: requestHead, fields: f.forwarded(&s.Request)})
 		if err != nil {
-			return f.failed(err)
+			return f.failed(s, err)
 		}
 	}
 	f.unsize(&s.Request, f.mode.Request)
@@ -212,7 +215,7 @@ func (f *Filter) requestDuplex(s *filter.Stream) error {
 	trailers := s.RequestTrailers.Len() > 0
 	if trailers && f.mode.Request.Trailers {
 		if err := f.tell(s, &message{part: requestTrailers, fields: f.forwarded(&s.RequestTrailers)}); err != nil {
-			return f.failed(err)
+			return f.failed(s, err)
 		}
 	}
 	until := time.Now().Add(duplexTimeout)
@@ -234,13 +237,13 @@ func (f *Filter) requestDuplex(s *filter.Stream) error {
 			return err
 		case a.part == requestTrailers:
 			if err := f.change(&s.RequestTrailers, a); err != nil {
-				return f.failed(err)
+				return f.failed(s, err)
 			}
 			return nil
 		}
 		b.Append(a.body)
 		if b.Len() > f.limit {
-			return f.failed(errTooLarge)
+			return f.failed(s, errTooLarge)
 		}
 		if a.end {
 			return nil
@@ -252,15 +255,15 @@ func (f *Filter) requestDuplex(s *filter.Stream) error {
 func (f *Filter) awaitPiece(s *filter.Stream, until time.Time) (*answer, error) {
 	a, err := f.next(until)
 	if err != nil {
-		return nil, f.failed(err)
+		return nil, f.failed(s, err)
 	}
 	f.note(s, a)
 	switch a.part {
 	case immediate:
-		return nil, f.immediately(a)
+		return nil, f.immediately(s, a)
 	case requestBody, requestTrailers:
 		return a, nil
 	}
 	f.counters.Spurious.Inc()
-	return nil, f.failed(errSpurious)
+	return nil, f.failed(s, errSpurious)
 }

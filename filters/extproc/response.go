@@ -17,6 +17,8 @@ func (f *Filter) OnResponseHeaders(s *filter.Stream, end bool) error {
 		return nil
 	}
 	if f.mode.Response.Head {
+		f.deciding = true
+		defer func() { f.deciding = false }()
 		a, err := f.ask(s, &message{part: responseHead, fields: f.forwarded(&s.Response), end: end})
 		if err != nil {
 			return err
@@ -42,7 +44,7 @@ func (f *Filter) OnResponseHeaders(s *filter.Stream, end bool) error {
 // responseAnswered does what the answer to the head of the response says.
 func (f *Filter) responseAnswered(s *filter.Stream, a *answer, end bool) error {
 	if err := f.change(&s.Response, a); err != nil {
-		return f.failed(err)
+		return f.failed(s, err)
 	}
 	f.overrideMode(a)
 	if !a.replace || end {
@@ -89,14 +91,14 @@ func (f *Filter) responseWhole(s *filter.Stream, b *buffer.Buf, end bool) error 
 	}
 	if f.mode.Response.Head {
 		if err := f.change(&s.Response, a); err != nil {
-			return f.failed(err)
+			return f.failed(s, err)
 		}
 	}
 	if a.hasBody {
 		b.Release()
 		b.Append(a.body)
 		if !fits(&s.Response, len(a.body)) {
-			return f.failed(errLength)
+			return f.failed(s, errLength)
 		}
 	}
 	return nil
@@ -120,7 +122,7 @@ func (f *Filter) OnResponseTrailers(s *filter.Stream) error {
 		return err
 	}
 	if err := f.change(&s.ResponseTrailers, a); err != nil {
-		return f.failed(err)
+		return f.failed(s, err)
 	}
 	return nil
 }
@@ -131,7 +133,7 @@ func (f *Filter) OnResponseTrailers(s *filter.Stream) error {
 func (f *Filter) responseDuplex(s *filter.Stream, b *buffer.Buf, end bool) error {
 	f.consumed = true
 	if err := f.tell(s, &message{part: responseBody, body: b.Bytes(), end: end}); err != nil {
-		return f.failed(err)
+		return f.failed(s, err)
 	}
 	b.Release()
 	until := time.Now().Add(f.Timeout)
@@ -148,15 +150,15 @@ func (f *Filter) responseDuplex(s *filter.Stream, b *buffer.Buf, end bool) error
 			return nil
 		}
 		if err != nil {
-			return f.failed(err)
+			return f.failed(s, err)
 		}
 		f.note(s, a)
 		switch {
 		case a.part == immediate:
-			return f.immediately(a)
+			return f.immediately(s, a)
 		case a.part != responseBody:
 			f.counters.Spurious.Inc()
-			return f.failed(errSpurious)
+			return f.failed(s, errSpurious)
 		}
 		f.conversation.slow = false
 		b.Append(a.body)
