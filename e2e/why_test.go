@@ -111,7 +111,7 @@ func TestWhatIf(t *testing.T) {
 		args []string
 		want string // in order
 	}{
-		{[]string{"GET", "http://shop/get"}, `<nil>: GET shop/get  ->  would be sent to cluster "shop".*takes, in virtual host "all" route.0..*who: allows what no policy matches.*slow: was not asked.*cannot tell the host`},
+		{[]string{"GET", "http://shop/get"}, `<nil>: GET shop/get  ->  would be sent to cluster "shop".*takes, in virtual host "all" route.0..*who: allows what no policy matches.*slow: would delay the request.*cannot tell the host`},
 		{[]string{"GET", "http://shop/secret?x=y"}, `<nil>: GET shop/secret  ->  would be answered with 403  rbac_access_denied_matched_policy.secrets.`},
 		{[]string{"GET", "http://shop/get", "--from", "192.0.2.7:1"}, `with 403  rbac_access_denied_matched_policy.strangers.`},
 		{[]string{"GET", "http://shop/get", "--to", local(port)}, `would be sent`},
@@ -137,5 +137,59 @@ func TestWhatIf(t *testing.T) {
 	resp.Body.Close()
 	if got := ask("GET", "http://shop/get"); resp.StatusCode != 200 || !strings.Contains(got, fmt.Sprintf("load balancer: picks 127.0.0.1:%d", a.port)) {
 		t.Errorf("%s, then %s", resp.Status, got)
+	}
+}
+
+// TestWhatIfFilters: filters that know their verdict tell it and take nothing for it, those that
+// would ask a service say so, and those that cannot tell, too.
+func TestWhatIfFilters(t *testing.T) {
+	t.Parallel()
+	a, port := startBackend(t, "a"), freePort(t)
+	m := startMecha(t, strings.Replace(hosts(port, "", "", a.port), "http_filters: [", `http_filters: [
+        {name: health, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck, pass_through_mode: false, headers: [{name: ":path", string_match: {exact: /healthy}}]}},
+        {name: keys, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth, credentials: [{key: sesame, client: ali}], key_sources: [{header: x-key}]}},
+        {name: jwt, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication,
+          providers: {p: {issuer: i, local_jwks: {inline_string: '{"keys": [{"kty": "oct", "alg": "HS256", "kid": "a", "k": "c2VzYW1lc2VzYW1lc2VzYW1lc2VzYW1lc2VzYW1lc2U"}]}'}}}, rules: [{match: {path: /token}, requires: {provider_name: p}}]}},
+        {name: limit, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: l,
+          token_bucket: {max_tokens: 1, tokens_per_fill: 1, fill_interval: 3600s},
+          filter_enabled: {default_value: {numerator: 100}}, filter_enforced: {default_value: {numerator: 100}}}},
+        {name: broken, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault, abort: {http_status: 418, percentage: {numerator: 100}}, headers: [{name: x-fault, present_match: true}]}},
+        {name: authz, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz, failure_mode_allow: true, grpc_service: {envoy_grpc: {cluster_name: shop}}}},
+        {name: proc, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor, failure_mode_allow: true, grpc_service: {envoy_grpc: {cluster_name: shop}}}},
+        {name: script, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua, default_source_code: {inline_string: "function envoy_on_request(h) end"}}},
+        {name: whole, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer, max_request_bytes: 10}},
+        `, 1))
+	m.ready()
+	ask := func(args ...string) string {
+		out, err := exec.Command(binary(t, "mecha"), append([]string{"why", "--admin", strings.TrimPrefix(m.admin, "http://"), "--if"}, args...)...).CombinedOutput()
+		return fmt.Sprintf("%v: %s", err, out)
+	}
+	for _, c := range []struct {
+		args []string
+		want string // in order
+	}{
+		{[]string{"GET", "http://shop/healthy"}, `with 200  health_check_ok`},
+		{[]string{"GET", "http://shop/get"}, `with 401  missing_api_key`},
+		{[]string{"GET", "http://shop/token", "-H", "x-key: sesame"}, `with 401  jwt_authn_access_denied`},
+		{[]string{"GET", "http://shop/get", "-H", "x-key: sesame", "-H", "x-fault: 1"}, `with 418 .*fault_filter_abort`},
+		{[]string{"GET", "http://shop/get", "-H", "x-key: sesame"}, `would be sent.*keys: has the key of "?ali.*limit: has a token.*authz: cannot tell: would ask the service of cluster "shop".*proc: cannot tell: would ask the service of cluster "shop".*script: was not asked`},
+		{[]string{"GET", "http://shop/get", "-H", "x-key: sesame"}, `limit: has a token`},
+	} {
+		if got := ask(c.args...); !regexp.MustCompile("(?s)" + c.want).MatchString(got) {
+			t.Errorf("%v: %s", c.args, got)
+		}
+	}
+	req, err := http.NewRequest(http.MethodGet, "http://"+local(port)+"/get", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("x-key", "sesame")
+	if resp, err := http.DefaultClient.Do(req); err != nil {
+		t.Fatal(err)
+	} else if resp.Body.Close(); resp.StatusCode == 429 {
+		t.Error("a forecast has taken the token")
+	}
+	if got := ask("GET", "http://shop/get", "-H", "x-key: sesame"); !strings.Contains(got, "with 429  RL  local_rate_limited") {
+		t.Errorf("without a token: %s", got)
 	}
 }

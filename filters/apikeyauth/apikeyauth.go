@@ -136,6 +136,13 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 	return nil
 }
 
+// Forecast implements filter.Forecaster.
+func (f *Filter) Forecast(s *filter.Stream) error {
+	uncounted := *f
+	uncounted.counters = &counters{}
+	return uncounted.OnRequestHeaders(s, true)
+}
+
 // authenticate is the client whose key a request has.
 func (f *Filter) authenticate(m *header.Map, known *credentials, sources []Source) (string, *filter.Reply) {
 	switch {

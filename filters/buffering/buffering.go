@@ -36,6 +36,9 @@ var _ filter.RequestHeaders = (*Filter)(nil)
 // Reset implements filter.HTTP.
 func (*Filter) Reset() {}
 
+// Forecast implements filter.Forecaster: there is no body that would be waited for.
+func (*Filter) Forecast(*filter.Stream) error { return nil }
+
 // OnRequestHeaders implements filter.RequestHeaders. A request whose length was not known
 // has one then.
 func (f *Filter) OnRequestHeaders(s *filter.Stream, end bool) error {

@@ -152,6 +152,34 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, end bool) error {
 	return f.ask(s, &q)
 }
 
+// Forecast implements filter.Forecaster: whether the service would be asked is known, what it
+// would say is not.
+func (f *Filter) Forecast(s *filter.Stream) error {
+	own, _ := filter.Override[*Config](s, f.env.Slot)
+	if s.Route == nil || own != nil && own.Route.Disabled {
+		return nil
+	}
+	if !f.applies(s) {
+		s.Decide("is not enabled for it (filter_enabled)", "")
+		if f.denyOff.Get() {
+			return f.refuse(nil)
+		}
+		return nil
+	}
+	q := question{service: f.Service}
+	if own != nil {
+		q.override(own.Route)
+	}
+	cluster := ""
+	if q.service.http != nil {
+		cluster = q.service.http.Cluster
+	} else {
+		cluster = q.service.grpc.Cluster
+	}
+	s.Decide("cannot tell: would ask the service of cluster", cluster)
+	return nil
+}
+
 // applies reports whether the filter is on for the stream.
 func (f *Filter) applies(s *filter.Stream) bool {
 	if m := f.EnabledMetadata; m != nil && !m.Match(&s.Metadata) {

@@ -171,6 +171,20 @@ func (f *Filter) begin(s *filter.Stream) {
 	})
 }
 
+// Forecast implements filter.Forecaster: whether the service would be told is known, what it
+// would say is not.
+func (f *Filter) Forecast(s *filter.Stream) error {
+	if f.begin(s); f.off || !f.mode.Request.Head {
+		return nil
+	}
+	if f.Observe {
+		s.Decide("would tell the service of cluster, and go on", f.service.Cluster)
+		return nil
+	}
+	s.Decide("cannot tell: would ask the service of cluster", f.service.Cluster)
+	return nil
+}
+
 // override applies what a level says; the most specific one comes last.
 func (f *Filter) override(r *Route) {
 	f.off = r.Disabled

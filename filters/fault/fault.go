@@ -139,6 +139,28 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 	return nil
 }
 
+// Forecast implements filter.Forecaster. Where chance decides it is asked, as for a request.
+func (f *Filter) Forecast(s *filter.Stream) error {
+	g := &Filter{shared: f.shared, c: f.own}
+	if c, ok := filter.Override[*Config](s, f.slot); ok {
+		g.c = c
+	}
+	if !g.c.concerns(s) {
+		return nil
+	}
+	if uint64(max(f.Active.Value(), 0)) >= g.c.Most.Get() {
+		s.Decide("has as many faults as it may (max_active_faults)", "")
+		return nil
+	}
+	if g.delay(s) > 0 {
+		s.Decide("would delay the request", "")
+	}
+	if r := g.abort(s); r != nil {
+		return r
+	}
+	return nil
+}
+
 // OnDone implements filter.Done.
 func (f *Filter) OnDone(*filter.Stream) { f.end() }
 

@@ -82,6 +82,17 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 	return nil
 }
 
+// Forecast implements filter.Forecaster.
+func (f *Filter) Forecast(s *filter.Stream) error {
+	c := f.Config
+	if own, ok := filter.Override[*Config](s, f.slot); ok {
+		c = own
+	}
+	n := &counters{}
+	apply(s, &s.Request, c.Request, n, n.request())
+	return nil
+}
+
 // OnResponseHeaders implements filter.ResponseHeaders.
 func (f *Filter) OnResponseHeaders(s *filter.Stream, _ bool) error {
 	c, n := f.config(s)

@@ -90,6 +90,12 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 	return f.judge()
 }
 
+// Forecast implements filter.Forecaster.
+func (f *Filter) Forecast(s *filter.Stream) error {
+	other := *f
+	return other.OnRequestHeaders(s, true)
+}
+
 // judge is the answer of the proxy itself.
 func (f *Filter) judge() *filter.Reply {
 	if len(f.Clusters) == 0 {

@@ -230,6 +230,28 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 	return f.claim(s)
 }
 
+// Forecast implements filter.Forecaster: what the store knows of a key is not asked, since who
+// asks has the key.
+func (f *Filter) Forecast(s *filter.Stream) error {
+	own, _ := filter.Override[*Config](s, f.slot)
+	c := f.config
+	if own != nil && own.Disabled || !slices.Contains(c.Methods, s.Request.Value(header.Method)) || filter.IsGRPC(&s.Request) {
+		return nil
+	}
+	text, there := s.Request.Find(c.Header)
+	switch {
+	case there && !valid(text):
+		return &replyInvalid
+	case !there && c.Stamp:
+		s.Decide("would stamp a key", "")
+	case !there && (c.Required || own != nil && own.Required):
+		return &replyMissing
+	case there && f.held != nil:
+		s.Decide("cannot tell: would look the key up", "")
+	}
+	return nil
+}
+
 // valid reports whether a text may be a key.
 func valid(text string) bool {
 	return text != "" && len(text) <= 255 && strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) < 0

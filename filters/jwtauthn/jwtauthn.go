@@ -8,6 +8,7 @@ package jwtauthn
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -100,6 +101,7 @@ func newFactory(c *Config, env filter.Env) (func() filter.HTTP, error) {
 // Filter serves one stream at a time.
 type Filter struct {
 	*shared
+	hypothetical bool // see Forecast
 }
 
 var _ filter.RequestHeaders = (*Filter)(nil)
@@ -126,6 +128,22 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 		return nil
 	}
 	return f.check(s, needs)
+}
+
+// errNotFetched ends a check that would have to fetch keys first.
+var errNotFetched = errors.New("jwt_authn: the keys are not there")
+
+// Forecast implements filter.Forecaster. It fetches no keys, and remembers no tokens.
+func (f *Filter) Forecast(s *filter.Stream) error {
+	sh := *f.shared
+	sh.counters, sh.caches = &counters{}, nil
+	other := &Filter{shared: &sh, hypothetical: true}
+	err := other.OnRequestHeaders(s, true)
+	if errors.Is(err, errNotFetched) {
+		s.Decide("cannot tell: would fetch keys", "")
+		return nil
+	}
+	return err
 }
 
 func isPreflight(m *header.Map) bool {
@@ -159,7 +177,7 @@ func (f *Filter) needs(s *filter.Stream) (r *requirement, wrong string) {
 // check verifies the tokens of a request.
 func (f *Filter) check(s *filter.Stream, needs *requirement) error {
 	realm := realmOf(&s.Request)
-	c := &check{shared: f.shared, s: s, now: time.Now()}
+	c := &check{shared: f.shared, s: s, now: time.Now(), hypothetical: f.hypothetical}
 	st := c.verify(needs)
 	if c.over != nil {
 		return c.over

@@ -36,6 +36,8 @@ type check struct {
 	metadata []entry
 	reroute  bool
 	over     error // the end of the stream, in place of a verdict
+	// hypothetical is that nobody has sent the request: keys are not fetched for it.
+	hypothetical bool
 }
 
 // entry is what goes into dynamic metadata.
@@ -135,6 +137,10 @@ func (c *check) verifyToken(r *requirement, f *found) (status, *provider) {
 		return st, p
 	}
 	if !known {
+		if c.hypothetical && src.p.remote != nil && src.current(c.now) == nil {
+			c.over = errNotFetched
+			return fetchFailed, p
+		}
 		keys, st, err := src.keys(c.s, c.now)
 		if err != nil {
 			c.over = err

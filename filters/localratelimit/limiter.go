@@ -129,6 +129,20 @@ type demand struct {
 	headers ratelimit.Option
 }
 
+// foresee is what ask would say, but for headers. It takes nothing.
+func (m *limiter) foresee(demands []demand, now time.Time) (allowed bool, about *bucket) {
+	for i := range demands {
+		d := &demands[i]
+		if !d.refill && (d.hits == 0 || d.Max == 0 || d.left(now)+slack < d.hits) {
+			return false, d.bucket
+		}
+	}
+	if m.all != nil && (len(demands) == 0 || m.limits.Always) && (m.all.Max == 0 || m.all.left(now)+slack < 1) {
+		return false, m.all
+	}
+	return true, nil
+}
+
 // ask decides on a request: of the buckets the one that fills most slowly decides first.
 // about is the bucket that the answer is about, nil if there is none.
 func (m *limiter) ask(demands []demand, now time.Time) (allowed bool, about *bucket, headers ratelimit.Option) {

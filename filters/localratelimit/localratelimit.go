@@ -127,6 +127,35 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 	return c.later(max(about.untilNext(now), 1))
 }
 
+// Forecast implements filter.Forecaster: whether there is a token now. None is taken.
+func (f *Filter) Forecast(s *filter.Stream) error {
+	c := f.config
+	if own, ok := filter.Override[*Config](s, f.slot); ok {
+		c = own
+	}
+	if !c.Enabled.Match(s.Random()) {
+		return nil
+	}
+	if c.PerConnection || len(c.limiter.dynamic) > 0 {
+		s.Decide("cannot tell: has buckets that are made when requests come", "")
+		return nil
+	}
+	f.config, f.demands = c, f.demands[:0]
+	if len(c.Limits.Descriptors) > 0 {
+		f.describe(s, c.limiter)
+	}
+	allowed, about := c.limiter.foresee(f.demands, s.Now())
+	switch {
+	case allowed:
+		s.Decide("has a token for it", "")
+		return nil
+	case about.shadow || !c.Enforced.Match(s.Random()):
+		s.Decide("has no token, but is not enforced", "")
+		return nil
+	}
+	return c.denied
+}
+
 // later is the answer that says in how many seconds to come again.
 func (c *Config) later(seconds int64) *filter.Reply {
 	r := *c.denied

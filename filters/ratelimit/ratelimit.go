@@ -129,6 +129,21 @@ func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
 	return f.obey(s, target, a)
 }
 
+// Forecast implements filter.Forecaster: whether the service would be asked is known, what it
+// would say is not.
+func (f *Filter) Forecast(s *filter.Stream) error {
+	if !f.enabled.Match(s.Random()) || !f.concerns(s) {
+		return nil
+	}
+	f.describe(s, false)
+	if len(f.question.descriptors) == 0 || s.Target(f.env.Clusters) == nil {
+		s.Decide("has no descriptors for it", "")
+		return nil
+	}
+	s.Decide("cannot tell: would ask the service of cluster", f.Service.Cluster)
+	return nil
+}
+
 // concerns reports whether the filter is for requests like this one.
 func (f *Filter) concerns(s *filter.Stream) bool {
 	if f.Requests == both {
