@@ -298,7 +298,14 @@ func (m *Machine) received(r Response) []Effect {
 	}
 	t.nonce = r.Nonce
 	t.crossed(r)
-	u, refused := t.inventory.Diff(r, t.wanted, m.variant == SotW && t.wildcard)
+	u, refused := t.inventory.Diff(r, t.wanted, m.variant == SotW && t.complete())
+	if m.variant == SotW && !t.wildcard {
+		// A request that left a name out, to ask for it anew, was answered without it.
+		u.Removed = slices.DeleteFunc(u.Removed, func(name string) bool {
+			_, asked := t.anew[name]
+			return asked
+		})
+	}
 	if m.variant == Delta && t.wildcard {
 		u.Removed = slices.DeleteFunc(u.Removed, func(name string) bool {
 			_, named := t.want[name]

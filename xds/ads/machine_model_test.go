@@ -239,7 +239,7 @@ func (w *world) check() {
 		}
 		for name := range w.have[url] {
 			gone := !slices.Contains(w.plane.Names(url), name)
-			if gone && (w.v == ads.Delta || w.wild[url]) {
+			if gone && (w.v == ads.Delta || w.wild[url] || url == ads.ClusterType) {
 				w.t.Errorf("%s %s: still in effect, the server has removed it", ads.ShortType(url), name)
 			}
 		}

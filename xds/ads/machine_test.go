@@ -215,6 +215,23 @@ func TestWildcardSotWRemovesWhatIsMissing(t *testing.T) {
 	}
 }
 
+// Clusters and listeners that are asked for by name are a complete set, too: what is missing
+// in a response was removed. Other types say nothing by leaving a name out.
+func TestNamedSotWRemovesWhatIsMissing(t *testing.T) {
+	for url, want := range map[string][]string{ads.ClusterType: {"b"}, ads.ListenerType: {"b"}, ads.EndpointType: nil} {
+		m := ads.NewMachine(ads.SotW, true)
+		m.Step(ads.SubscribeEvent{TypeURL: url, Names: []string{"a", "b"}})
+		m.Step(ads.OpenedEvent{})
+		m.Next()
+		a, b := res(url, "a", "1", "a"), res(url, "b", "1", "b")
+		receive(t, m, ads.Response{TypeURL: url, Version: "1", Nonce: "1", Resources: []ads.Resource{a, b}})
+		u := receive(t, m, ads.Response{TypeURL: url, Version: "2", Nonce: "2", Resources: []ads.Resource{a}})
+		if !reflect.DeepEqual(u.Removed, want) {
+			t.Errorf("%s: removed %v, want %v", ads.ShortType(url), u.Removed, want)
+		}
+	}
+}
+
 func TestInitialFetchTimeout(t *testing.T) {
 	m := ads.NewMachine(ads.Delta, true)
 	timers := func(effects []ads.Effect) (started, stopped []uint64) {

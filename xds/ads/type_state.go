@@ -73,6 +73,13 @@ func (t *typeState) wanted(name string) bool {
 	return ok
 }
 
+// complete reports whether a response of the whole state holds all that the server has of
+// what was asked for, so that what is missing was removed: always for listeners and clusters
+// (xDS protocol, "Deleting resources"), for other types only where all of them are wanted.
+func (t *typeState) complete() bool {
+	return t.wildcard || t.url == ListenerType || t.url == ClusterType
+}
+
 // add subscribes to a name and reports whether it is new.
 func (t *typeState) add(name string) bool {
 	if name == Wildcard {
