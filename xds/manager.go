@@ -425,7 +425,7 @@ func (m *Manager) waitOver(typeURL, name string, late bool) {
 
 func (m *Manager) setCluster(name string, raw []byte) error {
 	named := m.askedBy(name)
-	spec, warnings, err := translate.Cluster(raw, finder(named.ask))
+	spec, warnings, err := translate.Cluster(raw, finder(named.ask), m.registry)
 	if err != nil {
 		named.giveBack()
 		return err
@@ -434,7 +434,7 @@ func (m *Manager) setCluster(name string, raw []byte) error {
 	oneString(name, &spec.Name, &spec.StatName, &spec.ServiceName)
 	found := named.found()
 	spec.Thaw = func() (*cluster.Spec, error) { // raw is kept anyway, for config_dump
-		s, _, err := translate.Cluster(raw, again(found))
+		s, _, err := translate.Cluster(raw, again(found), m.registry)
 		return s, err
 	}
 	for _, key := range named.missing() {

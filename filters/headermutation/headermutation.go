@@ -17,6 +17,7 @@ var Spec = filter.HTTPSpec[*Config]{
 	Name:       "envoy.filters.http.header_mutation",
 	Type:       "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
 	RouteType:  "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
+	Upstream:   true,
 	Parse:      parse,
 	ParseRoute: parseRoute,
 	New:        newFactory,

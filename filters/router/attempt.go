@@ -113,6 +113,7 @@ func (f *Filter) connect(s *filter.Stream) error {
 		reportBroken(host)
 		return &upstreamFailure{err: err, reused: reused}
 	}
+	f.up = f.around(s, f.up)
 	reportConnected(host)
 	for _, p := range f.parts.All() {
 		p.Total.Inc()

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -49,25 +48,6 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 		}
 		c.Strict = append(c.Strict, name)
 	}
-	return c, upstreamFilters(pb.UpstreamHttpFilters)
-}
-
-const upstreamCodec = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
-
-// upstreamFilters lets through the filters between router and host that this build has:
-// the codec, which is there anyway and has to be the last one.
-func upstreamFilters(list []*hcmv3.HttpFilter) error {
-	for i, pb := range list {
-		c, err := fromproto.Any(pb.GetTypedConfig())
-		if err != nil {
-			return filter.AtIndex("upstream_http_filters", i, filter.At("typed_config", err))
-		}
-		if c.Type != upstreamCodec && !pb.IsOptional {
-			return filter.AtIndex("upstream_http_filters", i, filter.At("typed_config", fmt.Errorf("this build does not support the upstream filter %q", c.Type)))
-		}
-		if last := i == len(list)-1; (c.Type == upstreamCodec) != last {
-			return filter.AtIndex("upstream_http_filters", i, fmt.Errorf("the last filter, and only that, must be %s", upstreamCodec))
-		}
-	}
-	return nil
+	c.Upstream, err = fromproto.UpstreamFilters("upstream_http_filters", pb.UpstreamHttpFilters, p)
+	return c, err
 }

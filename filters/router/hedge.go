@@ -44,8 +44,9 @@ func (f *Filter) hedgeOf(s *filter.Stream) hedge {
 // hedges reports whether attempts of this request may overlap. That needs the whole
 // request: one with a length is read in advance, if it may be kept; one without could be
 // a conversation, in which upstream has to hear the beginning before there is an end.
+// Filters before the hosts see one attempt after the other.
 func (f *Filter) hedges(s *filter.Stream) (bool, error) {
-	if !f.hedge.onTimeout || f.retry == nil || f.timing.perTry <= 0 {
+	if !f.hedge.onTimeout || f.retry == nil || f.timing.perTry <= 0 || len(f.upstreamFilters()) > 0 {
 		return false, nil
 	}
 	if s.Engine.RequestBody() == codec.End {

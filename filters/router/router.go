@@ -38,14 +38,15 @@ var Spec = filter.HTTPSpec[*Config]{
 // Config is the configuration of the router.
 type Config struct {
 	SuppressEnvoyHeaders bool
-	RespectExpected      bool             // respect_expected_rq_timeout
-	NoDynamicStats       bool             // dynamic_stats is false
-	NoGRPCFailureCodes   bool             // suppress_grpc_request_failure_code_stats
-	Strict               []string         // strict_check_headers, lower case
-	Logs                 []accesslog.Spec // upstream_log: one line for each attempt
-	ChildSpan            bool             // start_child_span
-	NoEarlyData          bool             // reject_connect_request_early_data
-	LogPoolReady         bool             // another one when it has its connection (flush_upstream_log_on_upstream_stream)
+	RespectExpected      bool                    // respect_expected_rq_timeout
+	NoDynamicStats       bool                    // dynamic_stats is false
+	NoGRPCFailureCodes   bool                    // suppress_grpc_request_failure_code_stats
+	Strict               []string                // strict_check_headers, lower case
+	Logs                 []accesslog.Spec        // upstream_log: one line for each attempt
+	ChildSpan            bool                    // start_child_span
+	NoEarlyData          bool                    // reject_connect_request_early_data
+	Upstream             []filter.UpstreamFilter // upstream_http_filters, of clusters without filters of their own
+	LogPoolReady         bool                    // another one when it has its connection (flush_upstream_log_on_upstream_stream)
 }
 
 // counters are shared with the connection manager's scope, http.<stat_prefix>.
@@ -136,10 +137,11 @@ type Filter struct {
 	altTimeout bool           // x-envoy-upstream-rq-timeout-alt-response
 	again      cluster.Ticket // a place among the retries, for the next attempt
 
-	conn  *cluster.Conn
-	up    codec.ClientStream
-	trial trial
-	pump  pump
+	conn   *cluster.Conn
+	up     codec.ClientStream
+	behind *filtered // what up is where there are upstream filters; made when first needed
+	trial  trial
+	pump   pump
 }
 
 var _ filter.Terminal = (*Filter)(nil)

@@ -71,6 +71,10 @@ type Spec struct {
 	// made for (connection_pool_per_downstream_connection).
 	PerDownstream bool
 	Track         Track // track_cluster_stats
+	// Filters are those between whoever sends requests and the hosts
+	// (HttpProtocolOptions.http_filters), for package filter to know; nil is no list,
+	// which is not the same as an empty one.
+	Filters any
 
 	// Preconnect is how many connections there are for each request that has one or waits
 	// for one (preconnect_policy.per_upstream_preconnect_ratio); 0 and 1 are none ahead.

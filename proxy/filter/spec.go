@@ -80,6 +80,10 @@ type HTTPSpec[C any] struct {
 	Name      string // well-known name, "envoy.filters.http.fault"
 	Type      string // proto name of its configuration
 	RouteType string // proto name of its per-route configuration, "" if it has none
+	// Upstream tells that the filter can run between the router and a host, for each attempt
+	// by itself. It is then built with the name and the slot alone, has no hooks for bodies,
+	// nor OnDone, and uses no method of the Engine; what it answers is no local reply.
+	Upstream bool
 	// Parse decodes and validates. Its error names the field path and becomes the NACK.
 	Parse func(raw []byte, p *Parser) (C, error)
 	// ParseRoute is Parse for RouteType; nil means Parse.
@@ -119,6 +123,7 @@ type ListenerFactory func(env Env) (Listener, error)
 
 type entry struct {
 	name, typ, routeType string
+	upstream             bool // an HTTP filter that can run behind the router
 	parseHTTP            func(raw []byte, p *Parser) (HTTPFactory, error)
 	parseRoute           func(raw []byte, p *Parser) (any, error)
 	parseNetwork         func(raw []byte, p *Parser) (NetworkFactory, error)
@@ -132,7 +137,7 @@ func (s HTTPSpec[C]) describe() entry {
 		parseRoute = s.Parse
 	}
 	return entry{
-		name: s.Name, typ: s.Type, routeType: s.RouteType,
+		name: s.Name, typ: s.Type, routeType: s.RouteType, upstream: s.Upstream,
 		parseHTTP: func(raw []byte, p *Parser) (HTTPFactory, error) {
 			c, err := s.Parse(raw, p)
 			if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
@@ -175,6 +176,10 @@ type Engine interface {
 	MissingRoute() (w Wanted, ok bool)
 
 	// What follows is for the terminal filter.
+
+	// Monitor is what keeps hooks of the stream from running at the same time: whoever runs
+	// hooks of its own holds it meanwhile, and calls no other method of the Engine.
+	Monitor() sync.Locker
 
 	// Recv gives the next piece of the request body that has passed all hooks.
 	Recv(b *buffer.Buf) (codec.Next, error)

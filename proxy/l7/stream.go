@@ -366,6 +366,9 @@ func (st *stream) RequestBody() codec.Next {
 	return st.next.get()
 }
 
+// Monitor implements filter.Engine.
+func (st *stream) Monitor() sync.Locker { return &st.monitor }
+
 // InterruptRequest implements filter.Engine.
 func (st *stream) InterruptRequest() {
 	if st.inPace.on() {

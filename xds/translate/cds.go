@@ -42,13 +42,13 @@ var clusterFields = fromproto.Fields{
 }
 
 // Cluster translates a Cluster. secrets are where those that it names come from; nil
-// refuses them.
-func Cluster(raw []byte, secrets filter.Secrets) (*cluster.Spec, []string, error) {
+// refuses them. registry has the filters that may run before its hosts; nil has none.
+func Cluster(raw []byte, secrets filter.Secrets, registry *filter.Registry) (*cluster.Spec, []string, error) {
 	var pb clusterv3.Cluster
 	if err := fromproto.Unmarshal(raw, &pb); err != nil {
 		return nil, nil, err
 	}
-	p := &filter.Parser{Secrets: secrets}
+	p := &filter.Parser{Secrets: secrets, Registry: registry}
 	if err := fromproto.Check(&pb, p, clusterFields); err != nil {
 		return nil, nil, err
 	}

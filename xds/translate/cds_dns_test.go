@@ -25,7 +25,7 @@ func clusterOf(t *testing.T, text string) (*cluster.Spec, []string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Cluster(raw, nil)
+	return Cluster(raw, nil, nil)
 }
 
 const oneName = `"load_assignment": {"cluster_name": "c", "endpoints": [{"lb_endpoints": [

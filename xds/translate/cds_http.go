@@ -8,7 +8,6 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -83,8 +82,12 @@ func httpMessage(o *httpv3.HttpProtocolOptions, spec *cluster.Spec, p *filter.Pa
 	if err != nil {
 		return err
 	}
-	if err := upstreamFilters(o.HttpFilters); err != nil {
+	filters, err := fromproto.UpstreamFilters("http_filters", o.HttpFilters, p)
+	if err != nil {
 		return err
+	}
+	if len(o.HttpFilters) > 0 {
+		spec.Filters = filters
 	}
 	spec.HTTP.Auto = cluster.AutoNames{}
 	if err := autoNames(o.UpstreamHttpProtocolOptions, spec); err != nil {
@@ -101,25 +104,6 @@ func httpMessage(o *httpv3.HttpProtocolOptions, spec *cluster.Spec, p *filter.Pa
 		return filter.At("use_downstream_protocol_config", downstreamHTTP(o.UseDownstreamProtocolConfig, spec, p))
 	case *httpv3.HttpProtocolOptions_AutoConfig:
 		return filter.At("auto_config", autoHTTP(o.AutoConfig, spec, p))
-	}
-	return nil
-}
-
-const upstreamCodec = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
-
-// upstreamFilters takes the one filter that there is without any: what sends requests.
-func upstreamFilters(list []*hcmv3.HttpFilter) error {
-	for i, f := range list {
-		c, err := fromproto.Any(f.GetTypedConfig())
-		switch {
-		case err == nil && c.Type == upstreamCodec && i == len(list)-1:
-			continue
-		case err == nil && c.Type == upstreamCodec:
-			err = errors.New("must be the last one")
-		case err == nil:
-			err = fmt.Errorf("this build runs no HTTP filter behind the router, such as %q", c.Type)
-		}
-		return filter.AtIndex("http_filters", i, err)
 	}
 	return nil
 }

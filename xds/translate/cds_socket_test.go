@@ -4,9 +4,15 @@ import (
 	"strings"
 	"testing"
 
-	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/mecha-mesh/mecha/filters/cors"
+	"github.com/mecha-mesh/mecha/filters/headermutation"
+	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/transport"
 )
 
@@ -56,7 +62,7 @@ func TestClusterSocketsRefused(t *testing.T) {
 	}
 }
 
-// TestUpstreamFilters: the codec is what there is without any filter; others are refused.
+// TestUpstreamFilters: the codec ends the list; what cannot run before it is refused.
 func TestUpstreamFilters(t *testing.T) {
 	of := func(names ...string) string {
 		var list []string
@@ -67,13 +73,37 @@ func TestUpstreamFilters(t *testing.T) {
 			"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
 			"explicit_http_config": {"http_protocol_options": {}}, "http_filters": [` + strings.Join(list, ",") + `]}}}`
 	}
-	const codec, mutation = "upstream_codec.v3.UpstreamCodec", "header_mutation.v3.HeaderMutation"
-	if _, _, err := clusterOf(t, of(codec)); err != nil {
-		t.Error(err)
+	const codec, mutation, other = "upstream_codec.v3.UpstreamCodec", "header_mutation.v3.HeaderMutation", "cors.v3.Cors"
+	registry, err := filter.NewRegistry(headermutation.Spec, cors.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clusterOf := func(t *testing.T, text string) (*cluster.Spec, []string, error) {
+		var pb clusterv3.Cluster
+		if err := protojson.Unmarshal([]byte(text), &pb); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := proto.Marshal(&pb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Cluster(raw, nil, registry)
+	}
+	spec, _, err := clusterOf(t, of(codec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, ok := spec.Filters.([]filter.UpstreamFilter); !ok || len(list) > 0 {
+		t.Errorf("the codec alone: %v; want an empty list", spec.Filters)
+	}
+	spec, _, err = clusterOf(t, of(mutation, codec))
+	if list, _ := spec.Filters.([]filter.UpstreamFilter); err != nil || len(list) != 1 || list[0].Name != "f" {
+		t.Errorf("%v, %v; want the filter f", spec.Filters, err)
 	}
 	for text, want := range map[string]string{
-		of(mutation, codec): `http_filters[0]: this build runs no HTTP filter behind the router, such as "envoy.extensions.filters.http.header_mutation`,
-		of(codec, codec):    "http_filters[0]: must be the last one",
+		of(other, codec): `http_filters[0].typed_config: no upstream HTTP filter for the type "envoy.extensions.filters.http.cors`,
+		of(codec, codec): "http_filters[0]: must be the last one",
+		of(mutation):     "http_filters[0]: the last filter must be",
 	} {
 		if _, _, err := clusterOf(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

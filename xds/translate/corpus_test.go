@@ -99,7 +99,7 @@ func translateAny(t *testing.T, kind string, text json.RawMessage) (string, erro
 	p := parser(t)
 	switch kind {
 	case "cds":
-		_, _, err = translate.Cluster(raw, nil)
+		_, _, err = translate.Cluster(raw, nil, nil)
 	case "eds":
 		head.Name = head.ClusterName
 		_, err = translate.Assignment(raw)

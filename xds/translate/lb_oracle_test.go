@@ -117,7 +117,7 @@ func picksOf(t *testing.T, config string) *cluster.Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec, _, err := translate.Cluster(raw, nil)
+	spec, _, err := translate.Cluster(raw, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

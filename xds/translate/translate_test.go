@@ -36,7 +36,7 @@ func encode(t testing.TB, m proto.Message, text string) []byte {
 
 func clusterOf(t testing.TB, text string) (*cluster.Spec, []string) {
 	t.Helper()
-	spec, warnings, err := translate.Cluster(encode(t, &clusterv3.Cluster{}, text), nil)
+	spec, warnings, err := translate.Cluster(encode(t, &clusterv3.Cluster{}, text), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func FuzzCluster(f *testing.F) {
 		f.Add(encode(f, &clusterv3.Cluster{}, v.json))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if spec, _, err := translate.Cluster(raw, nil); err == nil && spec.Name == "" {
+		if spec, _, err := translate.Cluster(raw, nil, nil); err == nil && spec.Name == "" {
 			t.Error("a cluster without a name")
 		}
 		_, _ = translate.Assignment(raw) // only must not panic

@@ -109,7 +109,7 @@ func passTrailers(clusters []*clusterv3.Cluster) (map[string]bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		spec, _, err := translate.Cluster(raw, nil)
+		spec, _, err := translate.Cluster(raw, nil, nil)
 		if err != nil {
 			return nil, err
 		}
