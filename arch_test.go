@@ -65,7 +65,7 @@ var layers = []layer{
 	{"proxy/config", append([]string{"proxy/filter", "proxy/accesslog"}, leaves...), "plain data"},
 	{"proxy/server", append([]string{"proxy/filter", "proxy/cluster", "proxy/codec", "proxy/l4", "proxy/l7", "proxy/route", "proxy/config", "proxy/accesslog"}, leaves...), "builds the runtime from specs, wherever they come from"},
 	{"proxy/admin", append([]string{"proxy/secret", "proxy/accesslog", "proxy/applog"}, leaves...), "shows what a Source tells it"},
-	{"filters", append([]string{"proxy/lua", "proxy/wasm", "proxy/filter", "proxy/attributes", "proxy/cel", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/codec", "proxy/cluster", "proxy/transport"}, leaves...), "a filter sees the contract and the leaves: never xds, server or another filter"},
+	{"filters", append([]string{"proxy/lua", "proxy/wasm", "proxy/secret", "proxy/filter", "proxy/attributes", "proxy/cel", "proxy/match", "proxy/mutate", "proxy/accesslog", "proxy/codec", "proxy/cluster", "proxy/transport"}, leaves...), "a filter sees the contract and the leaves: never xds, server or another filter"},
 	{"filters/hcm", append([]string{"proxy/filter", "proxy/trace", "proxy/l7", "proxy/match", "proxy/mutate"}, leaves...), "hands connections to the HTTP engine, and gives it its matchers and mutations as functions"},
 	{"filters/router", append([]string{"proxy/filter", "proxy/trace", "proxy/route", "proxy/codec", "proxy/accesslog", "proxy/cluster", "proxy/transport"}, leaves...), "acts on routes, logs attempts"},
 	{"xds/ads", nil, "a protocol client: it knows no listener"},

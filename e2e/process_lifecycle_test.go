@@ -73,7 +73,7 @@ func TestWrongBootstrap(t *testing.T) {
 		{"unknown field", late("filter_chains:", "filter_chainz:"), []string{"static_resources.listeners[1].filter_chainz", "did you mean filter_chains?"}},
 		{"wrong type", late("stat_prefix: web1", "stat_prefix: 5"), []string{"static_resources.listeners[1].filter_chains[0].filters[0].typed_config.stat_prefix", "expected string"}},
 		{"unknown filter", late("envoy.extensions.filters.http.router.v3.Router", "envoy.extensions.filters.http.rooter.v3.Rooter"), []string{"static_resources.listeners[1].filter_chains[0].filters[0].typed_config.http_filters[0]", "rooter.v3.Rooter"}},
-		{"filter of another build", late("envoy.extensions.filters.http.router.v3.Router", "envoy.extensions.filters.http.oauth2.v3.OAuth2"), []string{"static_resources.listeners[1].filter_chains[0].filters[0].typed_config.http_filters[0]", "oauth2.v3.OAuth2"}},
+		{"filter of another build", late("envoy.extensions.filters.http.router.v3.Router", "envoy.extensions.filters.http.aws_lambda.v3.Config"), []string{"static_resources.listeners[1].filter_chains[0].filters[0].typed_config.http_filters[0]", "aws_lambda.v3.Config"}},
 		{"no terminal filter", late(`
           - {name: envoy.filters.http.router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}`, " []"), []string{`listener "web1": filter_chains[0].filters[0]`, "http_filters"}},
 		{"bad regex", late("prefix: /", `safe_regex: {regex: "("}`), []string{"static_resources.listeners[1].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].routes[0].match.safe_regex"}},

@@ -35,6 +35,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters/jwtauthn"
 	"github.com/mecha-mesh/mecha/filters/localratelimit"
 	"github.com/mecha-mesh/mecha/filters/lua"
+	"github.com/mecha-mesh/mecha/filters/oauth2"
 	"github.com/mecha-mesh/mecha/filters/ondemand"
 	"github.com/mecha-mesh/mecha/filters/originaldst"
 	"github.com/mecha-mesh/mecha/filters/originalsrc"
@@ -110,6 +111,7 @@ func All() []filter.Descriptor {
 		jwtauthn.Spec,
 		localratelimit.Spec,
 		lua.Spec,
+		oauth2.Spec,
 		ondemand.Spec,
 		ratelimit.Spec,
 		rbac.Spec,

@@ -11,7 +11,7 @@ import (
 // variable, so that returning it allocates nothing; it is never changed.
 type Reply struct {
 	Code    int
-	Header  []header.Field // added to the response
+	Header  []header.Field // set in the response; of Set-Cookie, each
 	Body    string         // text/plain unless Header says otherwise
 	Details string         // response_code_details
 	Flags   meta.Flag

@@ -62,6 +62,10 @@ func (st *stream) reply(r *filter.Reply) {
 		f.FinalizeReply(&st.Stream)
 	}
 	for _, f := range r.Header {
+		if f.Name == "set-cookie" { // one for each cookie (RFC 6265 section 3)
+			m.Add(f.Name, f.Value)
+			continue
+		}
 		m.Set(f.Name, f.Value)
 	}
 	if r.Modify != nil {

@@ -38,7 +38,7 @@ func Shared[T any](st *Store, prefix, label, value string) (p *T, release func()
 }
 
 // SharedAt is Shared for a path of several steps: those with a name are labels, those
-// without one parts of the dotted name.
+// without one parts of the dotted name. No step is the root.
 func SharedAt[T any](st *Store, path ...Label) (p *T, release func()) {
 	var id strings.Builder
 	for _, l := range path {
@@ -51,9 +51,12 @@ func SharedAt[T any](st *Store, path ...Label) (p *T, release func()) {
 	b := s.by[key]
 	if b == nil {
 		fresh := new(T)
-		outer := st.Scope(path[0].Value)
+		outer := st.Scope("")
+		if len(path) > 0 {
+			outer = st.Scope(path[0].Value)
+		}
 		inner := outer
-		for _, l := range path[1:] {
+		for _, l := range path[min(1, len(path)):] {
 			if l.Name == "" {
 				inner = inner.Child(l.Value)
 			} else {

@@ -53,7 +53,7 @@ func parser(tb testing.TB, specs ...filter.Descriptor) *filter.Parser {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &filter.Parser{Registry: r, Routes: fromproto.InlineRoutes}
+	return &filter.Parser{Registry: r, Routes: fromproto.InlineRoutes, Secrets: dialogue.UsualSecrets()}
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

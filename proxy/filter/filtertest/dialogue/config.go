@@ -69,6 +69,9 @@ type settings struct {
 	Hosts        int            `yaml:"hosts"`    // of $up; 1 unless given
 	Refusing     int            `yaml:"refusing"` // hosts of $up, before those, that refuse connections
 	Runtime      map[string]any `yaml:"runtime"`  // keys and their values, for all cases of the run
+	// Secrets are generic secrets by name, for all cases of the run, beside those that are
+	// always there: token-secret and hmac-secret.
+	Secrets map[string]string `yaml:"secrets"`
 
 	TLS     map[string]any       `yaml:"tls"`     // DownstreamTlsContext of the chain
 	UpTLS   *endpoint            `yaml:"up_tls"`  // what $up's hosts do; the cluster's context is in up
@@ -262,16 +265,17 @@ func (s *site) close() {
 
 // bootstrapOf is the configuration of a proxy that serves all sites.
 func bootstrapOf(sites []*site, sets []*settings, admin string) ([]byte, error) {
-	listeners, clusters, values := []any{}, []any{}, object{}
+	listeners, clusters, values, secrets := []any{}, []any{}, object{}, map[string]string{}
 	for i, s := range sites {
 		maps.Copy(values, sets[i].Runtime)
+		maps.Copy(secrets, sets[i].Secrets)
 		listeners = append(listeners, s.listener(sets[i]))
 		clusters = append(clusters, s.clusters(sets[i])...)
 	}
 	return json.MarshalIndent(object{
 		"node":             object{"id": "dialogue", "cluster": "dialogues"},
 		"admin":            object{"address": socket(admin)},
-		"static_resources": object{"listeners": listeners, "clusters": clusters},
+		"static_resources": object{"listeners": listeners, "clusters": clusters, "secrets": secretsOf(secrets)},
 		"layered_runtime":  object{"layers": []any{object{"name": "cases", "static_layer": values}, object{"name": "admin", "admin_layer": object{}}}},
 	}, "", " ")
 }

@@ -75,6 +75,10 @@ func NewMemory(config []byte, log *slog.Logger, dial func(listener, cluster stri
 	if err != nil {
 		return nil, err
 	}
+	secrets, err := readSecrets(b.GetStaticResources().GetSecrets())
+	if err != nil {
+		return nil, err
+	}
 	for _, l := range b.GetStaticResources().GetListeners() {
 		to := func(cluster string) (net.Conn, error) { return dial(l.Name, cluster) }
 		registry, err := filter.NewRegistry(append([]filter.Descriptor{hcm.Spec, standIn(to, trailers, m.requests)}, specs...)...)
@@ -85,7 +89,7 @@ func NewMemory(config []byte, log *slog.Logger, dial func(listener, cluster stri
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", l.Name, err)
 		}
-		p := &filter.Parser{Registry: registry, Routes: fromproto.InlineRoutes, Runtime: values}
+		p := &filter.Parser{Registry: registry, Routes: fromproto.InlineRoutes, Runtime: values, Secrets: secrets}
 		factory, err := p.Network(any)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", l.Name, err)

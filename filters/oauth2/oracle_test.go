@@ -1,0 +1,11 @@
+//go:build oracle
+
+package oauth2_test
+
+import (
+	"testing"
+
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/dialogue"
+)
+
+func TestOracleDialogues(t *testing.T) { dialogue.OracleAbout(t, about, "testdata/*.txt") }
