@@ -11,15 +11,15 @@ import (
 type Retries struct {
 	Times     int           // beyond the first
 	Base, Max time.Duration // of the pause before the next one: a random part of Base, doubled each time
-	PerTry    time.Duration // how long one may take
+	PerTry    time.Duration // how long one may take; 0: all of the time
 	// Codes tells which answers are failures. Failed: calls without an answer are made again.
 	Codes  func(code int) bool
 	Failed bool
 }
 
 // DoAgain is Do, again as r says, all within q.Timeout; a nil r is Do. One that takes too long
-// is one without an answer. What Do fails with
-// for want of a cluster, of room or of a waiter is final.
+// is one without an answer. What Do fails with for want of a cluster, of room or of a waiter is
+// final.
 func (c *Client) DoAgain(w Waiter, q *Request, a *Response, r *Retries) error {
 	if r == nil || r.Times == 0 {
 		return c.Do(w, q, a)
@@ -34,14 +34,17 @@ func (c *Client) DoAgain(w Waiter, q *Request, a *Response, r *Retries) error {
 		one := Request{Cluster: q.Cluster, Timeout: q.Timeout, Limit: q.Limit, Plain: q.Plain, Anonymous: q.Anonymous}
 		q.Header.CopyTo(&one.Header, true)
 		q.Trailers.CopyTo(&one.Trailers, true)
-		one.Timeout = max(min(time.Until(until), r.PerTry), time.Millisecond)
+		one.Timeout = max(time.Until(until), time.Millisecond)
+		if r.PerTry > 0 {
+			one.Timeout = min(one.Timeout, r.PerTry)
+		}
 		q.Body.Share(&one.Body, q.Body.Len())
 		*a = Response{}
 		err := c.Do(w, &one, a)
 		if try >= r.Times || !r.again(a, err) {
 			return err
 		}
-		pause := time.Duration(rand.Int64N(int64(min(r.Base<<min(try, 16), r.Max)))) + 1
+		pause := r.pause(try)
 		if time.Until(until) <= pause {
 			return err
 		}
@@ -49,6 +52,15 @@ func (c *Client) DoAgain(w Waiter, q *Request, a *Response, r *Retries) error {
 			return &ended{over}
 		}
 	}
+}
+
+// pause is how long to wait after a try.
+func (r *Retries) pause(try int) time.Duration {
+	most := r.Base << min(try, 16)
+	if most <= 0 || most > r.Max { // it may have overflowed
+		most = r.Max
+	}
+	return time.Duration(rand.Int64N(int64(max(most, 1)))) + 1
 }
 
 // again tells whether a call is made again after this.
