@@ -15,7 +15,7 @@ import (
 // respond passes the response on.
 func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) error {
 	if !f.sh.config.SuppressEnvoyHeaders && f.requestSent(s) {
-		s.Response.SetInt(header.XEnvoyUpstreamServiceTime, (s.Elapsed() - max(s.Meta.RequestEnd, f.start.Sub(s.Meta.Start))).Milliseconds())
+		s.Response.SetInt(header.XEnvoyUpstreamServiceTime, (s.Elapsed() - f.begun(s)).Milliseconds())
 	}
 	if f.action.AttemptCountBack {
 		s.Response.SetInt(header.XEnvoyAttemptCount, int64(s.Meta.Attempts))
@@ -66,6 +66,16 @@ func countStalls(s *filter.Stream, c netio.Stalls) {
 	if s.Session != nil && s.Meta.Protocol != meta.HTTP2 {
 		s.Session.Engine.Socket().CountStalls(c)
 	}
+}
+
+// begun is when the time of a request began: when it was complete, or what there was of it
+// was asked for upstream. The pump notes the one, and may be about to.
+func (f *Filter) begun(s *filter.Stream) time.Duration {
+	begun := f.start.Sub(s.Meta.Start)
+	if s.Engine.RequestBody() == codec.End || !f.pump.running {
+		begun = max(begun, s.Meta.RequestEnd)
+	}
+	return begun
 }
 
 // requestSent reports whether the whole request has gone up. One that asks for an

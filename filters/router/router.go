@@ -399,8 +399,7 @@ func (f *Filter) bodyLimit() int {
 // retell prepares the request head for another attempt. timeout tells whether the
 // one before took too long.
 func (f *Filter) retell(s *filter.Stream, timeout bool) {
-	begun := max(s.Meta.RequestEnd, f.start.Sub(s.Meta.Start))
-	f.tellTimeout(s, time.Since(s.Meta.Start.Add(begun)))
+	f.tellTimeout(s, time.Since(s.Meta.Start.Add(f.begun(s))))
 	if f.action.TimeoutRetry {
 		text := "false"
 		if timeout {

@@ -70,8 +70,7 @@ func recordSizes(st *cluster.SizeStats, request, response size, up codec.ClientS
 // late.
 func (f *Filter) trackRequest(s *filter.Stream) {
 	if b := f.cluster.Budgets(); b != nil {
-		begun := max(s.Meta.RequestEnd, f.start.Sub(s.Meta.Start))
-		b.Global.Record(percent(time.Since(s.Meta.Start.Add(begun)), f.timing.global))
+		b.Global.Record(percent(time.Since(s.Meta.Start.Add(f.begun(s))), f.timing.global))
 	}
 }
 

@@ -53,15 +53,16 @@ func (st *stream) receive(b *buffer.Buf, below int) (codec.Next, error) {
 	return st.next.get(), st.requestTrailers(b, below)
 }
 
-// received notes a piece of the request body and shows it.
+// received notes a piece of the request body and shows it. Who sees the end of the request
+// may read when that was, without the monitor.
 func (st *stream) received(b *buffer.Buf, next codec.Next, below int) error {
 	st.monitor.Lock()
 	defer st.monitor.Unlock()
-	st.next.set(next)
 	st.Meta.BytesReceived += int64(b.Len())
 	if next == codec.End {
 		st.Meta.RequestEnd = time.Since(st.Meta.Start)
 	}
+	st.next.set(next)
 	return st.showData(b, 0, below, next == codec.End)
 }
 
