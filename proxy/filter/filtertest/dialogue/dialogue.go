@@ -54,7 +54,8 @@
 //	admin TEXT   POST to a path of the admin endpoint
 //	wait 200ms   let time pass, where time is what the case is about
 //	log: TEXT    a line of the access log: code, details, flags (for tcp: flags, bytes
-//	             received and sent); those of HTTP/2 streams in alphabetical order
+//	             received and sent); those that follow each other in alphabetical order, if
+//	             clients have several connections or streams of HTTP/2
 //	stat: N V    a counter or gauge
 //
 // What is sent may contain \r \n \t \\ \xHH and {{a*70000}}, which repeats, {{gzip TEXT}}, {{br

@@ -152,9 +152,12 @@ func statOf(st *stats.Store, name string) string {
 	return strconv.FormatInt(sum, 10)
 }
 
-func (e *engine) busy(cluster string) bool {
+func (e *engine) active(cluster string) int {
 	c := e.server.Clusters.Cluster(cluster)
-	return c != nil && c.Stats().UpstreamRqActive.Value() > 0
+	if c == nil {
+		return 0
+	}
+	return int(c.Stats().UpstreamRqActive.Value())
 }
 
 func (e *engine) post(path string) error {

@@ -243,8 +243,8 @@ func (s *site) connect(cluster string) (net.Conn, error) {
 	return nil, syscall.ECONNREFUSED
 }
 
-func (m *memory) stat(name string) string  { return m.Stat(name) }
-func (m *memory) busy(cluster string) bool { return m.requests(cluster).Load() > 0 }
+func (m *memory) stat(name string) string   { return m.Stat(name) }
+func (m *memory) active(cluster string) int { return int(m.requests(cluster).Load()) }
 func (m *memory) post(path string) error {
 	return fmt.Errorf("there is no admin endpoint for %s", path)
 }

@@ -22,8 +22,8 @@ const patience = 15 * time.Second
 type proxy interface {
 	// stat returns the value of a counter or gauge, "" if there is none.
 	stat(name string) string
-	// busy reports whether a cluster has requests under way.
-	busy(cluster string) bool
+	// active is how many requests a cluster has under way.
+	active(cluster string) int
 	// post posts to the admin endpoint.
 	post(path string) error
 }
@@ -44,14 +44,15 @@ type player struct {
 	rnd     *rand.Rand // nil: each step is one write
 	wires   map[string]*wire
 	replace *strings.Replacer
-	sender  string // the client that has sent last
-	logged  int    // log lines consumed
+	sender  string          // the client that has sent last
+	open    map[string]bool // clients' connections and streams whose last request is not answered
+	logged  int             // log lines consumed
 }
 
 // play runs a case and returns its steps with what was seen in place of what was
 // expected.
 func play(s *site, p proxy, rnd *rand.Rand) ([]Step, error) {
-	pl := &player{s: s, p: p, rnd: rnd, wires: map[string]*wire{}, replace: s.words()}
+	pl := &player{s: s, p: p, rnd: rnd, wires: map[string]*wire{}, open: map[string]bool{}, replace: s.words()}
 	defer pl.close()
 	got := slices.Clone(s.c.Steps)
 	for i := range got {
@@ -62,16 +63,20 @@ func play(s *site, p proxy, rnd *rand.Rand) ([]Step, error) {
 		if err := pl.step(st); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", s.c.File, st.Line, err)
 		}
+		pl.follow(st)
 	}
 	pl.hangUp()
 	sortLogs(got)
 	return got, pl.leftover()
 }
 
-// sortLogs puts log lines that follow each other in order if clients had streams of HTTP/2:
-// those end at once, each logged by whoever serves it.
+// sortLogs puts log lines that follow each other in order if clients had several connections
+// or streams of HTTP/2: each is logged by whoever serves it, after its client has the answer.
 func sortLogs(steps []Step) {
-	if !slices.ContainsFunc(steps, func(st Step) bool { return st.HTTP2 && client(st.Who) }) {
+	first := slices.IndexFunc(steps, func(st Step) bool { return client(st.Who) })
+	if first < 0 || !slices.ContainsFunc(steps, func(st Step) bool {
+		return client(st.Who) && (st.HTTP2 || st.Who != steps[first].Who)
+	}) {
 		return
 	}
 	var lines []string
@@ -172,16 +177,32 @@ func (pl *player) settle(who string) {
 		return
 	}
 	pl.sender = who
-	for end := time.Now().Add(settling); pl.busy() && time.Now().Before(end); {
-		<-time.After(time.Millisecond)
+	for begin := time.Now(); ; <-time.After(time.Millisecond) {
+		n, took := pl.active(), time.Since(begin)
+		if n == 0 || n <= len(pl.open) && took > settling || took > patience/5 {
+			return
+		}
 	}
 }
 
-// settling is how long a client waits for the end of what may go on anyway.
+// settling is how long a client waits for the end of what may go on anyway, since others
+// wait for answers.
 const settling = 30 * time.Millisecond
 
-// busy reports whether an upstream that is connected to has requests under way.
-func (pl *player) busy() bool {
+// follow notes which clients wait for an answer.
+func (pl *player) follow(st *Step) {
+	switch {
+	case !client(st.Who):
+	case st.Op == Send:
+		pl.open[st.name()] = true
+	case st.Op == ReadEnd || st.Op == Act || st.Op == Read && !strings.Contains(st.Lines[0], " 101 "):
+		delete(pl.open, st.name())
+	}
+}
+
+// active is how many requests upstreams have under way that are connected to.
+func (pl *player) active() int {
+	sum, seen := 0, map[string]bool{}
 	for who := range pl.wires {
 		name := "other"
 		switch who[0] {
@@ -190,11 +211,12 @@ func (pl *player) busy() bool {
 		case 'u':
 			name = "up"
 		}
-		if pl.p.busy(pl.s.cluster(name)) {
-			return true
+		if !seen[name] {
+			seen[name] = true
+			sum += pl.p.active(pl.s.cluster(name))
 		}
 	}
-	return false
+	return sum
 }
 
 // http2 reports whether a connection of the case speaks HTTP/2.
@@ -305,6 +327,7 @@ func (pl *player) hangUp() {
 			w.c.Close()
 		}
 	}
+	clear(pl.open)
 }
 
 func (pl *player) close() {
@@ -361,9 +384,18 @@ func sortFlags(line string) string {
 	return strings.Join(words, " ")
 }
 
+// statPatience is how long a statistic may take: where another proxy is known to differ, it
+// is waited for in vain.
+func (pl *player) statPatience() time.Duration {
+	if pl.s.c.Differs != "" {
+		return patience / 5
+	}
+	return patience
+}
+
 // statValue waits for a statistic to have the value, and returns the last one.
 func (pl *player) statValue(name, want string) string {
-	for end := time.Now().Add(patience / 5); ; pause() {
+	for end := time.Now().Add(pl.statPatience()); ; pause() {
 		got := pl.p.stat(name)
 		if got == "" {
 			got = "0"

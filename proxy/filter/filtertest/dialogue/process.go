@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -18,6 +19,9 @@ type process struct {
 	cmd   *exec.Cmd
 	admin string
 }
+
+// startPatience is how long a proxy may take until it is ready.
+const startPatience = time.Minute
 
 // startProcess runs the binary until close. It returns when the proxy is ready.
 func startProcess(binary, dir, admin string, config []byte) (*process, error) {
@@ -34,7 +38,7 @@ func startProcess(binary, dir, admin string, config []byte) (*process, error) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- p.cmd.Wait() }()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); pause() {
+	for end := time.Now().Add(startPatience); time.Now().Before(end); pause() {
 		select {
 		case err := <-done:
 			return nil, fmt.Errorf("%s ended at once: %w", binary, err)
@@ -45,7 +49,7 @@ func startProcess(binary, dir, admin string, config []byte) (*process, error) {
 		}
 	}
 	p.close()
-	return nil, fmt.Errorf("%s is not ready after 20 s", binary)
+	return nil, fmt.Errorf("%s is not ready after %v", binary, startPatience)
 }
 
 func (p *process) close() {
@@ -82,9 +86,9 @@ func (p *process) stat(name string) string {
 	return v
 }
 
-func (p *process) busy(cluster string) bool {
-	n := p.stat("cluster." + cluster + ".upstream_rq_active")
-	return n != "" && n != "0"
+func (p *process) active(cluster string) int {
+	n, _ := strconv.Atoi(p.stat("cluster." + cluster + ".upstream_rq_active")) // 0 if there is none
+	return n
 }
 
 func (p *process) post(path string) error {
