@@ -29,12 +29,16 @@ func newBucket(r Rate, now time.Time) *bucket {
 // full is how many seconds an empty bucket takes to be full.
 func (b *bucket) full() float64 { return b.Max / b.PerSecond }
 
+// at is a time in seconds since start. A request may have begun before the bucket was made that
+// is its own, and finds it full.
+func (b *bucket) at(now time.Time) float64 { return max(now.Sub(b.start).Seconds(), 0) }
+
 // slack is what rounding may take of a token.
 const slack = 1e-6
 
 // take takes n tokens, or none if there are not as many.
 func (b *bucket) take(n float64, now time.Time) bool {
-	at := now.Sub(b.start).Seconds()
+	at := b.at(now)
 	for {
 		old := b.empty.Load()
 		since := max(math.Float64frombits(old), at-b.full())
@@ -49,7 +53,7 @@ func (b *bucket) take(n float64, now time.Time) bool {
 
 // give puts n tokens back, as far as there is room.
 func (b *bucket) give(n float64, now time.Time) {
-	at := now.Sub(b.start).Seconds()
+	at := b.at(now)
 	for {
 		old := b.empty.Load()
 		since := max(math.Float64frombits(old)-n/b.PerSecond, at-b.full())
@@ -61,7 +65,7 @@ func (b *bucket) give(n float64, now time.Time) {
 
 // left is how many tokens there are.
 func (b *bucket) left(now time.Time) float64 {
-	at := now.Sub(b.start).Seconds()
+	at := b.at(now)
 	since := max(math.Float64frombits(b.empty.Load()), at-b.full())
 	return max((at-since)*b.PerSecond, 0)
 }

@@ -94,3 +94,15 @@ func TestWildcard(t *testing.T) {
 		t.Error("a longer descriptor has the bucket")
 	}
 }
+
+// TestBucketMadeLate: a bucket that was made for a request, after that one began, is full.
+func TestBucketMadeLate(t *testing.T) {
+	now := time.Now()
+	b := newBucket(Rate{Max: 1, PerSecond: 0.001}, now.Add(time.Minute))
+	if left := b.left(now); left != 1 {
+		t.Errorf("%v tokens", left)
+	}
+	if !b.take(1, now) || b.take(1, now) {
+		t.Error("it gives other than one token")
+	}
+}
