@@ -4,7 +4,7 @@ STATIC   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 15s
 BASE     ?=
 
-.PHONY: build pgo demo test check race invariants fuzz oracle bench benchcmp bench-quick bench-filters bench-scale install-peers clean help
+.PHONY: build pgo demo test test-otel check race invariants fuzz oracle bench benchcmp bench-quick bench-filters bench-scale install-peers clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +22,13 @@ demo: build ## a small shop of services behind sidecars, in under a minute (KEEP
 
 test: ## all tests that need nothing but Go (as root also those in network namespaces)
 	sh .ci/lane $@ "$(GO) test" ./...
+
+test-otel: ## telemetry through an OpenTelemetry Collector, which is built from its modules into .oracle/
+	mkdir -p .oracle/otelcol.src
+	cp e2e/otelcol/go.mod e2e/otelcol/go.sum .oracle/otelcol.src/
+	cp e2e/otelcol/main.go.txt .oracle/otelcol.src/main.go
+	cd .oracle/otelcol.src && $(GO) build -trimpath -o ../otelcol .
+	MECHA_OTELCOL=$(CURDIR)/.oracle/otelcol $(GO) test -count=1 -run '^TestOpenTelemetryCollector$$' ./e2e
 
 check: ## formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
