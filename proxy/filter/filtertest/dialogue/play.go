@@ -195,10 +195,13 @@ func (pl *player) follow(st *Step) {
 	case !client(st.Who):
 	case st.Op == Send:
 		pl.open[st.name()] = true
-	case st.Op == ReadEnd || st.Op == Act || st.Op == Read && !strings.Contains(st.Lines[0], " 101 "):
+	case st.Op == ReadEnd || st.Op == Act || st.Op == Read && !slices.ContainsFunc(st.Lines, switches):
 		delete(pl.open, st.name())
 	}
 }
+
+// switches reports whether a line is the head of a response that begins something else.
+func switches(line string) bool { return strings.HasPrefix(line, "HTTP/1.1 101 ") }
 
 // active is how many requests upstreams have under way that are connected to.
 func (pl *player) active() int {
