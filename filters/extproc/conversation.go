@@ -300,6 +300,9 @@ func (f *Filter) failed(s *filter.Stream, err error) error {
 		return nil // it has seen enough
 	case timeout:
 		f.counters.Timeouts.Inc()
+		if f.conversation.stream == nil {
+			f.counters.Closed.Inc() // it was begun, but there was no time for a connection
+		}
 	case errors.As(err, new(refusal)):
 	default:
 		f.counters.Failed.Inc()
