@@ -9,3 +9,6 @@ import (
 )
 
 func TestOracleDialogues(t *testing.T) { dialogue.OracleAbout(t, about, "testdata/*.txt") }
+
+// TestOracleFleet: a session that begins at Envoy goes on at mecha, and back.
+func TestOracleFleet(t *testing.T) { play(t, dialogue.StartEnvoy) }
