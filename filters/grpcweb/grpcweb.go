@@ -116,7 +116,7 @@ func (f *Filter) OnResponseHeaders(s *filter.Stream, end bool) error {
 	}
 	m := &s.Response
 	f.calls.count(m)
-	f.foreign = !isGRPC(m, end) && !isWeb(m)
+	f.foreign = !filter.IsGRPCResponse(m, end) && !isWeb(m)
 	m.DelID(header.ContentLength)
 	if f.textOut {
 		m.SetID(header.ContentType, textProto)
@@ -127,14 +127,6 @@ func (f *Filter) OnResponseHeaders(s *filter.Stream, end bool) error {
 		s.Engine.HoldResponse()
 	}
 	return nil
-}
-
-// isGRPC reports whether a response is gRPC: one that ends with its head has a status.
-func isGRPC(m *header.Map, end bool) bool {
-	if end {
-		return m.Has(header.GrpcStatus)
-	}
-	return m.StatusCode() == 200 && filter.IsGRPC(m)
 }
 
 // isWeb reports whether upstream speaks gRPC-Web itself.

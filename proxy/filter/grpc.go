@@ -17,6 +17,14 @@ func IsGRPC(m *header.Map) bool {
 	return ok && (rest == "" || rest[0] == '+')
 }
 
+// IsGRPCResponse reports whether a response is gRPC: one that ends with its head has a status.
+func IsGRPCResponse(m *header.Map, end bool) bool {
+	if end {
+		return m.Has(header.GrpcStatus)
+	}
+	return m.StatusCode() == 200 && IsGRPC(m)
+}
+
 // GRPCPrefix is how many bytes there are before each gRPC message: flags and length
 // (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
 const GRPCPrefix = 5
@@ -48,6 +56,36 @@ func GRPCStatus(code int) int {
 		return 14 // unavailable
 	}
 	return 2 // unknown
+}
+
+// GRPCCode is the HTTP code that goes with a status of gRPC
+// (https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto).
+func GRPCCode(status uint64) int {
+	switch status {
+	case 0: // OK
+		return 200
+	case 1: // cancelled
+		return 499
+	case 3, 9, 11: // invalid argument, failed precondition, out of range
+		return 400
+	case 4: // deadline exceeded
+		return 504
+	case 5: // not found
+		return 404
+	case 6, 10: // already exists, aborted
+		return 409
+	case 7: // permission denied
+		return 403
+	case 8: // resource exhausted
+		return 429
+	case 12: // unimplemented
+		return 501
+	case 14: // unavailable
+		return 503
+	case 16: // unauthenticated
+		return 401
+	}
+	return 500
 }
 
 // AppendGRPCMessage appends text as grpc-message carries it: what is not printable ASCII,

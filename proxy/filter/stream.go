@@ -160,6 +160,12 @@ type Engine interface {
 	// lent until then and may be changed. A body beyond per_connection_buffer_limit_bytes
 	// of the listener is a 500.
 	HoldResponse() *buffer.Buf
+	// HoldUpTo lets HoldResponse keep back a body of up to limit bytes, if that is more than
+	// it may otherwise.
+	HoldUpTo(limit int)
+	// ReleaseResponse, called in OnResponseData of the filter that has called HoldResponse,
+	// lets the response go on after that hook, though it is not complete.
+	ReleaseResponse()
 	// PaceRequest, called in OnRequestHeaders, lets the body of the request go on to the
 	// terminal filter no faster than p says. Hooks see it before.
 	PaceRequest(p Pacer)

@@ -7,9 +7,11 @@ import (
 
 // held is a response that a filter keeps back until it is complete.
 type held struct {
-	on   bool
-	at   int        // the place of the filter in its chain
-	body buffer.Buf // what has passed that filter
+	on    bool
+	over  bool       // the filter has had enough of it
+	at    int        // the place of the filter in its chain
+	limit int        // of the body, in bytes; 0: that of the listener
+	body  buffer.Buf // what has passed that filter
 }
 
 // before reports whether a filter is one of those to which nothing has been shown yet.
@@ -26,10 +28,16 @@ func (st *stream) HoldResponse() *buffer.Buf {
 	return &st.held.body
 }
 
+// HoldUpTo implements filter.Engine.
+func (st *stream) HoldUpTo(limit int) { st.held.limit = limit }
+
+// ReleaseResponse implements filter.Engine.
+func (st *stream) ReleaseResponse() { st.held.over = true }
+
 // hold adds a piece of the body to what is kept back.
 func (st *stream) hold(b *buffer.Buf) error {
 	st.held.body.MoveAll(b)
-	if st.held.body.Len() > st.m.bufferLimit {
+	if st.held.body.Len() > max(st.m.bufferLimit, st.held.limit) {
 		st.m.counters.RsTooLarge.Inc()
 		return &replyResponseTooLarge
 	}
@@ -39,24 +47,30 @@ func (st *stream) hold(b *buffer.Buf) error {
 // release shows what was kept back, which is complete, to the filters that have not seen
 // it, and sends it. One of them may keep it back again.
 func (st *stream) release() error {
-	var body buffer.Buf
-	defer body.Release()
-	body.MoveAll(&st.held.body)
-	st.held.on = false
-	at, trailers := st.held.at, st.ResponseTrailers.Len() > 0
-	if err := st.passHead(at, body.Len() == 0 && !trailers); err != nil {
+	trailers := st.ResponseTrailers.Len() > 0
+	at := st.held.at
+	if err := st.letGo(!trailers); err != nil {
 		return err
-	}
-	if st.ended {
-		return nil
-	}
-	if body.Len() > 0 {
-		if err := st.passData(at, &body, !trailers); err != nil {
-			return err
-		}
 	}
 	if trailers && !st.ended {
 		return st.passTrailers(at)
 	}
 	return nil
+}
+
+// letGo shows what was kept back to the filters that have not seen it, and sends it. end
+// tells that nothing follows.
+func (st *stream) letGo(end bool) error {
+	var body buffer.Buf
+	defer body.Release()
+	body.MoveAll(&st.held.body)
+	at := st.held.at
+	st.held.on, st.held.over = false, false
+	if err := st.passHead(at, body.Len() == 0 && end); err != nil {
+		return err
+	}
+	if st.ended || body.Len() == 0 {
+		return nil
+	}
+	return st.passData(at, &body, end)
 }

@@ -47,7 +47,7 @@ func (st *stream) reply(r *filter.Reply) {
 		return
 	}
 	st.direct = st.answering // a filter has refused a response that others have seen
-	st.held.on = false
+	st.held.on, st.held.over = false, false
 	st.held.body.Release()
 	st.ResponseTrailers.Reset()
 	st.skipRequest()

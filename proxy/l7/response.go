@@ -150,6 +150,11 @@ func (st *stream) passData(below int, b *buffer.Buf, end bool) error {
 		if end {
 			return st.release()
 		}
+		if st.held.over {
+			if err := st.letGo(false); err != nil {
+				return err
+			}
+		}
 	} else {
 		if st.outPace.on() {
 			if err := st.sendPaced(b); err != nil {

@@ -293,6 +293,7 @@ func (st *stream) reset() {
 	st.answer.Release()
 	st.last.Release()
 	st.held.body.Release()
+	st.held.over, st.held.limit = false, 0
 	st.held.on, st.answering, st.direct, st.grpc = false, false, false, false
 	st.Stream.Reset()
 	if st.own != nil {
