@@ -88,6 +88,7 @@ func protobufHome(dir, file string) bool {
 	return under(dir, "xds") || under(dir, "proxy/filter/fromproto") || under(dir, "cmd") || under(dir, "oracle") ||
 		under(dir, "proxy/filter/filtertest") ||
 		under(dir, "bench") && strings.HasPrefix(filepath.Base(file), "scale_") || // a control plane to measure with
+		under(dir, "filters/grpcjsontranscoder/jsonpb") || // protobuf is what it is about
 		under(dir, "filters") && (strings.HasPrefix(filepath.Base(file), "config") || strings.HasSuffix(file, "_test.go"))
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters/fault"
 	"github.com/mecha-mesh/mecha/filters/grpchttp1bridge"
 	"github.com/mecha-mesh/mecha/filters/grpchttp1reversebridge"
+	"github.com/mecha-mesh/mecha/filters/grpcjsontranscoder"
 	"github.com/mecha-mesh/mecha/filters/grpcstats"
 	"github.com/mecha-mesh/mecha/filters/grpcweb"
 	"github.com/mecha-mesh/mecha/filters/hcm"
@@ -102,6 +103,7 @@ func All() []filter.Descriptor {
 		fault.Spec,
 		grpchttp1bridge.Spec,
 		grpchttp1reversebridge.Spec,
+		grpcjsontranscoder.Spec,
 		grpcstats.Spec,
 		grpcweb.Spec,
 		headermutation.Spec,
