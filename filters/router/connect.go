@@ -10,6 +10,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/codec/capsule"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
@@ -18,7 +19,8 @@ import (
 )
 
 // terminate answers CONNECT itself: what the client sends in the tunnel goes to a host
-// as raw TCP (connect_config). So does the body of a POST, if the route says so.
+// as raw TCP (connect_config). So does the body of a POST, if the route says so; what comes
+// with CONNECT-UDP goes there as datagrams.
 func (f *Filter) terminate(s *filter.Stream, r *route.Route) (err error) {
 	host, err := f.cluster.Pick(&f.at)
 	if err != nil {
@@ -27,7 +29,7 @@ func (f *Filter) terminate(s *filter.Stream, r *route.Route) (err error) {
 	s.Meta.UpstreamHost, s.Meta.UpstreamHostname, s.Meta.Attempts = host.Addr, host.Hostname, 1
 	f.beginSpan(s)
 	f.log.begin(s, s.Elapsed())
-	conn, err := f.cluster.Dial(context.Background(), host, &f.at)
+	up, err := f.openTunnel(s, host)
 	if err != nil {
 		reportUnconnected(host, err)
 		f.logUnconnected(s, err)
@@ -35,8 +37,6 @@ func (f *Filter) terminate(s *filter.Stream, r *route.Route) (err error) {
 	}
 	reportConnected(host)
 	host.Outlier().Code(200, false)
-	s.Meta.UpstreamLocal, s.Meta.UpstreamConn, s.Meta.UpstreamTLS = conn.Local, conn.ID, conn.TLS
-	up := &rawStream{conn: conn}
 	f.up = up
 	f.logPoolReady(s)
 	defer func() {
@@ -45,14 +45,10 @@ func (f *Filter) terminate(s *filter.Stream, r *route.Route) (err error) {
 		f.up = nil
 		up.Release()
 	}()
-	if v := f.action.ConnectProxy; v != 0 {
-		var head buffer.Buf
-		head.Append(transport.AppendProxyHeader(nil, v == 2, s.Accepted().Remote, s.Accepted().Local))
-		if err := up.WriteData(&head, false); err != nil {
-			return &replyTermination
-		}
+	if err := f.introduce(s); err != nil {
+		return err
 	}
-	if s.Request.Value(header.Method) != "CONNECT" { // what is there of the body goes ahead
+	if s.Request.Value(header.Method) != "CONNECT" && !filter.AsksUDP(&s.Request) { // what is there of the body goes ahead
 		if _, err := s.Engine.RelayRequest(up, nil, true); err != nil {
 			return err
 		}
@@ -60,9 +56,7 @@ func (f *Filter) terminate(s *filter.Stream, r *route.Route) (err error) {
 	if err := f.eager(s); err != nil {
 		return err
 	}
-	s.Response.Reset()
-	s.Response.AddID(header.Status, "200")
-	f.log.answered(s, 200)
+	f.log.answered(s, f.grant(s))
 	if !f.sh.config.SuppressEnvoyHeaders && f.requestSent(s) {
 		s.Response.SetInt(header.XEnvoyUpstreamServiceTime, 0)
 	}
@@ -77,6 +71,51 @@ func (f *Filter) terminate(s *filter.Stream, r *route.Route) (err error) {
 		return s.Engine.RelayResponse(up, codec.Data, time.Time{})
 	}
 	return f.tunnel(s)
+}
+
+// openTunnel makes what a tunnel leads to: a raw connection, or a UDP socket.
+func (f *Filter) openTunnel(s *filter.Stream, host *cluster.Host) (codec.ClientStream, error) {
+	if filter.AsksUDP(&s.Request) {
+		up, err := openUDP(f.cluster, host, f.sh.datagrams)
+		if err == nil {
+			s.Meta.UpstreamLocal = up.sock.Addr()
+		}
+		return up, err
+	}
+	conn, err := f.cluster.Dial(context.Background(), host, &f.at)
+	if err != nil {
+		return nil, err
+	}
+	s.Meta.UpstreamLocal, s.Meta.UpstreamConn, s.Meta.UpstreamTLS = conn.Local, conn.ID, conn.TLS
+	return &rawStream{conn: conn}, nil
+}
+
+// introduce tells a host of raw bytes who the client is, if the route says so.
+func (f *Filter) introduce(s *filter.Stream) error {
+	v := f.action.ConnectProxy
+	if v == 0 || filter.AsksUDP(&s.Request) {
+		return nil
+	}
+	var head buffer.Buf
+	head.Append(transport.AppendProxyHeader(nil, v == 2, s.Accepted().Remote, s.Accepted().Local))
+	if err := f.up.WriteData(&head, false); err != nil {
+		return &replyTermination
+	}
+	return nil
+}
+
+// grant makes the head of the response that opens the tunnel, and returns its code.
+func (f *Filter) grant(s *filter.Stream) int {
+	s.Response.Reset()
+	if !filter.AsksUDP(&s.Request) {
+		s.Response.AddID(header.Status, "200")
+		return 200
+	}
+	s.Response.AddID(header.Status, "101") // which over HTTP/2 is 200
+	s.Response.AddID(header.Connection, "upgrade")
+	s.Response.AddID(header.Upgrade, capsule.Protocol)
+	s.Response.Add(capsule.Field, capsule.Announced)
+	return 101
 }
 
 // eager refuses a CONNECT whose client has sent something for the tunnel before it was
@@ -96,15 +135,10 @@ func (f *Filter) eager(s *filter.Stream) error {
 // rawStream is a raw connection to a host in the shape of a stream, so that the engine
 // can relay it. It has bodies only: no heads, no trailers.
 type rawStream struct {
-	conn          *cluster.TCPConn
-	read, written int64
-	reset         bool
+	headless
+	conn  *cluster.TCPConn
+	reset bool
 }
-
-var errNoHead = errors.New("router: a raw connection has no heads")
-
-// ReadHeaders implements codec.Stream.
-func (r *rawStream) ReadHeaders(*header.Map) (codec.Next, error) { return 0, errNoHead }
 
 // ReadData implements codec.Stream.
 func (r *rawStream) ReadData(b *buffer.Buf) (codec.Next, error) {
@@ -119,12 +153,6 @@ func (r *rawStream) ReadData(b *buffer.Buf) (codec.Next, error) {
 // BufferedData implements codec.Stream.
 func (r *rawStream) BufferedData() bool { return r.conn.Pending() > 0 }
 
-// ReadTrailers implements codec.Stream.
-func (r *rawStream) ReadTrailers(*header.Map) error { return errNoHead }
-
-// WriteHeaders implements codec.Stream.
-func (r *rawStream) WriteHeaders(*header.Map, bool) error { return errNoHead }
-
 // WriteData implements codec.Stream.
 func (r *rawStream) WriteData(b *buffer.Buf, end bool) error {
 	r.written += int64(b.Len())
@@ -137,18 +165,6 @@ func (r *rawStream) WriteData(b *buffer.Buf, end bool) error {
 // WriteTrailers implements codec.Stream.
 func (r *rawStream) WriteTrailers(*header.Map) error { return r.conn.CloseWrite() }
 
-// Flush implements codec.Stream: nothing is ever held back.
-func (r *rawStream) Flush() error { return nil }
-
-// Upgraded implements codec.Stream.
-func (r *rawStream) Upgraded() bool { return false }
-
-// Raw implements codec.Stream.
-func (r *rawStream) Raw() (codec.RawStream, bool) { return nil, false }
-
-// Protocol implements codec.Stream.
-func (r *rawStream) Protocol() meta.Protocol { return meta.Unknown }
-
 // SetReadDeadline implements codec.Stream.
 func (r *rawStream) SetReadDeadline(t time.Time) error { return r.conn.SetReadDeadline(t) }
 
@@ -160,11 +176,6 @@ func (r *rawStream) StopWriting() { r.conn.Cut() }
 
 // Reset implements codec.Stream.
 func (r *rawStream) Reset(codec.Reset) { r.reset = true }
-
-// WireBytes implements codec.Stream.
-func (r *rawStream) WireBytes() (read, written codec.Wire) {
-	return codec.Wire{Body: r.read}, codec.Wire{Body: r.written}
-}
 
 // Release implements codec.ClientStream: the connection ends with its stream.
 func (r *rawStream) Release() bool {

@@ -17,9 +17,11 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
+	"github.com/mecha-mesh/mecha/proxy/codec/capsule"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/header"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/route"
 	"github.com/mecha-mesh/mecha/proxy/runtime"
 	"github.com/mecha-mesh/mecha/proxy/stats"
@@ -70,13 +72,14 @@ type counters struct {
 
 // shared is what all streams of one chain have in common.
 type shared struct {
-	config   *Config
-	clusters cluster.Source
-	zone     string // ours
-	runtime  *runtime.Runtime
-	shadows  atomic.Int64 // copies of requests under way
-	address  func() netip.Addr
-	counters *counters
+	config    *Config
+	clusters  cluster.Source
+	zone      string // ours
+	runtime   *runtime.Runtime
+	shadows   atomic.Int64 // copies of requests under way
+	address   func() netip.Addr
+	counters  *counters
+	datagrams *netio.UDPPool // for CONNECT-UDP
 
 	bodyLimit int // of routes that do not say
 }
@@ -86,6 +89,7 @@ const bodyLimit = 1 << 20
 
 func newFactory(c *Config, env filter.Env) (func() filter.HTTP, error) {
 	sh := &shared{config: c, clusters: env.Clusters, zone: env.Node.Zone, runtime: env.Runtime, address: sync.OnceValue(call.OwnAddress)}
+	sh.datagrams = netio.NewUDPPool(capsule.MaxPayload)
 	s, release := stats.SharedUnder[counters](env.Parent)
 	env.OnRetire(release)
 	sh.counters = s

@@ -140,20 +140,9 @@ func (c *Config) parseAttempts(pb *tcpproxyv3.TcpProxy, _ *filter.Parser) error 
 		}
 		c.MaxConnectAttempts = int(w.Value)
 	}
-	b := pb.BackoffOptions
-	if b == nil {
-		return nil
-	}
-	c.Backoff.Base, c.Backoff.Max = b.BaseInterval.AsDuration(), b.MaxInterval.AsDuration()
-	switch {
-	case c.Backoff.Base < time.Millisecond:
-		return filter.At("backoff_options.base_interval", errors.New("must be at least 1ms"))
-	case b.MaxInterval == nil:
-		c.Backoff.Max = 10 * c.Backoff.Base
-	case c.Backoff.Max < c.Backoff.Base:
-		return filter.At("backoff_options.max_interval", errors.New("must be at least base_interval"))
-	}
-	return nil
+	var err error
+	c.Backoff, err = fromproto.Backoff(pb.BackoffOptions)
+	return filter.At("backoff_options", err)
 }
 
 func (c *Config) parseHash(pb *tcpproxyv3.TcpProxy, _ *filter.Parser) error {

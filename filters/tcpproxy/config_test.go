@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/message"
 )
 
@@ -39,7 +40,7 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.IdleTimeout != 0 || c.MaxConnectAttempts != 4 || !c.HashSourceIP || c.Backoff != (Backoff{100 * time.Millisecond, time.Second}) {
+	if c.IdleTimeout != 0 || c.MaxConnectAttempts != 4 || !c.HashSourceIP || c.Backoff != (call.Backoff{Base: 100 * time.Millisecond, Max: time.Second}) {
 		t.Errorf("parsed %+v", c)
 	}
 	if len(p.Warnings) != 0 || !c.LogTimes.Connected {

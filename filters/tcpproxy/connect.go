@@ -57,7 +57,7 @@ func (s *session) connect(c *filter.Conn) (connection, error) {
 			return connection{}, err
 		}
 		s.s.Retries.Inc()
-		if err := s.c.Backoff.wait(ctx, c.Log.Attempts); err != nil {
+		if err := s.c.Backoff.Wait(ctx, c.Log.Attempts); err != nil {
 			return connection{}, err
 		}
 		if c.Engine.Socket().PeerReset() {
@@ -160,23 +160,4 @@ func (c *Config) pick() *Weighted {
 		n -= uint64(w.Weight)
 	}
 	return &c.Clusters[0] // the weights sum up to total
-}
-
-// wait pauses before attempt n+1: a random time that grows with n.
-func (b Backoff) wait(ctx context.Context, n int) error {
-	if b.Base <= 0 {
-		return ctx.Err()
-	}
-	d := b.Base << min(n-1, 20)
-	if b.Max > 0 {
-		d = min(d, b.Max)
-	}
-	t := time.NewTimer(rand.N(d) + 1)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/stats"
@@ -38,7 +39,7 @@ type Config struct {
 	IdleTimeout time.Duration
 	// MaxConnectAttempts is how many hosts are tried; 1 unless set.
 	MaxConnectAttempts int
-	Backoff            Backoff
+	Backoff            call.Backoff // the pause between connect attempts
 	// MaxDuration ends a connection (max_downstream_connection_duration); 0 is never.
 	MaxDuration time.Duration
 	// Jitter lengthens MaxDuration by up to that share of it, in percent.
@@ -65,9 +66,6 @@ type Weighted struct {
 	Weight uint32
 	Match  cluster.Labels // metadata_match, merged with that of the filter
 }
-
-// Backoff is the pause between connect attempts; the zero value is none.
-type Backoff struct{ Base, Max time.Duration }
 
 // counters is tcp.<stat_prefix>.*.
 type counters struct {

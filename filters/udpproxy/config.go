@@ -15,11 +15,11 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/netio"
 )
 
-// configFields is what of UdpProxyConfig this build obeys. Session filters and tunnels
-// over HTTP are refused by name.
+// configFields is what of UdpProxyConfig this build obeys.
 var configFields = fromproto.Fields{Used: []string{
 	"stat_prefix", "cluster", "matcher", "idle_timeout", "use_original_src_ip", "hash_policies", "upstream_socket_config",
 	"use_per_packet_load_balancing", "access_log", "proxy_access_log", "access_log_options",
+	"session_filters", "tunneling_config",
 }}
 
 // parse decodes envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig.
@@ -42,7 +42,7 @@ func parse(raw []byte, p *filter.Parser) (*Config, error) {
 	if c.MaxDatagram, err = fromproto.UDPSocket(pb.UpstreamSocketConfig, p, true); err != nil {
 		return nil, filter.At("upstream_socket_config", err)
 	}
-	for _, f := range []func(*udpproxyv3.UdpProxyConfig, *filter.Parser) error{c.parseRoute, c.parseHash, c.parseLogs} {
+	for _, f := range []func(*udpproxyv3.UdpProxyConfig, *filter.Parser) error{c.parseRoute, c.parseHash, c.parseLogs, c.parseTunnel} {
 		if err := f(&pb, p); err != nil {
 			return nil, err
 		}
@@ -129,7 +129,7 @@ func (c *Config) parseLogs(pb *udpproxyv3.UdpProxyConfig, p *filter.Parser) (err
 	if o == nil {
 		return nil
 	}
-	// There are no tunnels, so there is never one to log.
+	c.LogTunnel = o.FlushAccessLogOnTunnelConnected
 	err = fromproto.Check(o, p, fromproto.Fields{Used: []string{"access_log_flush_interval", "flush_access_log_on_tunnel_connected"}})
 	if err == nil && o.AccessLogFlushInterval != nil {
 		if c.FlushEvery, err = fromproto.Duration(o.AccessLogFlushInterval, 0); err == nil && c.FlushEvery < time.Millisecond {

@@ -12,6 +12,7 @@ import (
 const (
 	sessionEnd      = accesslog.UDPSessionEnd
 	sessionPeriodic = accesslog.UDPPeriodic
+	sessionTunnel   = accesslog.UDPTunnelUpstreamConnected
 )
 
 // The names under which Envoy keeps what only UDP has: dynamic metadata.
@@ -22,29 +23,32 @@ const (
 
 // log writes an entry about a session.
 func (w *worker) log(s *session, t accesslog.Type) {
-	if w.logs == nil {
-		return
+	if w.logs != nil {
+		w.logs.Log(w.entry(s, t))
 	}
-	local := meta.Addr{}
-	if s.up != nil {
-		local = s.up.Addr()
-	}
+}
+
+// entry describes a session.
+func (w *worker) entry(s *session, t accesslog.Type) *accesslog.Entry {
 	st := meta.Stream{
-		Start: s.meta.Start, End: time.Since(s.meta.Start), Flags: s.flags, UpstreamLocal: local,
+		Start: s.meta.Start, End: time.Since(s.meta.Start), Flags: meta.Flag(s.flags.Load()),
 		BytesReceived: s.rx.bytes.Load(), BytesSent: s.tx.bytes.Load(),
 		UpstreamSent: s.sent.Load(), UpstreamReceived: s.got.Load(),
 	}
-	if s.up != nil {
-		st.UpstreamHost, st.UpstreamHostname = s.host.Addr, s.host.Hostname
+	switch {
+	case s.tun != nil:
+		s.tun.describe(&st)
+	case s.up != nil:
+		st.UpstreamLocal, st.UpstreamHost, st.UpstreamHostname = s.up.Addr(), s.host.Addr, s.host.Hostname
 	}
-	w.logs.Log(&accesslog.Entry{Conn: &s.meta, Stream: &st, Type: t, Lookup: fields{sessionNamespace, []field{
+	return &accesslog.Entry{Conn: &s.meta, Stream: &st, Type: t, Lookup: fields{sessionNamespace, []field{
 		{"bytes_received", st.BytesReceived, ""},
 		{"bytes_sent", st.BytesSent, ""},
 		{"cluster_name", 0, s.name},
 		{"datagrams_received", s.rx.datagrams.Load(), ""},
 		{"datagrams_sent", s.tx.datagrams.Load(), ""},
 		{"errors_sent", s.failed.Load(), ""},
-	}}})
+	}}}
 }
 
 // logSelf writes proxy_access_log.

@@ -9,3 +9,6 @@ import (
 )
 
 func TestOracleSessions(t *testing.T) { play(t, dialogue.StartEnvoy) }
+
+func TestOracleTunnelsToEnvoy(t *testing.T)   { playTunnels(t, startMecha, dialogue.StartEnvoy, false) }
+func TestOracleTunnelsFromEnvoy(t *testing.T) { playTunnels(t, dialogue.StartEnvoy, startMecha, true) }

@@ -30,7 +30,8 @@ type session struct {
 	first  int32
 	last   int32
 
-	up   *netio.UDPSocket
+	up   *netio.UDPSocket // nil through a tunnel
+	tun  *tunnel          // nil without one
 	udp  *cluster.DatagramStats
 	st   *cluster.Stats
 	path netio.UDPPath // to the client
@@ -42,8 +43,11 @@ type session struct {
 	got     atomic.Int64 // bytes from the host
 
 	meta  meta.Conn
-	flags meta.Flag
+	flags atomic.Uint64 // meta.Flag
 }
+
+// flag notes what went wrong.
+func (s *session) flag(f meta.Flag) { s.flags.Or(uint64(f)) }
 
 // total counts datagrams and their bytes.
 type total struct{ datagrams, bytes atomic.Int64 }
@@ -65,9 +69,13 @@ func (w *worker) begin(k key, d *netio.Datagram, cl *cluster.Cluster, h *cluster
 	}
 	w.s.Total.Inc()
 	w.sum.sessions.Add(1)
+	s.path.Set(w.sock.UDPSocket, d.Peer, d.Local)
+	if w.c.Tunnel != nil {
+		return w.beginTunnel(s, *w.attempt(d))
+	}
 	var err error
 	if s.place, err = cl.OpenSession(h); err != nil {
-		s.flags = meta.UpstreamOverflow
+		s.flag(meta.UpstreamOverflow)
 		w.log(s, sessionEnd)
 		return nil
 	}
@@ -77,12 +85,11 @@ func (w *worker) begin(k key, d *netio.Datagram, cl *cluster.Cluster, h *cluster
 	}
 	if s.up, err = cl.DialUDP(h, from); err != nil {
 		w.s.Dial.Inc()
-		s.flags = meta.UpstreamConnectionFailure
+		s.flag(meta.UpstreamConnectionFailure)
 		s.place.Close()
 		w.log(s, sessionEnd)
 		return nil
 	}
-	s.path.Set(w.sock.UDPSocket, d.Peer, d.Local)
 	w.sessions[k] = s
 	w.s.Active.Inc()
 	go s.run()
@@ -94,6 +101,9 @@ func (s *session) current(w *worker) bool {
 	cl := w.clusters.Cluster(s.name)
 	if cl == nil {
 		return false
+	}
+	if s.tun != nil {
+		return cl == s.cl
 	}
 	v := cl.Version()
 	if cl == s.cl && v == s.ver {
@@ -168,6 +178,11 @@ func (s *session) back(w *worker, batch []netio.Datagram) {
 	s.udp.RxDatagrams.Add(uint64(len(batch)))
 	s.st.UpstreamCxRxBytesTotal.Add(uint64(size))
 	s.got.Add(int64(size))
+	s.countBack(w, sent, bytes, lost)
+}
+
+// countBack counts what was sent to the client.
+func (s *session) countBack(w *worker, sent, bytes, lost int) {
 	s.tx.add(sent, bytes)
 	w.s.TxDatagrams.Add(uint64(sent))
 	w.s.Tx.Add(uint64(bytes))
@@ -179,11 +194,16 @@ func (s *session) back(w *worker, batch []netio.Datagram) {
 
 // arm sets when the session looks again whether it is idle, or has something to log.
 func (s *session) arm(w *worker, flushed time.Time) {
+	_ = s.up.SetReadDeadline(time.Now().Add(s.nextLook(w, flushed))) // fails when it was closed, as Read does
+}
+
+// nextLook is how long that is from now.
+func (s *session) nextLook(w *worker, flushed time.Time) time.Duration {
 	until := w.c.IdleTimeout - time.Duration(max(w.now()-s.touched.Load(), 0))
 	if every := w.c.FlushEvery; every > 0 {
 		until = min(until, every-time.Since(flushed))
 	}
-	_ = s.up.SetReadDeadline(time.Now().Add(max(until, time.Millisecond))) // fails when it was closed, as Read does
+	return max(until, time.Millisecond)
 }
 
 // wake makes the session look at its configuration again.
@@ -206,6 +226,9 @@ func (s *session) idle(w *worker) bool {
 	case quiet < int64(w.c.IdleTimeout):
 		return false
 	}
+	if s.tun != nil {
+		s.flag(meta.StreamIdleTimeout)
+	}
 	w.s.Idle.Inc()
 	w.sum.idle.Add(1)
 	w.finish(s)
@@ -220,7 +243,11 @@ func (w *worker) finish(s *session) {
 	s.ended = true
 	delete(w.sessions, s.key)
 	w.log(s, sessionEnd)
-	_ = s.up.Close() // what was sent has left
+	if s.tun != nil {
+		s.tun.stop()
+	} else {
+		_ = s.up.Close() // what was sent has left
+	}
 	s.place.Close()
 	w.s.Active.Dec()
 	w.sum.add(s)

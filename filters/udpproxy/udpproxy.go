@@ -44,6 +44,10 @@ type Config struct {
 	// Logs are written when a session ends, and each FlushEvery (0 is never) while it lives.
 	Logs       []accesslog.Spec
 	FlushEvery time.Duration
+	// LogTunnel writes Logs when a tunnel has been opened, too.
+	LogTunnel bool
+	// Tunnel is nil where hosts are reached by UDP.
+	Tunnel *Tunnel
 	// ProxyLogs are written when the filter has ended.
 	ProxyLogs []accesslog.Spec
 }
@@ -163,7 +167,10 @@ func (w *worker) Receive(batch []netio.Datagram) []netio.Datagram {
 	}
 	for _, s := range w.dirty {
 		s.queued = false
-		if s.up != nil {
+		switch {
+		case s.tun != nil:
+			w.forwardTunnel(s, batch)
+		case s.up != nil:
 			w.forward(s, batch)
 		}
 	}
@@ -189,6 +196,21 @@ func (w *worker) forward(s *session, batch []netio.Datagram) {
 	s.cl.Stats().UpstreamCxTxBytesTotal.Add(uint64(bytes))
 }
 
+// forwardTunnel queues the datagrams of a session for its tunnel.
+func (w *worker) forwardTunnel(s *session, batch []netio.Datagram) {
+	size, n := 0, 0
+	for i := s.first; i >= 0; i = w.next[i] {
+		if !s.tun.put(batch[i].Data) {
+			s.udp.TunnelOverflows.Inc()
+		}
+		size += len(batch[i].Data)
+		n++
+	}
+	s.rx.add(n, size)
+	w.s.RxDatagrams.Add(uint64(n))
+	w.s.Rx.Add(uint64(size))
+}
+
 // session returns the session of a datagram, nil if there is none and none can be begun.
 func (w *worker) session(d *netio.Datagram, now int64) *session {
 	if w.c.PerPacket {
@@ -206,6 +228,9 @@ func (w *worker) session(d *netio.Datagram, now int64) *session {
 			w.finish(s)
 		}
 		return nil
+	}
+	if w.c.Tunnel != nil { // picks when it connects
+		return w.begin(k, d, cl, nil, now)
 	}
 	h, err := cl.Pick(w.attempt(d))
 	if s != nil {
@@ -264,7 +289,7 @@ func (w *worker) attempt(d *netio.Datagram) *cluster.Attempt {
 // send to the same cluster.
 func (w *worker) Inherit(from filter.UDPReceiver) {
 	old, ok := from.(*worker)
-	if !ok || old.c.PerPacket != w.c.PerPacket || old.c.OriginalSource != w.c.OriginalSource || old.c.MaxDatagram != w.c.MaxDatagram {
+	if !ok || old.c.Tunnel != nil || w.c.Tunnel != nil || old.c.PerPacket != w.c.PerPacket || old.c.OriginalSource != w.c.OriginalSource || old.c.MaxDatagram != w.c.MaxDatagram {
 		return
 	}
 	old.mu.Lock()

@@ -17,6 +17,10 @@ type DatagramStats struct {
 	RxErrors           stats.Counter `stat:"sess_rx_errors" help:"Errors of receiving from hosts."`
 	TxDatagrams        stats.Counter `stat:"sess_tx_datagrams" help:"Datagrams sent to hosts."`
 	TxErrors           stats.Counter `stat:"sess_tx_errors" help:"Datagrams that could not be sent to hosts."`
+
+	TunnelSuccesses stats.Counter `stat:"sess_tunnel_success" help:"Tunnels over HTTP that were opened."`
+	TunnelFailures  stats.Counter `stat:"sess_tunnel_failure" help:"Sessions for which no tunnel over HTTP could be opened."`
+	TunnelOverflows stats.Counter `stat:"sess_tunnel_buffer_overflow" help:"Datagrams that were lost since too many waited for a tunnel."`
 }
 
 // datagrams are the counters of a core, made when they are asked for.

@@ -27,6 +27,7 @@ var (
 	replyAbsolutePath       = filter.Reply{Code: 404, Details: "absolute_path_rejected"}
 	replyQuery              = filter.Reply{Code: 400, Details: "query_missing_content_type"}
 	replyNoHost             = filter.Reply{Code: 400, Details: "missing_host_header"}
+	replyUDPTarget          = filter.Reply{Code: 404, Body: "The path is incorrect for CONNECT-UDP", Details: "path_normalization_failed"}
 	replyUpgrade            = filter.Reply{Code: 403, Details: "upgrade_failed"}
 )
 

@@ -30,6 +30,9 @@ func (st *stream) prepareRequest() error {
 			st.m.counters.RqNonRelative.Inc()
 			return &replyAbsolutePath
 		}
+		if filter.AsksUDP(m) && !st.aimUDP() {
+			return &replyUDPTarget
+		}
 		if err := st.normalizePath(); err != nil {
 			return err
 		}

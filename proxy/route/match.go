@@ -14,7 +14,7 @@ import (
 // Match is the conditions of a route (RouteMatch). All that are set must hold.
 type Match struct {
 	Path    match.Path
-	Connect bool        // connect_matcher, instead of Path: CONNECT requests only
+	Connect bool        // connect_matcher, instead of Path: CONNECT and CONNECT-UDP requests only
 	More    *Conditions // nil: the path is all that counts, as on most routes
 }
 
@@ -107,7 +107,7 @@ func (t *target) seenBy(p *match.Path) string {
 func (m *Match) failed(s *filter.Stream, t *target, proven bool) Predicate {
 	switch {
 	case m.Connect:
-		if s.Request.Value(header.Method) != "CONNECT" {
+		if s.Request.Value(header.Method) != "CONNECT" && !filter.AsksUDP(&s.Request) {
 			return Predicate{Kind: OnPath}
 		}
 	case t.full == "" || !proven && !m.Path.Match(t.seenBy(&m.Path)):

@@ -83,7 +83,8 @@ type ForwardAction struct {
 	PathFormat        *accesslog.Format      // path_rewrite; what comes out empty changes nothing
 
 	Upgrades []Upgrade
-	// ConnectTerminate answers CONNECT itself and sends the payload as raw TCP (connect_config).
+	// ConnectTerminate answers CONNECT itself and sends the payload as raw TCP, that of
+	// CONNECT-UDP as datagrams (connect_config).
 	ConnectTerminate bool
 	ConnectPost      bool // allow_post: the body of a POST, too
 	ConnectProxy     int  // version of a PROXY protocol header in front of it (proxy_protocol_config); 0 is none
@@ -101,13 +102,13 @@ type ForwardAction struct {
 	BodyLimitSet bool
 }
 
-// Terminates reports whether the payload of a request is sent as raw TCP.
+// Terminates reports whether the payload of a request is sent as raw TCP, or as datagrams.
 func (a *ForwardAction) Terminates(m *header.Map) bool {
 	if !a.ConnectTerminate {
 		return false
 	}
 	method := m.Value(header.Method)
-	return method == "CONNECT" || a.ConnectPost && method == "POST"
+	return method == "CONNECT" || a.ConnectPost && method == "POST" || filter.AsksUDP(m)
 }
 
 // Upgrade is one of upgrade_configs.

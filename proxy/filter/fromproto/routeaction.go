@@ -11,6 +11,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/codec/capsule"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/match"
 	"github.com/mecha-mesh/mecha/proxy/route"
@@ -198,8 +199,8 @@ func upgrades(a *routev3.RouteAction, f *route.ForwardAction) error {
 		}
 		seen[typ] = true
 		if c := u.ConnectConfig; c != nil {
-			if typ != "connect" {
-				return filter.AtIndex("upgrade_configs", i, filter.At("connect_config", errors.New("is for the upgrade type CONNECT only")))
+			if typ != "connect" && typ != capsule.Protocol {
+				return filter.AtIndex("upgrade_configs", i, filter.At("connect_config", errors.New("is for the upgrade types CONNECT and CONNECT-UDP only")))
 			}
 			if pp := c.ProxyProtocolConfig; pp != nil {
 				if err := Check(pp, nil, Fields{Used: []string{"version"}}); err != nil {
