@@ -203,7 +203,7 @@ var cases = []struct {
 	}},
 }
 
-// log is an access log in the file that play replaces LOG with.
+// log is an access log in the file of the world, for which LOG stands.
 func log(format string) []any {
 	return []any{obj{"name": "file", "typed_config": obj{
 		"@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": "LOG",
@@ -229,19 +229,31 @@ func play(t *testing.T, start func(t testing.TB, config []byte, admin string) *d
 				t.Skip("needs root: sockets that send from foreign addresses are for those with CAP_NET_ADMIN")
 			}
 			admin := fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
-			w := &world{T: t, port: ports.Free(t), ip: cmp.Or(c.ip, "127.0.0.1"), log: filepath.Join(t.TempDir(), "log"), hosts: map[string]*net.UDPConn{}}
-			for _, name := range []string{"up", "other"} {
-				w.hosts[name] = host(t, "127.0.0.1")
-			}
-			w.hosts["six"] = host(t, "::1")
-			config, err := json.Marshal(w.config(admin, c.filter, c.listen, c.limit))
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.Proxy = start(t, []byte(strings.ReplaceAll(string(config), `"LOG"`, strconv.Quote(w.log))), admin)
+			w := newWorld(t, cmp.Or(c.ip, "127.0.0.1"))
+			w.Proxy = start(t, w.marshal(w.config(admin, c.filter, c.listen, c.limit)), admin)
 			c.play(w)
 		})
 	}
+}
+
+// newWorld is a world whose proxy does not run yet.
+func newWorld(t *testing.T, ip string) *world {
+	w := &world{T: t, port: ports.Free(t), ip: ip, log: filepath.Join(t.TempDir(), "log"), hosts: map[string]*net.UDPConn{}}
+	for _, name := range []string{"up", "other"} {
+		w.hosts[name] = host(t, "127.0.0.1")
+	}
+	w.hosts["six"] = host(t, "::1")
+	return w
+}
+
+// marshal is a bootstrap whose logs go to the world's file.
+func (w *world) marshal(config obj) []byte {
+	w.Helper()
+	b, err := json.Marshal(config)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return []byte(strings.ReplaceAll(string(b), `"LOG"`, strconv.Quote(w.log)))
 }
 
 func TestSessions(t *testing.T) {
