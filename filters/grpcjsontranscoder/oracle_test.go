@@ -9,3 +9,7 @@ import (
 )
 
 func TestOracleWholeProxy(t *testing.T) { dialogue.OracleAbout(t, about, "testdata/whole/*.txt") }
+
+func TestOracleService(t *testing.T) {
+	dialogue.OracleAbout(t, bookstore(t), "testdata/service/*.txt")
+}
