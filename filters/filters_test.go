@@ -52,7 +52,7 @@ var costsElsewhere = map[string]string{
 }
 
 // countsIn is where the statistics of a filter are declared, if not in its own folder.
-var countsIn = map[string]string{"hcm": "../proxy/l7"}
+var countsIn = map[string]string{"hcm": "../proxy/l7", "wasm": "../proxy/wasm"}
 
 // sections of every README, in this order.
 var sections = []string{"Name", "Description", "Configuration", "Per route", "Statistics", "Examples"}

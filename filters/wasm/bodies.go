@@ -57,8 +57,9 @@ func (f *bodies) data(d *direction, h hook, b *buffer.Buf, end bool) error {
 		d.held = true
 		d.kept.MoveAll(seen)
 		f.open = false
+		err := f.interrupted()
 		f.context.Unlock()
-		return f.interrupted()
+		return err
 	default:
 		d.paused = true
 		d.body = seen

@@ -154,7 +154,7 @@ func (f *Filter) wait(d *direction) error {
 }
 
 // interrupted returns what a guest that has the stream wait for more of a body wants
-// besides.
+// besides. The context is locked.
 func (f *Filter) interrupted() error {
 	switch {
 	case f.answer != nil:

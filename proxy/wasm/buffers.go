@@ -12,16 +12,24 @@ func (in *Instance) text(t BufferType) (s string, ok bool) {
 			return "", false
 		}
 		return in.call.configuration, true
+	case CallData:
+		return "", true
 	}
 	return "", false
 }
 
 func (in *Instance) bufferOf(t BufferType) *buffer.Buf {
-	c := in.effective
-	if c == nil || c.subject == nil {
+	if t == CallResponseBody {
+		if in.call == nil || !in.call.answered {
+			return nil
+		}
+		return &in.call.body
+	}
+	s := in.subject()
+	if s == nil {
 		return nil
 	}
-	return c.subject.Buffer(t)
+	return s.Buffer(t)
 }
 
 // span is the part of n bytes that the guest means, from start on.

@@ -10,8 +10,13 @@ var errTooMany = errors.New("wasm: too many streams at once")
 // Enter makes c, whose memory is the caller's, the context of s, and tells the guest. Leave
 // is its end, after an error, too.
 func (p *Plugin) Enter(c *Context, s Subject) error {
+	if p.breaker.open() {
+		p.Failed.Inc()
+		return errOpen
+	}
 	in, err := p.vm.take()
 	if err != nil {
+		p.fail(err)
 		return err
 	}
 	defer in.mu.Unlock()
@@ -29,14 +34,36 @@ func (p *Plugin) Enter(c *Context, s Subject) error {
 	return err
 }
 
+var errOpen = errors.New("wasm: the plugin is stopped, since it kept failing")
+
+// fail counts a failure, and stops the plugin where there were too many.
+func (p *Plugin) fail(err error) {
+	p.Traps.Inc()
+	p.Failed.Inc()
+	if errors.Is(err, ErrOverrun) {
+		p.Overruns.Inc()
+	}
+	p.env.Log.Error("wasm: the guest has failed", "plugin", p.Name, "root_id", p.RootID, "err", err)
+	if p.breaker.fail() {
+		p.Opened.Inc()
+		p.env.Log.Error("wasm: the plugin is stopped, since it keeps failing", "plugin", p.Name)
+	}
+}
+
 // invoke is Instance.invoke, after which a guest that has failed is taken out of use.
 func (c *Context) invoke(cb callback, args ...uint64) (result uint64, ok bool, err error) {
 	in := c.in
 	was := in.broken
 	result, ok, err = in.invoke(c, cb, args...)
-	if err != nil && was == nil {
+	if err == nil {
+		return result, ok, nil
+	}
+	c.failed = true
+	in.noRoot = in.noRoot || c.root == nil
+	if was == nil {
 		in.vm.drop(in)
 	}
+	c.plugin.fail(err)
 	return result, ok, err
 }
 
@@ -93,29 +120,50 @@ func (c *Context) OnResponseTrailers(n int) (uint64, error) {
 	return c.ask(onResponseTrailers, uint64(n))
 }
 
-// Leave tells the guest that the stream is over: it logs it, and forgets it.
+// Leave tells the guest that the stream is over: it logs it, and forgets it. A guest that
+// puts that off (proxy_on_done) keeps the context, but sees nothing of the stream any more.
 func (c *Context) Leave() {
 	in := c.in
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if _, _, err := c.invoke(onLog); err == nil {
-		_ = c.end() // it was noted
+	if _, _, err := c.invoke(onLog); err == nil && !c.failed {
+		c.end()
 	}
-	delete(in.contexts, c.id)
+	if in.contexts[c.id] == c {
+		delete(in.contexts, c.id)
+	}
 	c.in = nil
-	if in.users--; in.users == 0 && in.broken != nil {
+	in.users--
+	in.shrink(c.plugin)
+}
+
+// shrink closes an instance that is out of use, with its last stream, and takes one out of
+// use whose memory has grown far beyond what it had in the beginning. in.mu is held.
+func (in *Instance) shrink(p *Plugin) {
+	if size := in.memory.Size(); !in.full && in.broken == nil && size > recycleAt && size > 2*in.atStart {
+		in.full = true
+		p.Recycled.Inc()
+		in.vm.drop(in)
+	}
+	if in.users == 0 && (in.broken != nil || in.full) {
 		_ = in.close() // it only forgets
 	}
 }
 
 // end is the last of a context: proxy_on_done, proxy_on_delete. in.mu is held.
-func (c *Context) end() error {
-	_, _, err := c.invoke(onDone)
-	if err == nil {
-		_, _, err = c.invoke(onDelete)
+func (c *Context) end() {
+	in := c.in
+	done, has, err := c.invoke(onDone)
+	if err == nil && has && uint32(done) == 0 {
+		// The memory of c is somebody else's.
+		in.contexts[c.id] = &Context{id: c.id, in: in, plugin: c.plugin, root: c.root, ending: true}
+		return
 	}
-	delete(c.in.contexts, c.id)
-	return err
+	c.over = true
+	if err == nil {
+		_, _, _ = c.invoke(onDelete) // a failure is noted
+	}
+	delete(in.contexts, c.id)
 }
 
 // Lock keeps the guest of the context from running, and whoever is about to call it.
@@ -127,8 +175,9 @@ func (c *Context) Unlock() { c.in.mu.Unlock() }
 // Entered reports whether the guest knows the context.
 func (c *Context) Entered() bool { return c.in != nil }
 
-// Broken reports whether the guest has failed. The context is locked.
-func (c *Context) Broken() bool { return c.in.broken != nil }
+// Broken reports whether the guest has failed in a way that the stream may wait in vain. The
+// context is locked.
+func (c *Context) Broken() bool { return c.failed || c.in.noRoot }
 
 // SeesBodies reports whether the guest has a callback for bodies or trailers.
 func (p *Plugin) SeesBodies() bool {

@@ -1,6 +1,8 @@
 package wasm
 
 import (
+	"time"
+
 	"github.com/mecha-mesh/mecha/proxy/attributes"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -79,6 +81,12 @@ type Context struct {
 	root    *Context // nil of a root
 	subject Subject  // nil of a root
 	users   int      // of a root: plugins that are the same
+	ending  bool     // the guest has put off the end until it calls proxy_done
+	over    bool     // the guest has deleted it
+	failed  bool     // the guest has failed on its behalf: it is not called any more
+
+	period time.Duration // of ticks, of a root
+	timer  *time.Timer
 }
 
 // Instance is where the guest of the context runs.

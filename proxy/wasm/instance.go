@@ -28,21 +28,26 @@ type Instance struct {
 	stack      [8]uint64    // parameters and result of a callback
 	inner      [1]uint64    // of allocate
 	inAllocate bool
+	budget     budget
+	scratch    []byte // of properties
 
 	contexts map[uint32]*Context
 	roots    map[string]*Context // by plugin key
 	last     uint32              // the newest context
 
-	effective *Context // on behalf of which the guest acts
+	effective *Context   // on behalf of which the guest acts
+	ended     []*Context // that the guest has finished with, in the callback that runs
 	call      *callInfo
-	broken    error // why nothing new is to run here
+	calls     int             // HTTP calls that are waited for
+	token     uint32          // of the newest one
+	life      context.Context // ends when the instance is closed
+	end       func()
+	atStart   uint32 // bytes of memory, when the guest had started
+	broken    error  // why no new stream comes here; those that are here go on
+	noRoot    bool   // a root has failed: what streams wait for may not come
+	full      bool   // no new stream comes here: the memory has grown too much
 	closed    bool
 	users     int // contexts of streams
-}
-
-// callInfo is what a callback is about besides its context, for as long as it runs.
-type callInfo struct {
-	configuration string // of the VM or the plugin
 }
 
 // Deadline implements context.Context.
@@ -62,6 +67,8 @@ var _ context.Context = (*Instance)(nil)
 // start makes an instance and runs the code that it begins with.
 func (vm *VM) start() (*Instance, error) {
 	in := &Instance{vm: vm, contexts: map[uint32]*Context{}, roots: map[string]*Context{}}
+	in.life, in.end = context.WithCancel(context.Background())
+	in.budget.begin(startBudget)
 	c := wazero.NewModuleConfig().WithName("").WithStartFunctions().
 		WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader).
 		WithStdout(output{vm, levelInfo}).WithStderr(output{vm, levelError})
@@ -70,8 +77,11 @@ func (vm *VM) start() (*Instance, error) {
 	}
 	m, err := vm.module.host.runtime.InstantiateModule(in, vm.module.compiled, c)
 	if err != nil {
+		in.end()
 		return nil, fmt.Errorf("wasm: %w", err)
 	}
+	vm.lifecycle.Created.Inc()
+	vm.lifecycle.Active.Inc()
 	in.module, in.memory = m, m.Memory()
 	for i := range callbacks {
 		n := callbackNames[i]
@@ -101,7 +111,7 @@ func (in *Instance) begin() error {
 		if f == nil {
 			continue
 		}
-		if err := in.run(f, in.stack[:]); err != nil {
+		if err := in.run(f, in.stack[:], startBudget); err != nil {
 			return fmt.Errorf("wasm: %s: %w", name, err)
 		}
 		break
@@ -111,7 +121,8 @@ func (in *Instance) begin() error {
 
 // run calls a function of the guest. An error is a trap: the guest is not to be trusted any
 // more.
-func (in *Instance) run(f api.Function, stack []uint64) error {
+func (in *Instance) run(f api.Function, stack []uint64, limit time.Duration) error {
+	in.budget.begin(limit)
 	err := f.CallWithStack(in, stack)
 	if err != nil {
 		in.broken = err
@@ -122,8 +133,12 @@ func (in *Instance) run(f api.Function, stack []uint64) error {
 // invoke calls a callback on behalf of c. ok is false where the guest has none.
 func (in *Instance) invoke(c *Context, cb callback, args ...uint64) (result uint64, ok bool, err error) {
 	f := in.functions[cb]
-	if f == nil || in.closed {
+	if f == nil || in.closed || c.failed {
 		return 0, false, nil
+	}
+	limit := callBudget
+	if cb <= onConfigure {
+		limit = startBudget
 	}
 	stack := in.stack[:]
 	n := callbackNames[cb].params
@@ -131,9 +146,24 @@ func (in *Instance) invoke(c *Context, cb callback, args ...uint64) (result uint
 	copy(stack[1:n], args)
 	before := in.effective
 	in.effective = c
-	err = in.run(f, stack)
+	err = in.run(f, stack, limit)
 	in.effective = before
-	return stack[0], true, err
+	result = stack[0]
+	if len(in.ended) > 0 && err == nil {
+		in.finish()
+	}
+	return result, true, err
+}
+
+// finish deletes the contexts whose end the guest has put off until now.
+func (in *Instance) finish() {
+	all := in.ended
+	in.ended = nil
+	for _, c := range all {
+		c.over = true
+		_, _, _ = in.invoke(c, onDelete) // a guest that fails is out of use
+		delete(in.contexts, c.id)
+	}
 }
 
 // close ends the instance. Nothing may run in it.
@@ -142,5 +172,13 @@ func (in *Instance) close() error {
 		return nil
 	}
 	in.closed = true
+	in.end()
+	for _, c := range in.contexts {
+		c.over = true
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+	}
+	in.vm.lifecycle.Active.Dec()
 	return in.module.Close(context.Background())
 }

@@ -9,11 +9,14 @@ import (
 
 // mapOf is the header map that the guest asks for, nil where it is not there.
 func (in *Instance) mapOf(t MapType) (m *header.Map, writable bool) {
-	c := in.effective
-	if c == nil || c.subject == nil {
+	if m := in.answerMap(t); m != nil {
+		return m, false
+	}
+	s := in.subject()
+	if s == nil {
 		return nil, false
 	}
-	return c.subject.Map(t)
+	return s.Map(t)
 }
 
 // name reads a field name, in lower case, which is kept by m.

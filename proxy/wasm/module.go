@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/tetratelabs/wazero"
+
+	"github.com/mecha-mesh/mecha/proxy/wasm/meter"
 )
 
 // ABI is a version of the Proxy-Wasm ABI.
@@ -32,20 +35,22 @@ type Module struct {
 	users    int
 	compiled wazero.CompiledModule
 	abi      ABI
+	allowed  []string // nil: all
 }
 
 // Load compiles code, or returns what was compiled of the same code before.
-func (h *Host) Load(code []byte) (*Module, error) {
+// allowed are the names that it may import and export; nil: all.
+func (h *Host) Load(code []byte, allowed []string) (*Module, error) {
 	if len(code) > MaxCode {
 		return nil, fmt.Errorf("wasm: the code has %d bytes, more than %d", len(code), MaxCode)
 	}
-	key := moduleKey(sha256.Sum256(code))
+	key := moduleKey(sha256.Sum256(fmt.Appendf(slices.Clone(code), "%q", allowed)))
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m := h.modules[key]
 	if m == nil {
 		var err error
-		if m, err = h.compile(code); err != nil {
+		if m, err = h.compile(code, allowed); err != nil {
 			return nil, err
 		}
 		m.key = key
@@ -55,13 +60,17 @@ func (h *Host) Load(code []byte) (*Module, error) {
 	return m, nil
 }
 
-func (h *Host) compile(code []byte) (*Module, error) {
+func (h *Host) compile(code []byte, allowed []string) (*Module, error) {
+	code, err := meter.Rewrite(code, meter.Options{Rename: restrict(allowed)})
+	if err != nil {
+		return nil, fmt.Errorf("wasm: the code is not usable: %w", err)
+	}
 	ctx := context.Background()
 	c, err := h.runtime.CompileModule(ctx, code)
 	if err != nil {
 		return nil, fmt.Errorf("wasm: the code is not usable: %w", err)
 	}
-	m := &Module{host: h, compiled: c}
+	m := &Module{host: h, compiled: c, allowed: allowed}
 	exports := c.ExportedFunctions()
 	for i, name := range markers {
 		if _, ok := exports[name]; ok {
@@ -91,6 +100,9 @@ func (m *Module) Release() {
 
 // has reports whether the code exports a function with that name and as many parameters.
 func (m *Module) has(name string, params int) bool {
+	if m.allowed != nil && strings.HasPrefix(name, "proxy_on_") && name != "proxy_on_memory_allocate" && !slices.Contains(m.allowed, name) {
+		return false
+	}
 	d, ok := m.compiled.ExportedFunctions()[name]
 	return ok && len(d.ParamTypes()) == params && !slices.ContainsFunc(d.ParamTypes(), func(t byte) bool { return t != 0x7f })
 }

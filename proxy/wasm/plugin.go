@@ -1,11 +1,14 @@
 package wasm
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // Config is envoy.extensions.wasm.v3.PluginConfig.
@@ -15,9 +18,9 @@ type Config struct {
 	Configuration string
 	VM            VMConfig
 	Policy        Policy
-	// StopIteration lets the guest see the body while the head waits
-	// (allow_on_headers_stop_iteration).
-	StopIteration bool
+	// BackOff is for how long a plugin that keeps failing is stopped at first, MaxBackOff
+	// for how long at most (reload_config.backoff); 0: a second, and a minute.
+	BackOff, MaxBackOff time.Duration
 }
 
 // Policy is what becomes of streams of a plugin that has failed.
@@ -35,7 +38,9 @@ type Plugin struct {
 	*Config
 	env filter.Env
 	vm  *VM
-	key string // of its root in instances
+	*counters
+	breaker breaker
+	key     string // of its root in instances
 }
 
 // Open starts a plugin: its VM, if that does not run yet, and its root. It is closed by the
@@ -45,18 +50,22 @@ func Open(c *Config, env filter.Env) (*Plugin, error) {
 		env.Name = c.Name
 	}
 	p := &Plugin{Config: c, env: env}
+	p.breaker.base, p.breaker.most = cmp.Or(c.BackOff, time.Second), cmp.Or(c.MaxBackOff, max(time.Minute, c.BackOff))
 	sum := sha256.Sum256([]byte(c.VM.Code))
 	p.key = c.RootID + "\x00" + c.Name + "\x00" + c.Configuration
+	n, releaseStats := stats.SharedAt[counters](env.Stats, stats.Path("wasm", c.Name)...)
+	p.counters = n
 	host, releaseHost := filter.Share(env.Shares, "wasm host", func() *sharedHost {
 		h, err := NewHost()
-		return &sharedHost{h, err}
+		return &sharedHost{h, newBroker(env.Stats), err}
 	})
-	vm, releaseVM := filter.Share(env.Shares, fmt.Sprintf("wasm vm %q %q %x", c.VM.ID, c.VM.Configuration, sum), func() *VM {
+	vm, releaseVM := filter.Share(env.Shares, fmt.Sprintf("wasm vm %q %q %x %q %q", c.VM.ID, c.VM.Configuration, sum, c.VM.Environment, c.VM.Allowed), func() *VM {
 		return &VM{config: c.VM, env: env, host: host}
 	})
 	release := func() {
 		releaseVM()
 		releaseHost()
+		releaseStats()
 	}
 	p.vm = vm
 	err := vm.open()
@@ -86,8 +95,8 @@ func (in *Instance) configure(p *Plugin) error {
 	if _, _, err := in.invoke(root, onContextCreate, 0); err != nil {
 		return err
 	}
-	info := callInfo{configuration: p.VM.Configuration}
-	in.call = &info
+	info := &callInfo{configuration: p.VM.Configuration}
+	in.call = info
 	ok, has, err := in.invoke(root, onVMStart, uint64(len(p.VM.Configuration)))
 	if err == nil && has && uint32(ok) == 0 {
 		err = errors.New("wasm: the plugin refuses to start (proxy_on_vm_start)")
@@ -100,6 +109,7 @@ func (in *Instance) configure(p *Plugin) error {
 		}
 	}
 	in.call = nil
+	in.atStart = max(in.atStart, in.memory.Size())
 	return err
 }
 
@@ -113,7 +123,10 @@ func (in *Instance) retire(p *Plugin) {
 		return
 	}
 	delete(in.roots, p.key)
-	_ = root.end() // the instance is taken out of use if it fails, which is all there is to do
+	if root.timer != nil {
+		root.timer.Stop()
+	}
+	root.end()
 }
 
 // add makes a context. in.mu is held.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
 // VMConfig is envoy.extensions.wasm.v3.VmConfig.
@@ -20,6 +21,9 @@ type VMConfig struct {
 	Code          string
 	Configuration string
 	Environment   []Variable
+	// Allowed are the functions that guests may import, and the callbacks that they may
+	// export (capability_restriction_config); nil: all.
+	Allowed []string
 }
 
 // Variable is an environment variable of a guest.
@@ -34,6 +38,9 @@ type VM struct {
 
 	host   *sharedHost
 	module *Module
+	broker *broker
+	*lifecycle
+	release func() // of lifecycle
 
 	live    atomic.Pointer[[]*Instance] // those that new streams may use; replaced, never changed
 	next    atomic.Uint32
@@ -46,7 +53,8 @@ type VM struct {
 // sharedHost is the host of the process, or why there is none.
 type sharedHost struct {
 	*Host
-	err error
+	broker *broker
+	err    error
 }
 
 // Close implements io.Closer.
@@ -70,9 +78,11 @@ func (vm *VM) load() error {
 		return vm.host.err
 	}
 	var err error
-	if vm.module, err = vm.host.Load([]byte(vm.config.Code)); err != nil {
+	if vm.module, err = vm.host.Load([]byte(vm.config.Code), vm.config.Allowed); err != nil {
 		return err
 	}
+	vm.broker = vm.host.broker
+	vm.lifecycle, vm.release = stats.SharedAt[lifecycle](vm.env.Stats, stats.Path("wasm", vm.config.Runtime)...)
 	vm.live.Store(&[]*Instance{})
 	return nil
 }
@@ -92,6 +102,9 @@ func (vm *VM) Close() error {
 	}
 	if vm.module != nil {
 		vm.module.Release()
+	}
+	if vm.release != nil {
+		vm.release()
 	}
 	return errors.Join(errs...)
 }
@@ -204,7 +217,7 @@ func (vm *VM) take() (*Instance, error) {
 
 var errClosed = errors.New("wasm: the VM is closed")
 
-func (in *Instance) usable() bool { return in.broken == nil && !in.closed }
+func (in *Instance) usable() bool { return in.broken == nil && !in.closed && !in.full }
 
 // growLater adds an instance while others do the work.
 func (vm *VM) growLater() {
@@ -232,11 +245,16 @@ func (vm *VM) growLater() {
 // drop takes an instance that is broken out of use; it is closed with its last context.
 // in.mu is held.
 func (vm *VM) drop(in *Instance) {
-	go func() {
+	go func() { // vm.mu comes before in.mu
 		vm.mu.Lock()
 		all := slices.DeleteFunc(slices.Clone(vm.instances()), func(o *Instance) bool { return o == in })
 		vm.live.Store(&all)
 		vm.mu.Unlock()
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if in.users == 0 {
+			_ = in.close() // it only forgets
+		}
 	}()
 }
 

@@ -21,6 +21,8 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+
+	"github.com/mecha-mesh/mecha/proxy/wasm/meter"
 )
 
 // Limits of what guests may have.
@@ -29,6 +31,8 @@ const (
 	MaxCode = 64 << 20
 	// maxPages is how much memory an instance may have, in pages of 64 KiB.
 	maxPages = 64 << 20 >> 16
+	// recycleAt is how much memory an instance may have grown to before it is replaced.
+	recycleAt = maxPages << 16 / 4 * 3
 )
 
 // Host runs the modules of a process. It is safe for concurrent use.
@@ -52,6 +56,14 @@ func NewHost() (*Host, error) {
 	}
 	if _, err := b.Instantiate(ctx); err != nil {
 		return nil, fmt.Errorf("wasm: host functions: %w", err)
+	}
+	own := h.runtime.NewHostModuleBuilder(meter.Module)
+	own.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(refill), nil, nil).Export(meter.Refill)
+	if _, err := own.Instantiate(ctx); err != nil {
+		return nil, fmt.Errorf("wasm: the meter: %w", err)
+	}
+	if err := h.denied(ctx); err != nil {
+		return nil, fmt.Errorf("wasm: denied functions: %w", err)
 	}
 	return h, nil
 }

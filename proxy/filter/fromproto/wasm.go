@@ -23,12 +23,15 @@ func WasmPlugin(pb *wasmv3.PluginConfig, p *filter.Parser) (*wasm.Config, error)
 		return nil, errors.New("is required")
 	}
 	err := Check(pb, p, Fields{Used: []string{
-		"name", "root_id", "vm_config", "configuration", "fail_open", "failure_policy", "allow_on_headers_stop_iteration",
+		"name", "root_id", "vm_config", "configuration", "fail_open", "failure_policy", "reload_config", "capability_restriction_config", "allow_on_headers_stop_iteration",
 	}})
 	if err != nil {
 		return nil, err
 	}
-	c := &wasm.Config{Name: pb.Name, RootID: pb.RootId, StopIteration: pb.AllowOnHeadersStopIteration.GetValue()}
+	c := &wasm.Config{Name: pb.Name, RootID: pb.RootId}
+	if pb.AllowOnHeadersStopIteration.GetValue() {
+		return nil, filter.At("allow_on_headers_stop_iteration", errors.New("this build does not show a body while its head waits"))
+	}
 	failOpen := pb.FailOpen //nolint:staticcheck // deprecated, and still sent
 	switch {
 	case failOpen && pb.FailurePolicy != wasmv3.FailurePolicy_UNSPECIFIED:
@@ -44,8 +47,30 @@ func WasmPlugin(pb *wasmv3.PluginConfig, p *filter.Parser) (*wasm.Config, error)
 	if pb.GetVmConfig() == nil {
 		return nil, filter.At("vm_config", errors.New("is required"))
 	}
-	c.VM, err = wasmVM(pb.GetVmConfig(), p)
-	return c, filter.At("vm_config", err)
+	if c.VM, err = wasmVM(pb.GetVmConfig(), p); err != nil {
+		return nil, filter.At("vm_config", err)
+	}
+	if allowed := wasmAllowed(pb.CapabilityRestrictionConfig); allowed != nil { //nolint:staticcheck // deprecated, and still sent
+		c.VM.Allowed = allowed
+	}
+	if b := pb.ReloadConfig.GetBackoff(); b != nil {
+		if c.BackOff, err = Duration(b.BaseInterval, 0); err != nil {
+			return nil, filter.At("reload_config.backoff.base_interval", err)
+		}
+		if c.MaxBackOff, err = Duration(b.MaxInterval, 0); err != nil {
+			return nil, filter.At("reload_config.backoff.max_interval", err)
+		}
+	}
+	return c, nil
+}
+
+// wasmAllowed are the names of the capabilities of a guest; nil: all.
+func wasmAllowed(pb *wasmv3.CapabilityRestrictionConfig) (out []string) {
+	for name := range pb.GetAllowedCapabilities() {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
 }
 
 // wasmRuntimes are the runtimes that configuration may name. All of them are the one that
@@ -54,7 +79,7 @@ var wasmRuntimes = []string{"", "envoy.wasm.runtime.v8", "envoy.wasm.runtime.wam
 
 func wasmVM(pb *wasmv3.VmConfig, p *filter.Parser) (c wasm.VMConfig, err error) {
 	err = Check(pb, p, Fields{
-		Used:    []string{"vm_id", "runtime", "code", "configuration", "environment_variables"},
+		Used:    []string{"vm_id", "runtime", "code", "configuration", "environment_variables", "capability_restriction_config"},
 		Ignored: []string{"allow_precompiled"},
 	})
 	if err != nil {
@@ -63,7 +88,7 @@ func wasmVM(pb *wasmv3.VmConfig, p *filter.Parser) (c wasm.VMConfig, err error) 
 	if !slices.Contains(wasmRuntimes, pb.Runtime) {
 		return c, filter.At("runtime", fmt.Errorf("this build does not have %q", pb.Runtime))
 	}
-	c = wasm.VMConfig{ID: pb.VmId, Runtime: pb.Runtime}
+	c = wasm.VMConfig{ID: pb.VmId, Runtime: pb.Runtime, Allowed: wasmAllowed(pb.CapabilityRestrictionConfig)}
 	if c.Runtime == "" {
 		c.Runtime = wasmRuntimes[1]
 	}
