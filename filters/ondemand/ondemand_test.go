@@ -27,7 +27,11 @@ func (w *world) Cluster(string) *cluster.Cluster {
 	return nil
 }
 
-func (w *world) Wait(_ context.Context, want filter.Wanted, timeout time.Duration) bool {
+// demand is where a world is asked for what it does not have.
+type demand struct{ w *world }
+
+func (d demand) Wait(_ context.Context, want filter.Wanted, timeout time.Duration) bool {
+	w := d.w
 	w.asked, w.timeout = append(w.asked, want), timeout
 	if want.Kind != filter.WantedCluster {
 		w.missing = w.missing[1:]
@@ -85,7 +89,7 @@ func TestWhatIsAskedFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := &tc.world
 			w.stream = &filter.Stream{Engine: w, Route: tc.now}
-			factory, err := newFactory(tc.config, filter.Env{Clusters: w, Demand: w})
+			factory, err := newFactory(tc.config, filter.Env{Clusters: w, Demand: demand{w}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +107,7 @@ func TestWhatIsAskedFor(t *testing.T) {
 func TestNothingMissingCostsNothing(t *testing.T) {
 	w := &world{there: true}
 	w.stream = &filter.Stream{Engine: w, Route: &to{cluster: "c"}}
-	f := &Filter{&Config{Clusters: true}, &filter.Env{Clusters: clustersThere{}, Demand: w}}
+	f := &Filter{&Config{Clusters: true}, &filter.Env{Clusters: clustersThere{}, Demand: demand{w}}}
 	if n := testing.AllocsPerRun(100, func() { _ = f.OnRequestHeaders(w.stream, true) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
