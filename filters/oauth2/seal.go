@@ -22,11 +22,10 @@ const gcmNonce = 12
 
 // Why something does not open.
 var (
-	errSealed    = errors.New("Invalid encrypted data")        //nolint:staticcheck // Envoy's words
-	errDecrypt   = errors.New("failed to decrypt data")        // neither padding nor contents
-	errFinalize  = errors.New("failed to finalize decryption") // wrong key, or tampered with
-	errNoPermit  = errors.New("ciphertext has no algorithm marker and legacy CBC decryption is disabled")
-	errNotHeader = errors.New("plaintext is not a valid header value")
+	errSealed   = errors.New("Invalid encrypted data")        //nolint:staticcheck // Envoy's words
+	errDecrypt  = errors.New("failed to decrypt data")        // neither padding nor contents
+	errFinalize = errors.New("failed to finalize decryption") // wrong key, or tampered with
+	errNoPermit = errors.New("ciphertext has no algorithm marker and legacy CBC decryption is disabled")
 )
 
 // sealer encrypts and decrypts what cookies hold, as Envoy does, so that a session may
