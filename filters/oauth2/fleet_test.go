@@ -1,6 +1,8 @@
 package oauth2_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,7 +19,8 @@ import (
 )
 
 // fleet is what stands around proxies that share secrets: a host that tells what it was sent,
-// and a token endpoint that checks the proof of a code (RFC 7636 section 4.6).
+// and a token endpoint that checks the proof of a code (RFC 7636 section 4.6). A code is the
+// challenge itself.
 type fleet struct {
 	t      *testing.T
 	up     *httptest.Server
@@ -35,8 +38,9 @@ func newFleet(t *testing.T) *fleet {
 			http.Error(w, "who is that", http.StatusUnauthorized)
 			return
 		}
-		given := form("code_verifier") + form("refresh_token")
-		if given == "" {
+		proof := sha256.Sum256([]byte(form("code_verifier")))
+		proven := form("code") == base64.RawURLEncoding.EncodeToString(proof[:])
+		if !proven && form("refresh_token") != "again" {
 			http.Error(w, "what is that", http.StatusBadRequest)
 			return
 		}
@@ -164,7 +168,7 @@ func tour(t *testing.T, one, other int) {
 	if code != http.StatusFound || to.Host != "idp" || to.Query().Get("code_challenge_method") != "S256" {
 		t.Fatalf("%d, %v", code, to)
 	}
-	code, back, body := b.get(other, "/callback?code=1&state="+to.Query().Get("state"))
+	code, back, body := b.get(other, "/callback?code="+to.Query().Get("code_challenge")+"&state="+to.Query().Get("state"))
 	if code != http.StatusFound || back.String() != "http://shop/things?x=1" {
 		t.Fatalf("%d, %v, %s", code, back, body)
 	}
