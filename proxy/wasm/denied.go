@@ -28,7 +28,7 @@ func restrict(allowed []string) func(module, name string) string {
 		case slices.Contains(allowed, name):
 		case module == "env":
 			return deniedHost
-		case module == wasi_snapshot_preview1.ModuleName:
+		case module == wasi_snapshot_preview1.ModuleName, module == unstableWASI:
 			return deniedWASI
 		}
 		return module

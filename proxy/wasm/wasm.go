@@ -35,6 +35,10 @@ const (
 	recycleAt = maxPages << 16 / 4 * 3
 )
 
+// unstableWASI is the name that WASI had before its first preview; AssemblyScript's SDK asks
+// for it. As in Envoy, the functions are the same: those that SDKs call have not changed.
+const unstableWASI = "wasi_unstable"
+
 // Host runs the modules of a process. It is safe for concurrent use.
 type Host struct {
 	runtime wazero.Runtime
@@ -47,8 +51,12 @@ func NewHost() (*Host, error) {
 	ctx := context.Background()
 	c := wazero.NewRuntimeConfig().WithMemoryLimitPages(maxPages).WithDebugInfoEnabled(false)
 	h := &Host{runtime: wazero.NewRuntimeWithConfig(ctx, c), modules: map[moduleKey]*Module{}}
-	if _, err := wasi_snapshot_preview1.Instantiate(ctx, h.runtime); err != nil {
-		return nil, fmt.Errorf("wasm: WASI: %w", err)
+	for _, name := range []string{wasi_snapshot_preview1.ModuleName, unstableWASI} {
+		b := h.runtime.NewHostModuleBuilder(name)
+		wasi_snapshot_preview1.NewFunctionExporter().ExportFunctions(b)
+		if _, err := b.Instantiate(ctx); err != nil {
+			return nil, fmt.Errorf("wasm: WASI: %w", err)
+		}
 	}
 	b := h.runtime.NewHostModuleBuilder("env")
 	for name, f := range hostFunctions() {
