@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,8 @@ type world struct {
 	hosts map[string]*net.UDPConn
 	ip    string // of the listener
 	log   string
+	asked atomic.Int32  // requests for tunnels, where a test counts them
+	gone  chan struct{} // closed when the stream has ended that a server waits for
 }
 
 // cases are what users see of udp_proxy. They hold for mecha and for Envoy.
@@ -238,7 +241,7 @@ func play(t *testing.T, start func(t testing.TB, config []byte, admin string) *d
 
 // newWorld is a world whose proxy does not run yet.
 func newWorld(t *testing.T, ip string) *world {
-	w := &world{T: t, port: ports.Free(t), ip: ip, log: filepath.Join(t.TempDir(), "log"), hosts: map[string]*net.UDPConn{}}
+	w := &world{T: t, port: ports.Free(t), ip: ip, log: filepath.Join(t.TempDir(), "log"), hosts: map[string]*net.UDPConn{}, gone: make(chan struct{})}
 	for _, name := range []string{"up", "other"} {
 		w.hosts[name] = host(t, "127.0.0.1")
 	}
