@@ -46,7 +46,7 @@ var layers = []layer{
 	{"proxy/telemetry", append([]string{"proxy/filter", "proxy/codec", "proxy/accesslog", "proxy/cluster", "proxy/export", "proxy/trace", "proxy/wire"}, leaves...), "where telemetry goes to is the process's business"},
 	{"proxy/mutate", append([]string{"proxy/match", "proxy/accesslog"}, leaves...), "header mutations are values that formats compute"},
 	{"proxy/lua", nil, "runs programs; what they may ask the proxy is for whoever runs them"},
-	{"proxy/wasm", append([]string{"proxy/filter", "proxy/attributes", "proxy/accesslog", "proxy/cluster", "proxy/codec"}, leaves...), "runs plugins for whoever has a stream, a connection or a log; which hook calls what is for the filters"},
+	{"proxy/wasm", append([]string{"proxy/filter", "proxy/attributes", "proxy/cel", "proxy/wire", "proxy/accesslog", "proxy/cluster", "proxy/codec"}, leaves...), "runs plugins for whoever has a stream, a connection or a log; which hook calls what is for the filters"},
 	{"proxy/wasm/meter", nil, "rewrites modules: it does not run them"},
 	{"proxy/wasm/wat", nil, "an assembler: it knows no plugin"},
 	{"proxy/dnsproxy", []string{"proxy/stats"}, "answers DNS from names it is given; it knows neither clusters nor listeners"},

@@ -74,7 +74,7 @@ func value(pb *valuev3.FilterStateValue, p *filter.Parser) (v Value, err error) 
 	if name == "" {
 		name, field = v.Key, "object_key"
 	}
-	if v.Make = factory(name); v.Make == nil {
+	if v.Make = filter.ObjectFactoryOf(name); v.Make == nil {
 		return v, filter.At(field, fmt.Errorf("there is no object factory %q in this build", name))
 	}
 	if pb.GetFormatString() == nil {

@@ -45,7 +45,7 @@ type Config struct {
 // Value is one object to set.
 type Value struct {
 	Key         string
-	Make        Factory
+	Make        filter.ObjectFactory
 	Format      *accesslog.Format
 	SkipIfEmpty bool
 	// Shared and Transitive are shared_with_upstream: ONCE is Shared, TRANSITIVE is both.

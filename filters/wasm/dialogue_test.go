@@ -1,7 +1,12 @@
 package wasm_test
 
 import (
+	"net"
 	"testing"
+
+	"google.golang.org/grpc"
+	grpchealth "google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/mecha-mesh/mecha/filters/wasm"
 	"github.com/mecha-mesh/mecha/proxy/filter/filtertest"
@@ -10,7 +15,12 @@ import (
 
 // about is what the dialogues are about; their guests are in $files.
 func about(t testing.TB) dialogue.Subject {
-	return dialogue.Subject{Name: wasm.Spec.Name, Type: wasm.Spec.Type, Files: guests(t)}
+	return dialogue.Subject{Name: wasm.Spec.Name, Type: wasm.Spec.Type, Files: guests(t), Service: health(t).String()}
+}
+
+// health is a gRPC service that says that all is well.
+func health(t testing.TB) net.Addr {
+	return dialogue.ServeGRPC(t, func(s *grpc.Server) { healthpb.RegisterHealthServer(s, grpchealth.NewServer()) })
 }
 
 func TestDialogues(t *testing.T) { dialogue.MechaAbout(t, about(t), "testdata/*.txt") }

@@ -9,6 +9,7 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
 	exprpb "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 
 	"github.com/mecha-mesh/mecha/proxy/attributes"
@@ -89,6 +90,48 @@ func (p *Program) Text(s attributes.Source) (text string, ok bool) {
 	t := v.ConvertToType(types.StringType)
 	text, ok = t.Value().(string)
 	return text, ok && !types.IsError(t)
+}
+
+// Value evaluates an expression to a value such as attributes have.
+func (p *Program) Value(s attributes.Source) (any, error) {
+	v, err := p.eval(s)
+	if err != nil {
+		return nil, err
+	}
+	return native(v)
+}
+
+// native makes a value of the language what an attribute is.
+func native(v ref.Val) (any, error) {
+	switch v := v.(type) {
+	case *types.Err:
+		return nil, v
+	case *parts:
+		if v.all == nil {
+			return nil, errors.New("cel: an object as a whole has no value")
+		}
+		return v.all(), nil
+	case types.Duration:
+		return v.Duration, nil
+	case types.Timestamp:
+		return v.Time, nil
+	case traits.Mapper:
+		out := map[string]any{}
+		for i := v.Iterator(); i.HasNext() == types.True; {
+			k := i.Next()
+			name, ok := k.(types.String)
+			if !ok {
+				return nil, errors.New("cel: a map whose keys are no texts")
+			}
+			value, err := native(v.Get(k))
+			if err != nil {
+				return nil, err
+			}
+			out[string(name)] = value
+		}
+		return out, nil
+	}
+	return v.Value(), nil
 }
 
 func (p *Program) eval(s attributes.Source) (ref.Val, error) {

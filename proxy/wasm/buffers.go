@@ -13,7 +13,10 @@ func (in *Instance) text(t BufferType) (s string, ok bool) {
 		}
 		return in.call.configuration, true
 	case CallData:
-		return "", true
+		if in.call == nil {
+			return "", false
+		}
+		return in.call.configuration, true
 	}
 	return "", false
 }
@@ -21,6 +24,12 @@ func (in *Instance) text(t BufferType) (s string, ok bool) {
 func (in *Instance) bufferOf(t BufferType) *buffer.Buf {
 	if t == CallResponseBody {
 		if in.call == nil || !in.call.answered {
+			return nil
+		}
+		return &in.call.body
+	}
+	if t == GRPCMessage {
+		if in.call == nil || !in.call.hasMessage {
 			return nil
 		}
 		return &in.call.body

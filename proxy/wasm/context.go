@@ -5,6 +5,7 @@ import (
 
 	"github.com/mecha-mesh/mecha/proxy/attributes"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
+	"github.com/mecha-mesh/mecha/proxy/cel"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
@@ -84,6 +85,10 @@ type Context struct {
 	ending  bool     // the guest has put off the end until it calls proxy_done
 	over    bool     // the guest has deleted it
 	failed  bool     // the guest has failed on its behalf: it is not called any more
+
+	declared    map[string]property     // by path
+	expressions map[uint32]*cel.Program // by token, of a root
+	expression  uint32                  // the newest token
 
 	period time.Duration // of ticks, of a root
 	timer  *time.Timer

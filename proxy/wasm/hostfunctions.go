@@ -23,7 +23,7 @@ func hostFunctions() map[string]hostFunction {
 	return map[string]hostFunction{
 		"proxy_log":                          hosted("iii", (*Instance).log),
 		"proxy_get_log_level":                hosted("i", (*Instance).logLevel),
-		"proxy_get_status":                   hosted("iii", (*Instance).unsupported),
+		"proxy_get_status":                   hosted("iii", (*Instance).status),
 		"proxy_get_property":                 hosted("iiii", (*Instance).getProperty),
 		"proxy_set_property":                 hosted("iiii", (*Instance).setProperty),
 		"proxy_get_configuration":            hosted("ii", (*Instance).configuration),
@@ -58,11 +58,11 @@ func hostFunctions() map[string]hostFunction {
 		"proxy_record_metric":                hosted("il", (*Instance).recordMetric),
 		"proxy_get_metric":                   hosted("ii", (*Instance).getMetric),
 		"proxy_http_call":                    hosted("iiiiiiiiii", (*Instance).httpCall),
-		"proxy_call_foreign_function":        hosted("iiiiii", (*Instance).unsupported),
-		"proxy_grpc_call":                    hosted("iiiiiiiiiiii", (*Instance).unsupported),
-		"proxy_grpc_stream":                  hosted("iiiiiiiii", (*Instance).unsupported),
-		"proxy_grpc_send":                    hosted("iiii", (*Instance).unsupported),
-		"proxy_grpc_cancel":                  hosted("i", (*Instance).unsupported),
-		"proxy_grpc_close":                   hosted("i", (*Instance).unsupported),
+		"proxy_call_foreign_function":        hosted("iiiiii", (*Instance).callForeign),
+		"proxy_grpc_call":                    hosted("iiiiiiiiiiii", (*Instance).grpcCall),
+		"proxy_grpc_stream":                  hosted("iiiiiiiii", (*Instance).grpcStream),
+		"proxy_grpc_send":                    hosted("iiii", (*Instance).grpcSend),
+		"proxy_grpc_cancel":                  hosted("i", (*Instance).grpcCancel),
+		"proxy_grpc_close":                   hosted("i", (*Instance).grpcClose),
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
-// maxCalls is how many HTTP calls an instance may wait for.
+// maxCalls is how many calls, over HTTP and gRPC, an instance may wait for.
 const maxCalls = 256
 
 // callInfo is what a callback is about besides its context, for as long as it runs.
@@ -17,18 +17,26 @@ type callInfo struct {
 	configuration string // of the VM or the plugin
 	answered      bool
 	response      call.Response // to an HTTP call
-	body          buffer.Buf
+	body          buffer.Buf    // of the response, or the message
+
+	initial, trailing *header.Map  // metadata of a gRPC call
+	hasMessage        bool         // body is a gRPC message
+	status            *call.Status // of a gRPC call that has ended
 }
 
 // answerMap is a header map of the answer that a callback is about.
 func (in *Instance) answerMap(t MapType) *header.Map {
-	if in.call == nil || !in.call.answered {
+	if in.call == nil {
 		return nil
 	}
-	switch t {
-	case CallResponseHeaders:
+	switch {
+	case t == GRPCInitialMetadata:
+		return in.call.initial
+	case t == GRPCTrailingMetadata:
+		return in.call.trailing
+	case t == CallResponseHeaders && in.call.answered:
 		return &in.call.response.Header
-	case CallResponseTrailers:
+	case t == CallResponseTrailers && in.call.answered:
 		return &in.call.response.Trailers
 	}
 	return nil

@@ -38,9 +38,10 @@ type Instance struct {
 	effective *Context   // on behalf of which the guest acts
 	ended     []*Context // that the guest has finished with, in the callback that runs
 	call      *callInfo
-	calls     int             // HTTP calls that are waited for
-	token     uint32          // of the newest one
-	life      context.Context // ends when the instance is closed
+	calls     int                  // HTTP and gRPC calls that are waited for
+	grpc      map[uint32]*grpcCall // by token
+	token     uint32               // of the newest one
+	life      context.Context      // ends when the instance is closed
 	end       func()
 	atStart   uint32 // bytes of memory, when the guest had started
 	broken    error  // why no new stream comes here; those that are here go on

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
@@ -18,6 +19,9 @@ type Config struct {
 	Configuration string
 	VM            VMConfig
 	Policy        Policy
+	// Service reads a serialised GrpcService, as guests name whom to call; nil: they name
+	// clusters.
+	Service func(raw []byte) (call.GRPC, error)
 	// BackOff is for how long a plugin that keeps failing is stopped at first, MaxBackOff
 	// for how long at most (reload_config.backoff); 0: a second, and a minute.
 	BackOff, MaxBackOff time.Duration

@@ -196,14 +196,54 @@ func (in *Instance) setProperty(a []uint64) Status {
 	if len(value) > maxProperty || len(path) == 0 {
 		return StatusBadArgument
 	}
-	key, src := stateKey+string(path), in.source()
-	switch {
+	return in.keep(string(path), string(value))
+}
+
+// property is what a guest has declared of one that it sets.
+type property struct {
+	readonly bool
+	span     uint64
+}
+
+// lifeSpan of what a guest sets, where it is not that of the stream.
+const connectionSpan = 2
+
+// states returns where the guest's filter state is kept; nil where there is none.
+func (in *Instance) states(span uint64) *filter.State {
+	switch src := in.source(); {
+	case src.Stream != nil && span == connectionSpan && src.Stream.Session != nil:
+		return &src.Stream.Session.State
 	case src.Stream != nil:
-		src.Stream.State.Set(key, string(value))
+		return &src.Stream.State
 	case src.Conn != nil:
-		src.Conn.State.Set(key, string(value))
-	default:
-		return StatusNotFound
+		return &src.Conn.State
 	}
+	return nil
+}
+
+// keep sets a property, as it was declared if it was.
+func (in *Instance) keep(path, value string) Status {
+	declared := in.effectiveRoot().declared[path]
+	state := in.states(declared.span)
+	switch {
+	case state == nil:
+		return StatusNotFound
+	case declared.readonly && state.Get(stateKey+path) != nil:
+		return StatusBadArgument
+	}
+	state.Set(stateKey+path, value)
 	return StatusOK
+}
+
+// effectiveRoot is the root on behalf of which the guest acts; one without anything in it where
+// there is none.
+func (in *Instance) effectiveRoot() *Context {
+	switch c := in.effective; {
+	case c == nil:
+		return &Context{}
+	case c.root != nil:
+		return c.root
+	default:
+		return c
+	}
 }

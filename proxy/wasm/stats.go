@@ -9,7 +9,7 @@ type counters struct {
 	Failed   stats.Counter `stat:"streams_failed" help:"Streams that a failure was about, or that came while the breaker was open; failure_policy decides about them."`
 	Opened   stats.Counter `stat:"breaker_opened" help:"How often the plugin was stopped since it kept failing."`
 	Recycled stats.Counter `stat:"recycled" help:"Instances that were replaced since their memory had grown."`
-	Denied   stats.Counter `stat:"calls_refused" help:"HTTP calls and messages that the guest was refused, since there were too many."`
+	Denied   stats.Counter `stat:"calls_refused" help:"Calls and messages that the guest was refused, since there were too many."`
 }
 
 // lifecycle is wasm.<runtime>.*, as in Envoy: of instances.

@@ -44,13 +44,14 @@ type Host struct {
 	runtime wazero.Runtime
 	mu      sync.Mutex
 	modules map[moduleKey]*Module
+	foreign map[string]foreign
 }
 
 // NewHost makes a host without modules.
 func NewHost() (*Host, error) {
 	ctx := context.Background()
 	c := wazero.NewRuntimeConfig().WithMemoryLimitPages(maxPages).WithDebugInfoEnabled(false)
-	h := &Host{runtime: wazero.NewRuntimeWithConfig(ctx, c), modules: map[moduleKey]*Module{}}
+	h := &Host{runtime: wazero.NewRuntimeWithConfig(ctx, c), modules: map[moduleKey]*Module{}, foreign: foreignFunctions()}
 	for _, name := range []string{wasi_snapshot_preview1.ModuleName, unstableWASI} {
 		b := h.runtime.NewHostModuleBuilder(name)
 		wasi_snapshot_preview1.NewFunctionExporter().ExportFunctions(b)

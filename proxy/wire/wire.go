@@ -3,7 +3,7 @@
 // such as spans and log entries, is made of few fields: they go straight into the buffer
 // that is sent, without messages in between.
 //
-// Reading is not here, nor is anything that knows of messages.
+// What others send is read field by field (Fields). Nothing here knows of messages.
 package wire
 
 import (

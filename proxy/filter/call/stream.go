@@ -128,18 +128,44 @@ func (s *Stream) Receive(until time.Time) ([]byte, error) {
 	return m, err
 }
 
-func (s *Stream) receive(until time.Time) ([]byte, error) {
+// ReceiveHead waits for the head of the answer until then. Errors are those of Receive, which
+// is to be called next in any case. last tells that the head is all of the answer, so that what
+// it says are trailers.
+func (s *Stream) ReceiveHead(until time.Time) (head *header.Map, last bool, err error) {
+	if s.failed != nil {
+		return nil, false, s.failed
+	}
+	if err := s.receiveHead(until); err != nil {
+		if err = s.explain(err); !errors.Is(err, ErrTimeout) {
+			s.failed = err
+		}
+		return nil, false, err
+	}
+	return &s.answer.Header, s.next == codec.End && s.body.Len() == 0, nil
+}
+
+// Trailers are those of an answer of which Receive has told the end; empty if there are none.
+func (s *Stream) Trailers() *header.Map { return &s.answer.Trailers }
+
+func (s *Stream) receiveHead(until time.Time) error {
 	for !s.head {
 		if err := s.x.up.SetReadDeadline(until); err != nil {
-			return nil, err
+			return err
 		}
 		s.answer.Header.Reset()
 		next, err := s.x.up.ReadHeaders(&s.answer.Header)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		s.answer.Header.Keep()
 		s.head, s.next = s.answer.Code() >= 200, next
+	}
+	return nil
+}
+
+func (s *Stream) receive(until time.Time) ([]byte, error) {
+	if err := s.receiveHead(until); err != nil {
+		return nil, err
 	}
 	for {
 		if m, ok, err := s.cut(); ok || err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	wasmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/wasm/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
+	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/wasm"
 )
 
@@ -28,7 +30,7 @@ func WasmPlugin(pb *wasmv3.PluginConfig, p *filter.Parser) (*wasm.Config, error)
 	if err != nil {
 		return nil, err
 	}
-	c := &wasm.Config{Name: pb.Name, RootID: pb.RootId}
+	c := &wasm.Config{Name: pb.Name, RootID: pb.RootId, Service: wasmService}
 	if pb.AllowOnHeadersStopIteration.GetValue() {
 		return nil, filter.At("allow_on_headers_stop_iteration", errors.New("this build does not show a body while its head waits"))
 	}
@@ -62,6 +64,15 @@ func WasmPlugin(pb *wasmv3.PluginConfig, p *filter.Parser) (*wasm.Config, error)
 		}
 	}
 	return c, nil
+}
+
+// wasmService reads the GrpcService that a guest calls.
+func wasmService(raw []byte) (t call.GRPC, err error) {
+	var pb corev3.GrpcService
+	if err := Unmarshal(raw, &pb); err != nil {
+		return t, err
+	}
+	return GRPCService(&pb, &filter.Parser{})
 }
 
 // wasmAllowed are the names of the capabilities of a guest; nil: all.

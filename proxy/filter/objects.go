@@ -1,17 +1,17 @@
-package setfilterstate
+package filter
 
 import (
 	"net/netip"
 	"strconv"
 )
 
-// Factory makes an object out of its text; false if the text is none of its kind.
-// Objects are kept as their text: who reads them knows what they are.
-type Factory func(text string) (object any, ok bool)
+// ObjectFactory makes an object of filter state out of its text; false if the text is none
+// of its kind. Objects are kept as their text: who reads them knows what they are.
+type ObjectFactory func(text string) (object any, ok bool)
 
-// factory returns the factory of a name, which is the key of the objects that it is
+// ObjectFactoryOf returns the factory of a name, which is the key of the objects that it is
 // for, or one of general use; nil if there is none.
-func factory(name string) Factory {
+func ObjectFactoryOf(name string) ObjectFactory {
 	switch name {
 	case "envoy.string", "envoy.hashable_string", "envoy.tcp_proxy.cluster",
 		"envoy.network.upstream_server_name", "envoy.network.application_protocols", "envoy.network.upstream_subject_alt_names",
@@ -36,7 +36,7 @@ func factory(name string) Factory {
 	return nil
 }
 
-func number(least, most uint64) Factory {
+func number(least, most uint64) ObjectFactory {
 	return func(text string) (any, bool) {
 		n, err := strconv.ParseUint(text, 10, 64)
 		return text, err == nil && n >= least && n <= most
