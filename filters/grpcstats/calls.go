@@ -1,7 +1,6 @@
 package grpcstats
 
 import (
-	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -12,20 +11,16 @@ import (
 // counters are those of one method, under "cluster.<name>.grpc.<service>.<method>.", or of
 // all that have no name of their own, under "cluster.<name>.grpc.".
 type counters struct {
-	Success   stats.Counter `stat:"success" help:"Calls that ended with the status 0."`
-	Failure   stats.Counter `stat:"failure" help:"Calls that ended with another status."`
-	Total     stats.Counter `stat:"total" help:"Calls that ended with a status."`
+	stats.GRPCStatus
 	Requests  stats.Counter `stat:"request_message_count" help:"Messages of requests."`
 	Responses stats.Counter `stat:"response_message_count" help:"Messages of responses."`
 }
 
-// calls are the counters of calls and, once there is something to count, one for each
-// status, named after its number, and upstream_rq_time.
+// calls are the counters of calls and, once there is something to count, upstream_rq_time.
 type calls struct {
 	counters
-	scope  *stats.Scope // nil: they are not shown
-	status [17]atomic.Pointer[stats.Counter]
-	took   atomic.Pointer[stats.Histogram]
+	scope *stats.Scope // nil: they are not shown
+	took  atomic.Pointer[stats.Histogram]
 }
 
 // callsOf returns the counters of a method, nil if there are too many methods.
@@ -60,24 +55,6 @@ func newCalls(sc *stats.Scope, key cluster.ExtraStats) any {
 	}
 	c.scope.Bind(&c.counters)
 	return c
-}
-
-// count counts a call by its status.
-func (c *calls) count(status string) {
-	c.Total.Inc()
-	if status == "0" {
-		c.Success.Inc()
-	} else {
-		c.Failure.Inc()
-	}
-	if n, err := strconv.ParseUint(status, 10, 8); err == nil && n < uint64(len(c.status)) && c.scope != nil {
-		k := c.status[n].Load()
-		if k == nil {
-			k = c.scope.Counter(strconv.FormatUint(n, 10), "Calls that ended with this status.")
-			c.status[n].Store(k)
-		}
-		k.Inc()
-	}
 }
 
 // time is upstream_rq_time.

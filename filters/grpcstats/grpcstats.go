@@ -139,7 +139,7 @@ func (f *Filter) over(s *filter.Stream, m *header.Map, end bool) {
 		return
 	}
 	if m.Has(header.GrpcStatus) {
-		f.calls.count(m.Value(header.GrpcStatus))
+		f.calls.Count(f.calls.scope, m.Value(header.GrpcStatus))
 	}
 	if end && f.config.UpstreamTime && s.Meta.RequestEnd > 0 && s.Meta.UpstreamStart > 0 {
 		f.calls.time().Record(uint64(max(s.Elapsed()-s.Meta.RequestEnd, 0).Milliseconds()))

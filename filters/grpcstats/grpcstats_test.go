@@ -74,7 +74,7 @@ func TestNamesOfStatistics(t *testing.T) {
 	for _, key := range []struct{ of, a, b string }{{"grpc", "p.S", "M"}, {"grpc without dots", "p.S", "N"}, {"grpc", "", ""}} {
 		c := newCalls(sc, cluster.ExtraStats{Of: key.of, A: key.a, B: key.b}).(*calls)
 		for _, status := range []string{"0", "0", "16", "17", "", "-1", "99999999999"} {
-			c.count(status)
+			c.Count(c.scope, status)
 		}
 		c.time().Record(5)
 	}

@@ -1,9 +1,7 @@
 package grpcweb
 
 import (
-	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -11,18 +9,10 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/stats"
 )
 
-// counters are those of a method, under "cluster.<name>.grpc-web.<service>.<method>.".
-type counters struct {
-	Success stats.Counter `stat:"success" help:"calls that ended with the status 0"`
-	Failure stats.Counter `stat:"failure" help:"calls that ended with another status"`
-	Total   stats.Counter `stat:"total" help:"calls that ended with a status"`
-}
-
-// calls are the counters and, once there is something to count, one for each status.
+// calls are the counters of a method, under "cluster.<name>.grpc-web.<service>.<method>.".
 type calls struct {
-	counters
-	scope  *stats.Scope // nil: they are not shown
-	status [17]atomic.Pointer[stats.Counter]
+	stats.GRPCStatus
+	scope *stats.Scope // nil: they are not shown
 }
 
 // callsOf returns the counters of the method that the request calls, nil if there are
@@ -45,7 +35,7 @@ func newCalls(sc *stats.Scope, key cluster.ExtraStats) any {
 	c := &calls{}
 	if sc != nil {
 		c.scope = sc.Child("grpc-web").Tag("envoy_grpc_bridge_service", key.A).Tag("envoy_grpc_bridge_method", key.B)
-		c.scope.Bind(&c.counters)
+		c.scope.Bind(&c.GRPCStatus)
 	}
 	return c
 }
@@ -55,21 +45,5 @@ func (c *calls) count(m *header.Map) {
 	if c == nil || !m.Has(header.GrpcStatus) {
 		return
 	}
-	status := m.Value(header.GrpcStatus)
-	c.Total.Inc()
-	if status == "0" {
-		c.Success.Inc()
-	} else {
-		c.Failure.Inc()
-	}
-	n, err := strconv.ParseUint(status, 10, 8)
-	if err != nil || n >= uint64(len(c.status)) || c.scope == nil {
-		return
-	}
-	k := c.status[n].Load()
-	if k == nil {
-		k = c.scope.Counter(strconv.FormatUint(n, 10), "calls that ended with this status")
-		c.status[n].Store(k)
-	}
-	k.Inc()
+	c.Count(c.scope, m.Value(header.GrpcStatus))
 }
