@@ -196,60 +196,83 @@ var (
 
 // OnRequestHeaders implements filter.RequestHeaders.
 func (f *Filter) OnRequestHeaders(s *filter.Stream, _ bool) error {
-	own, _ := filter.Override[*Config](s, f.slot)
-	c := f.config
-	if own != nil && own.Disabled || !slices.Contains(c.Methods, s.Request.Value(header.Method)) || filter.IsGRPC(&s.Request) {
+	text, first := f.first(s)
+	switch first {
+	case passes:
 		return nil
-	}
-	text, there := s.Request.Find(c.Header)
-	switch {
-	case there && !valid(text):
+	case invalid:
 		f.Invalid.Inc()
 		return &replyInvalid
-	case !there && c.Stamp:
+	case missing:
+		f.Invalid.Inc()
+		return &replyMissing
+	case stamps:
 		text = rand.Text()
-		s.Request.Set(c.Header, text)
+		s.Request.Set(f.config.Header, text)
 		f.Stamped.Inc()
 		s.State.Set(filter.Repeatable, text)
 		s.Decide("stamps a key", "")
-	case !there && (c.Required || own != nil && own.Required):
-		f.Invalid.Inc()
-		return &replyMissing
-	case !there:
-		return nil
 	}
 	if f.held == nil {
 		return nil
 	}
-	body, err := s.Engine.BufferRequest(c.MaxRequest)
+	body, err := s.Engine.BufferRequest(f.config.MaxRequest)
 	if err != nil {
 		return err
 	}
-	f.key = keyOf(s, text, c.Identity)
-	f.rec = Record{State: Running, Request: digestOf(s, body), Until: s.Now().Add(c.TTL), Owner: rand.Text()}
+	f.key = keyOf(s, text, f.config.Identity)
+	f.rec = Record{State: Running, Request: digestOf(s, body), Until: s.Now().Add(f.config.TTL), Owner: rand.Text()}
 	return f.claim(s)
 }
 
 // Forecast implements filter.Forecaster: what the store knows of a key is not asked, since who
 // asks has the key.
 func (f *Filter) Forecast(s *filter.Stream) error {
+	switch _, first := f.first(s); first {
+	case invalid:
+		return &replyInvalid
+	case missing:
+		return &replyMissing
+	case stamps:
+		s.Decide("would stamp a key", "")
+	case keyed:
+		if f.held != nil {
+			s.Decide("cannot tell: would look the key up", "")
+		}
+	}
+	return nil
+}
+
+// decision is what is decided about a request by its head alone.
+type decision int
+
+const (
+	passes  decision = iota // the filter has nothing to do with it
+	invalid                 // it has what is no key
+	missing                 // it needs a key and has none
+	stamps                  // it has none and gets one
+	keyed                   // it has one
+)
+
+// first decides about a request by its head; text is its key, if it has one.
+func (f *Filter) first(s *filter.Stream) (text string, d decision) {
 	own, _ := filter.Override[*Config](s, f.slot)
 	c := f.config
 	if own != nil && own.Disabled || !slices.Contains(c.Methods, s.Request.Value(header.Method)) || filter.IsGRPC(&s.Request) {
-		return nil
+		return "", passes
 	}
 	text, there := s.Request.Find(c.Header)
 	switch {
 	case there && !valid(text):
-		return &replyInvalid
-	case !there && c.Stamp:
-		s.Decide("would stamp a key", "")
-	case !there && (c.Required || own != nil && own.Required):
-		return &replyMissing
-	case there && f.held != nil:
-		s.Decide("cannot tell: would look the key up", "")
+		return "", invalid
+	case there:
+		return text, keyed
+	case c.Stamp:
+		return "", stamps
+	case c.Required || own != nil && own.Required:
+		return "", missing
 	}
-	return nil
+	return "", passes
 }
 
 // valid reports whether a text may be a key.
