@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,10 +160,9 @@ func (s *session) run() {
 	}
 }
 
-func isTimeout(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
-}
+// isTimeout reports whether a deadline of ours has passed. ETIMEDOUT, which a peer that has
+// vanished leaves, is a Timeout to package net, but a broken connection.
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // back sends datagrams to the client.
 func (s *session) back(w *worker, batch []netio.Datagram) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -351,10 +352,9 @@ func (a *udpSocket) take(batch []netio.Datagram, err error) {
 	}
 }
 
-func isTimeout(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
-}
+// isTimeout reports whether a deadline of ours has passed. ETIMEDOUT, which a peer that has
+// vanished leaves, is a Timeout to package net, but a broken connection.
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // handle shows datagrams to the filters.
 func (a *udpSocket) handle(batch []netio.Datagram) {

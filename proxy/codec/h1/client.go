@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -143,10 +142,9 @@ func (s *ClientStream) ReadHeaders(m *header.Map) (codec.Next, error) {
 	return codec.End, err
 }
 
-func isTimeout(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
-}
+// isTimeout reports whether a deadline of ours has passed. ETIMEDOUT, which a peer that has
+// vanished leaves, is a Timeout to package net, but a broken connection.
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func (s *ClientStream) awaitHead() ([]byte, error) {
 	for {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -320,10 +319,9 @@ func unexpectedEOF(err error) error {
 	return err
 }
 
-func isTimeout(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
-}
+// isTimeout reports whether a deadline of ours has passed. ETIMEDOUT, which a peer that has
+// vanished leaves, is a Timeout to package net, but a broken connection.
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // arm sees to it that expire runs at t, or before. The lock is held.
 func (c *conn) arm(t time.Time) {
