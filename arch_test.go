@@ -23,7 +23,7 @@ type layer struct {
 	why    string
 }
 
-var leaves = []string{"proxy/buffer", "proxy/header", "proxy/stats", "proxy/meta", "proxy/netio", "proxy/runtime", "proxy/why"}
+var leaves = []string{"proxy/buffer", "proxy/header", "proxy/stats", "proxy/meta", "proxy/netio", "proxy/runtime", "proxy/why", "proxy/backoff"}
 
 // layers is the import table of DESIGN section 3. A folder may always import what lies
 // under itself.
@@ -33,6 +33,7 @@ var layers = []layer{
 	{"proxy/stats", nil, "a leaf: whoever counts must be able to import it"},
 	{"proxy/meta", nil, "plain data: transport, filter and access logs meet here without a cycle"},
 	{"proxy/runtime", []string{"proxy/stats"}, "a leaf: whatever can be overridden at run time reads it"},
+	{"proxy/backoff", nil, "a leaf: whoever tries again pauses alike"},
 	{"proxy/applog", nil, "the log knows nothing of what it logs"},
 	{"proxy/netio", []string{"proxy/buffer", "proxy/meta", "proxy/stats"}, "sockets carry bytes, they don't know what they mean"},
 	{"proxy/why", []string{"proxy/meta"}, "what was decided, in plain words: anybody may note it"},

@@ -315,14 +315,14 @@ func (r *Remote) retries(pb *corev3.RetryPolicy, p *filter.Parser) (err error) {
 	if err := fromproto.Check(pb, p, fromproto.Fields{Used: []string{"retry_back_off", "num_retries"}}); err != nil {
 		return err
 	}
-	r.Retries, r.Base = 1, time.Second
+	r.Retries = 1
 	if pb.NumRetries != nil {
 		r.Retries = int(min(pb.NumRetries.Value, 100))
 	}
-	if r.Base, err = fromproto.PositiveDuration(pb.RetryBackOff.GetBaseInterval(), time.Second); err != nil {
+	if r.Backoff.Base, err = fromproto.PositiveDuration(pb.RetryBackOff.GetBaseInterval(), time.Second); err != nil {
 		return filter.At("retry_back_off.base_interval", err)
 	}
-	if r.Max, err = fromproto.PositiveDuration(pb.RetryBackOff.GetMaxInterval(), 10*r.Base); err != nil {
+	if r.Backoff.Max, err = fromproto.PositiveDuration(pb.RetryBackOff.GetMaxInterval(), 10*r.Backoff.Base); err != nil {
 		return filter.At("retry_back_off.max_interval", err)
 	}
 	return nil

@@ -2,11 +2,11 @@ package jwtauthn
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/backoff"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/header"
@@ -19,8 +19,7 @@ type Remote struct {
 	Async   bool          // async_fetch: fetched before anybody asks, and again in time
 	Refetch time.Duration // failed_refetch_duration
 	Retries int
-	Base    time.Duration // between retries
-	Max     time.Duration
+	Backoff backoff.Policy // between retries
 }
 
 // source has the keys of a provider. Everybody who needs keys that are not there waits for
@@ -98,8 +97,7 @@ func (src *source) fly(f *flight) {
 		if f.status != fetchFailed || try >= r.Retries || src.ctx.Err() != nil {
 			break
 		}
-		pause := min(r.Base<<min(try, 16), r.Max)
-		_ = call.Background(src.ctx).Sleep(time.Duration(rand.Int64N(int64(pause)) + 1)) // its end ends the loop
+		_ = r.Backoff.Wait(src.ctx, try+1) // its end ends the loop
 	}
 	if f.status == statusOK {
 		src.counters.FetchSuccess.Inc()

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
-	"github.com/mecha-mesh/mecha/proxy/route"
 )
 
 // backOff waits before a retry: what the host has asked for and up to half as much more,
@@ -20,7 +19,7 @@ func (f *Filter) backOff(s *filter.Stream) error {
 	wait := f.asked
 	if f.asked = 0; wait > 0 {
 		wait += time.Duration(rand.Int64N(int64(wait)/2 + 1))
-	} else if wait = exponential(f.retry, f.retries); wait <= 0 {
+	} else if wait = f.retry.Backoff.Pause(int(f.retries)); wait <= 0 {
 		return nil
 	}
 	if !f.until.IsZero() {
@@ -40,18 +39,6 @@ func (f *Filter) sleep(s *filter.Stream, d time.Duration) error {
 	err := s.Engine.Sleep(d)
 	s.Why.Pool.BackOff += s.Tick() - before
 	return err
-}
-
-// exponential is a random wait before the n-th retry, counted from 1.
-func exponential(p *route.RetryPolicy, n uint32) time.Duration {
-	limit := p.Max
-	if n = max(n, 1) - 1; n < 30 {
-		limit = min(limit, p.Base<<n)
-	}
-	if limit <= 0 {
-		return 0
-	}
-	return time.Duration(rand.Int64N(int64(limit)))
 }
 
 // countBackOff counts a retry by how it is going to wait; a response may say when to

@@ -328,7 +328,7 @@ func (rc *race) delay() {
 	f.again = cluster.Ticket{}
 	wait := f.asked
 	if f.asked = 0; wait == 0 {
-		wait = exponential(f.retry, f.retries)
+		wait = f.retry.Backoff.Pause(int(f.retries))
 	}
 	rc.delayed, rc.start = true, time.Now().Add(wait)
 }

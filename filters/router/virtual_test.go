@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/backoff"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -214,7 +215,7 @@ func TestBackOff(t *testing.T) {
 	bounds := []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond, 300 * time.Millisecond}
 	most := make([]time.Duration, len(bounds))
 	for range 100 {
-		p := play(t, &route.ForwardAction{Retry: &route.RetryPolicy{On: route.On5xx, Retries: 4, Base: 100 * time.Millisecond, Max: 300 * time.Millisecond}},
+		p := play(t, &route.ForwardAction{Retry: &route.RetryPolicy{On: route.On5xx, Retries: 4, Backoff: backoff.Policy{Base: 100 * time.Millisecond, Max: 300 * time.Millisecond}}},
 			answer{time.Second, 503, nil, false}, answer{time.Second, 503, nil, false}, answer{time.Second, 503, nil, false}, answer{time.Second, 503, nil, false}, answer{code: 200})
 		if p.code != 200 || len(p.at) != 5 || p.stats.UpstreamRqRetryBackoffExponential.Value() != 4 {
 			t.Fatalf("%+v", p)
@@ -238,7 +239,7 @@ func TestBackOff(t *testing.T) {
 // much more is added at most. What it says too much of does not count.
 func TestRateLimitedBackOff(t *testing.T) {
 	policy := &route.RetryPolicy{
-		On: route.On5xx, Retries: 3, Base: time.Millisecond, Max: time.Millisecond, ResetMax: time.Minute,
+		On: route.On5xx, Retries: 3, Backoff: backoff.Policy{Base: time.Millisecond, Max: time.Millisecond}, ResetMax: time.Minute,
 		Reset: []route.ResetHeader{{Name: "retry-after"}, {Name: "x-reset", Unix: true}},
 	}
 	at := time.Date(2000, 1, 1, 0, 0, 10, 0, time.UTC) // bubbles begin 10 s before
@@ -285,7 +286,7 @@ func TestPerTryTimeout(t *testing.T) {
 func TestHedging(t *testing.T) {
 	hedged := func(retries uint32) *route.ForwardAction {
 		return &route.ForwardAction{HedgeOnTimeout: true, Timeouts: route.Timeouts{Timeout: 20 * time.Second}, Retry: &route.RetryPolicy{
-			On: route.On5xx, Retries: retries, PerTry: time.Second, Base: 100 * time.Millisecond, Max: 100 * time.Millisecond,
+			On: route.On5xx, Retries: retries, PerTry: time.Second, Backoff: backoff.Policy{Base: 100 * time.Millisecond, Max: 100 * time.Millisecond},
 		}}
 	}
 	const look = 2 * time.Millisecond // whoever waits looks now and then whether the client is still there

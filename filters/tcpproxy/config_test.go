@@ -10,8 +10,8 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mecha-mesh/mecha/proxy/backoff"
 	"github.com/mecha-mesh/mecha/proxy/filter"
-	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/message"
 )
 
@@ -40,7 +40,7 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.IdleTimeout != 0 || c.MaxConnectAttempts != 4 || !c.HashSourceIP || c.Backoff != (call.Backoff{Base: 100 * time.Millisecond, Max: time.Second}) {
+	if c.IdleTimeout != 0 || c.MaxConnectAttempts != 4 || !c.HashSourceIP || c.Backoff != (backoff.Policy{Base: 100 * time.Millisecond, Max: time.Second}) {
 		t.Errorf("parsed %+v", c)
 	}
 	if len(p.Warnings) != 0 || !c.LogTimes.Connected {

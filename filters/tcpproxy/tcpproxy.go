@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/backoff"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter"
-	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/stats"
@@ -39,7 +39,7 @@ type Config struct {
 	IdleTimeout time.Duration
 	// MaxConnectAttempts is how many hosts are tried; 1 unless set.
 	MaxConnectAttempts int
-	Backoff            call.Backoff // the pause between connect attempts
+	Backoff            backoff.Policy // the pause between connect attempts
 	// MaxDuration ends a connection (max_downstream_connection_duration); 0 is never.
 	MaxDuration time.Duration
 	// Jitter lengthens MaxDuration by up to that share of it, in percent.

@@ -6,9 +6,9 @@ import (
 	"strings"
 
 	"github.com/mecha-mesh/mecha/proxy/accesslog"
+	"github.com/mecha-mesh/mecha/proxy/backoff"
 	"github.com/mecha-mesh/mecha/proxy/codec/capsule"
 	"github.com/mecha-mesh/mecha/proxy/filter"
-	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/mutate"
 )
@@ -24,7 +24,7 @@ type Tunnel struct {
 	// Capsules says that datagrams travel in capsules (the session filter http_capsule).
 	Capsules bool
 	Attempts int
-	Backoff  call.Backoff
+	Backoff  backoff.Policy
 	// Buffered and BufferBytes bound the datagrams that wait for the tunnel. 0 keeps none.
 	Buffered, BufferBytes int
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/backoff"
 	"github.com/mecha-mesh/mecha/proxy/cluster/dns"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
@@ -189,7 +190,7 @@ func (o *name) pause(ttl time.Duration) time.Duration {
 		if base <= 0 {
 			base, most = min(firstFailurePause, pause), pause
 		}
-		pause = min(base<<min(o.failures-1, 16), max(base, most))
+		pause = backoff.Policy{Base: base, Max: max(base, most)}.Limit(o.failures)
 	case d.RespectTTL && ttl >= time.Second:
 		pause = max(ttl, d.Least)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/backoff"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/match"
@@ -16,8 +17,8 @@ type RetryPolicy struct {
 	On                 RetryOn
 	Retries            uint32 // num_retries, 1 unless set
 	PerTry, PerTryIdle time.Duration
-	Base, Max          time.Duration // back-off: 25 ms and ten times Base unless set
-	Codes              []int         // retriable_status_codes
+	Backoff            backoff.Policy // retry_back_off: 25 ms and ten times that unless set
+	Codes              []int          // retriable_status_codes
 	Hosts              HostPredicates
 	Reset              []ResetHeader // rate_limited_retry_back_off
 	ResetMax           time.Duration // the longest wait that a host may ask for, 5 min unless set
@@ -86,7 +87,7 @@ func (p *RetryPolicy) Merge(m *header.Map) *RetryPolicy {
 		}
 		return p
 	}
-	own := RetryPolicy{Retries: 1, Base: 25 * time.Millisecond, Max: 250 * time.Millisecond}
+	own := RetryPolicy{Retries: 1, Backoff: backoff.Policy{Base: 25 * time.Millisecond, Max: 250 * time.Millisecond}}
 	if p != nil {
 		own = *p
 	}

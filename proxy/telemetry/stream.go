@@ -2,10 +2,10 @@ package telemetry
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
+	"github.com/mecha-mesh/mecha/proxy/backoff"
 	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/wire"
 )
@@ -13,23 +13,13 @@ import (
 // Backoff says how often, and after what time, a message is tried again that could not be
 // sent (grpc_stream_retry_policy). The zero value does not try again.
 type Backoff struct {
-	Retries   int           // num_retries
-	Base, Max time.Duration // retry_back_off
-}
-
-// after is how long to wait after so many failures in a row: a part of a time that doubles,
-// by chance.
-func (b Backoff) after(failures int) time.Duration {
-	limit := b.Base << min(failures-1, 16)
-	if limit > b.Max || limit <= 0 {
-		limit = b.Max
-	}
-	return time.Duration(rand.Int64N(int64(limit) + 1))
+	Retries        int // num_retries
+	backoff.Policy     // retry_back_off
 }
 
 // reconnect is how long a stream is not opened again after failures, where the
 // configuration does not say.
-var reconnect = Backoff{Base: 500 * time.Millisecond, Max: 10 * time.Second}
+var reconnect = backoff.Policy{Base: 500 * time.Millisecond, Max: 10 * time.Second}
 
 // stream is a gRPC call to a service of Envoy's that goes on while messages come, and is
 // opened anew when it was lost. The first message of each call says who sends. One goroutine
@@ -64,10 +54,10 @@ func (s *stream) send(ctx context.Context, message []byte) (err error) {
 		s.close()
 		s.failures++
 		if try >= s.backoff.Retries {
-			s.not = time.Now().Add(reconnect.after(s.failures))
+			s.not = time.Now().Add(reconnect.Pause(s.failures))
 			return err
 		}
-		s.not = time.Now().Add(s.backoff.after(try + 1))
+		s.not = time.Now().Add(s.backoff.Pause(try + 1))
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/backoff"
 )
 
 // entry is a name in the table.
@@ -159,7 +161,7 @@ func (s *Spec) afterFailure(n int) time.Duration {
 	if s.FailureBase <= 0 {
 		return s.Refresh
 	}
-	return min(s.FailureBase<<min(n-1, 16), max(s.FailureMax, s.FailureBase))
+	return backoff.Policy{Base: s.FailureBase, Max: max(s.FailureMax, s.FailureBase)}.Limit(n)
 }
 
 // sameSet reports whether two answers have the same addresses: servers shuffle them.

@@ -2,16 +2,17 @@ package call
 
 import (
 	"errors"
-	"math/rand/v2"
 	"time"
+
+	"github.com/mecha-mesh/mecha/proxy/backoff"
 )
 
 // Retries says when and how often a call that failed is made again
 // (envoy.config.core.v3.RetryPolicy).
 type Retries struct {
-	Times     int           // beyond the first
-	Base, Max time.Duration // of the pause before the next one: a random part of Base, doubled each time
-	PerTry    time.Duration // how long one may take; 0: all of the time
+	Times          int           // beyond the first
+	backoff.Policy               // of the pause before the next one
+	PerTry         time.Duration // how long one may take; 0: all of the time
 	// Codes tells which answers are failures. Failed: calls without an answer are made again.
 	Codes  func(code int) bool
 	Failed bool
@@ -44,7 +45,7 @@ func (c *Client) DoAgain(w Waiter, q *Request, a *Response, r *Retries) error {
 		if try >= r.Times || !r.again(a, err) {
 			return err
 		}
-		pause := r.pause(try)
+		pause := r.Pause(try + 1)
 		if time.Until(until) <= pause {
 			return err
 		}
@@ -52,15 +53,6 @@ func (c *Client) DoAgain(w Waiter, q *Request, a *Response, r *Retries) error {
 			return &ended{over}
 		}
 	}
-}
-
-// pause is how long to wait after a try.
-func (r *Retries) pause(try int) time.Duration {
-	most := r.Base << min(try, 16)
-	if most <= 0 || most > r.Max { // it may have overflowed
-		most = r.Max
-	}
-	return time.Duration(rand.Int64N(int64(max(most, 1)))) + 1
 }
 
 // again tells whether a call is made again after this.

@@ -6,16 +6,16 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
+	"github.com/mecha-mesh/mecha/proxy/backoff"
 	"github.com/mecha-mesh/mecha/proxy/filter"
-	"github.com/mecha-mesh/mecha/proxy/filter/call"
 )
 
 // Backoff converts a BackoffStrategy; nil is none.
-func Backoff(pb *corev3.BackoffStrategy) (b call.Backoff, err error) {
+func Backoff(pb *corev3.BackoffStrategy) (b backoff.Policy, err error) {
 	if pb == nil {
 		return b, nil
 	}
-	b = call.Backoff{Base: pb.BaseInterval.AsDuration(), Max: pb.MaxInterval.AsDuration()}
+	b = backoff.Policy{Base: pb.BaseInterval.AsDuration(), Max: pb.MaxInterval.AsDuration()}
 	switch {
 	case b.Base < time.Millisecond:
 		return b, filter.At("base_interval", errors.New("must be at least 1ms"))

@@ -132,16 +132,16 @@ func retryPriority(pb *routev3.RetryPolicy, r *route.RetryPolicy) error {
 // backOff converts the back-off; the default maximum is ten times the base.
 func backOff(p *routev3.RetryPolicy, r *route.RetryPolicy) (err error) {
 	pb := p.RetryBackOff
-	if r.Base, err = PositiveDuration(pb.GetBaseInterval(), defaultBase); err != nil {
+	if r.Backoff.Base, err = PositiveDuration(pb.GetBaseInterval(), defaultBase); err != nil {
 		return filter.At("retry_back_off.base_interval", err)
 	}
-	r.Base = max(r.Base, time.Millisecond)
-	if r.Max, err = PositiveDuration(pb.GetMaxInterval(), 10*r.Base); err != nil {
+	r.Backoff.Base = max(r.Backoff.Base, time.Millisecond)
+	if r.Backoff.Max, err = PositiveDuration(pb.GetMaxInterval(), 10*r.Backoff.Base); err != nil {
 		return filter.At("retry_back_off.max_interval", err)
 	}
-	r.Max = max(r.Max, time.Millisecond)
-	if r.Max < r.Base {
-		return filter.At("retry_back_off.max_interval", fmt.Errorf("%v is less than base_interval", r.Max))
+	r.Backoff.Max = max(r.Backoff.Max, time.Millisecond)
+	if r.Backoff.Max < r.Backoff.Base {
+		return filter.At("retry_back_off.max_interval", fmt.Errorf("%v is less than base_interval", r.Backoff.Max))
 	}
 	return nil
 }
