@@ -317,6 +317,7 @@ func (g *group) open(ctx context.Context, s *Spec, h *Host, to *transport.Peer) 
 		}
 		return raw{}, err
 	}
+	sock.WatchedBy(g.m.ends)
 	st := &g.core.stats
 	sock.CountStalls(netio.Stalls{Begun: &st.UpstreamFlowControlBackedUpTotal, Over: &st.UpstreamFlowControlDrainedTotal})
 	if _, plain := socket.(transport.Raw); !plain {
@@ -337,8 +338,8 @@ func (g *group) ended(hp *hostPool, made time.Duration, requests uint32, remote,
 // closed counts a connection that is no more, or never came to be.
 func (g *group) closed(hp *hostPool, remote, active bool) {
 	st := &g.core.stats
-	st.UpstreamCxActive.Dec()
-	hp.ep.stats.CxActive.Dec()
+	defer st.UpstreamCxActive.Dec() // who sees the gauge go down finds out why
+	defer hp.ep.stats.CxActive.Dec()
 	st.UpstreamCxDestroy.Inc()
 	if remote {
 		st.UpstreamCxDestroyRemote.Inc()

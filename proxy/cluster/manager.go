@@ -75,6 +75,7 @@ type Manager struct {
 	stats   managerStats
 	agenda  agenda
 	watch   watcher
+	ends    *netio.Parker // watches busy connections for their ends
 	waiters waiters
 	lastID  atomic.Uint64
 
@@ -129,7 +130,7 @@ var ErrClosed = errors.New("cluster: the manager is closed")
 func NewManager(o Options) *Manager {
 	mark := o.Bind.mark()
 	m := &Manager{
-		options: o, log: o.Log, rnd: o.Rand, resolver: o.Resolver, dial: dialSocket(o.Bind, mark), start: time.Now(),
+		options: o, log: o.Log, rnd: o.Rand, resolver: o.Resolver, dial: dialSocket(o.Bind, mark), start: time.Now(), ends: netio.NewParker(),
 		slots: map[string]*slot{}, services: map[string]*service{},
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
@@ -469,6 +470,7 @@ func (m *Manager) Close() {
 	}
 	m.agenda.close()
 	m.watch.close()
+	m.ends.Close()
 }
 
 // unlock releases the lock and makes the calls that had to wait for that.

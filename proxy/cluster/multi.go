@@ -130,6 +130,10 @@ func (p *pool) releaseStream(c *Conn, sound bool) {
 	}
 	if !c.over && !sound {
 		p.look(c)
+		if !c.multi.Alive() { // its streams may learn that before we are told
+			p.ended(c)
+			p.mu.Lock()
+		}
 	}
 	kept := p.returned(c)
 	p.mu.Unlock()

@@ -122,6 +122,7 @@ func (l *Listener) serveConn(raw net.Conn, introduce func(*conn)) {
 		return
 	}
 	c := &conn{sock: netio.NewConn(raw), l: l}
+	c.sock.WatchedBy(l.m.parker)
 	c.begin()
 	if introduce != nil {
 		introduce(c)

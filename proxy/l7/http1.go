@@ -31,9 +31,6 @@ func newHTTP1(c *conn) *http1 {
 	c.m.counters.CxHTTP1Total.Inc()
 	c.m.counters.CxHTTP1Active.Inc()
 	sock.LimitStall(c.m.spec.StreamIdleTimeout)
-	if sock.Parkable() { // which accept does after a second, and the end shows
-		sock.EndMayBeLate()
-	}
 	return v
 }
 

@@ -36,12 +36,14 @@ type Conn struct {
 	r       readOp
 	w       writeOp
 	turn    turnOp
+	end     endWatch
 	rec     *Records   // nil unless this is a TLS connection
 	pending buffer.Buf // read already, by listener filters: the next read returns it
 
 	readBy, readArmed time.Time // deadline wanted; deadline that the poller knows
 	halt              atomic.Uint32
 	parked            atomic.Pointer[place] // where a Parker watches it, nil before the first time
+	gone              atomic.Bool           // closed: no Parker shall keep it
 	ctl               *control
 }
 

@@ -13,8 +13,8 @@ import (
 var errNotDirect = errors.New("netio: not a plain socket")
 
 // Parker watches idle connections without a goroutine, a stack or a buffer for
-// each: one epoll instance beside the runtime's, in which every parked connection is
-// armed for one event. The epoll descriptor itself waits on the runtime's poller, so
+// each, and others for their ends: one epoll instance beside the runtime's, in which every
+// parked connection is armed for one event. The epoll descriptor itself waits on the runtime's poller, so
 // that no thread is held either.
 type Parker struct {
 	mu     sync.Mutex
@@ -31,23 +31,24 @@ type Parker struct {
 	done   chan struct{}
 
 	arming *place // argument of armFn
-	armErr syscall.Errno
 	armFn  func(fd uintptr)
 	waitFn func(fd uintptr) bool
 	events [128]unix.EpollEvent
 	got    int
 }
 
-// place is where a Parker keeps a connection, from its first Park until it is closed.
+// place is where a Parker keeps a connection, from its first Park or watch until it is closed.
 type place struct {
-	p      *Parker
-	c      *Conn
-	idx    uint32
-	gen    uint32 // tells an event for this Park from one for an earlier one
-	known  bool   // the descriptor is in the epoll set
-	resume func(readable bool)
-	due    int64 // nanoseconds, 0 for never
-	at     int   // index in the heap, -1 outside
+	p       *Parker
+	c       *Conn
+	idx     uint32
+	gen     uint32 // tells an event for this Park or watch from one for an earlier one
+	known   bool   // the descriptor is in the epoll set
+	watches bool   // for the end of the stream; see WatchedBy
+	err     syscall.Errno
+	resume  func(readable bool)
+	due     int64 // nanoseconds, 0 for never
+	at      int   // index in the heap, -1 outside
 }
 
 // dueGrain is what deadlines of parked connections are rounded up to.
@@ -57,7 +58,8 @@ const dueGrain = int64(50 * time.Millisecond)
 // first Park.
 func NewParker() *Parker {
 	p := &Parker{}
-	p.armFn, p.waitFn = p.arm, p.wait
+	p.armFn = func(fd uintptr) { p.arming.arm(fd, unix.EPOLLIN|unix.EPOLLRDHUP) }
+	p.waitFn = p.wait
 	return p
 }
 
@@ -93,16 +95,13 @@ func (p *Parker) enter(c *Conn, deadline time.Time, resume func(readable bool)) 
 	if p.closed || p.start() != nil {
 		return false
 	}
-	pl := c.parked.Load()
+	pl := p.place(c)
 	if pl == nil {
-		pl = &place{p: p, c: c, idx: p.slot(), at: -1}
-		p.slots[pl.idx] = pl
-		c.parked.Store(pl)
+		return false
 	}
-	p.gen++
-	pl.gen, pl.resume = p.gen, resume
-	p.arming, p.armErr = pl, 0
-	if err := c.raw.Control(p.armFn); err != nil || p.armErr != 0 {
+	pl.resume, pl.watches, c.end.armed = resume, false, false
+	p.arming = pl
+	if err := c.raw.Control(p.armFn); err != nil || pl.err != 0 {
 		pl.resume = nil
 		return false
 	}
@@ -112,6 +111,20 @@ func (p *Parker) enter(c *Conn, deadline time.Time, resume func(readable bool)) 
 		p.setTimer()
 	}
 	return true
+}
+
+// place returns the place of c, nil if another Parker has it. The lock is held.
+func (p *Parker) place(c *Conn) *place {
+	pl := c.parked.Load()
+	switch {
+	case pl == nil:
+		pl = &place{p: p, c: c, idx: p.slot(), at: -1}
+		p.slots[pl.idx] = pl
+		c.parked.Store(pl)
+	case pl.p != p:
+		return nil
+	}
+	return pl
 }
 
 // start makes the epoll instance.
@@ -144,11 +157,13 @@ func (p *Parker) slot() uint32 {
 	return uint32(len(p.slots) - 1)
 }
 
-// arm runs with the lock held.
-func (p *Parker) arm(fd uintptr) {
-	pl := p.arming
+// arm makes the next of these events, or a reset, an event of pl. The lock is held.
+func (pl *place) arm(fd uintptr, events uint32) {
+	p := pl.p
+	p.gen++
+	pl.gen, pl.err = p.gen, 0
 	ev := unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT,
+		Events: events | unix.EPOLLONESHOT,
 		Fd:     int32(pl.idx), Pad: int32(pl.gen),
 	}
 	op := unix.EPOLL_CTL_MOD
@@ -156,7 +171,7 @@ func (p *Parker) arm(fd uintptr) {
 		op = unix.EPOLL_CTL_ADD
 	}
 	if err := unix.EpollCtl(p.epoll, op, int(fd), &ev); err != nil {
-		p.armErr, _ = err.(syscall.Errno)
+		pl.err, _ = err.(syscall.Errno)
 		return
 	}
 	pl.known = true
@@ -181,14 +196,21 @@ func (p *Parker) wait(fd uintptr) bool {
 func (p *Parker) ready(idx, gen uint32) {
 	p.mu.Lock()
 	var resume func(bool)
+	var ended *Conn
 	if int(idx) < len(p.slots) {
 		if pl := p.slots[idx]; pl != nil && pl.gen == gen {
 			resume = p.take(pl)
+			if pl.watches {
+				pl.watches, ended = false, pl.c
+			}
 		}
 	}
 	p.mu.Unlock()
 	if resume != nil {
 		go resume(true)
+	}
+	if ended != nil {
+		ended.ended()
 	}
 }
 
@@ -205,13 +227,20 @@ func (p *Parker) take(pl *place) func(bool) {
 func (p *Parker) wake(pl *place, leave bool) {
 	p.mu.Lock()
 	resume := p.take(pl)
-	if leave && p.slots[pl.idx] == pl {
-		p.slots[pl.idx] = nil
-		p.free = append(p.free, pl.idx)
+	if leave {
+		p.leave(pl)
 	}
 	p.mu.Unlock()
 	if resume != nil {
 		go resume(false)
+	}
+}
+
+// leave gives the place of a closed connection to others. The lock is held.
+func (p *Parker) leave(pl *place) {
+	if p.slots[pl.idx] == pl {
+		p.slots[pl.idx] = nil
+		p.free = append(p.free, pl.idx)
 	}
 }
 
@@ -224,6 +253,7 @@ func (c *Conn) unpark() {
 
 // forget is unpark for good: the descriptor leaves the epoll set by being closed.
 func (c *Conn) forget() {
+	c.gone.Store(true)
 	if pl := c.parked.Load(); pl != nil {
 		pl.p.wake(pl, true)
 	}
@@ -276,7 +306,8 @@ func (p *Parker) Parked() int {
 	return n
 }
 
-// Close resumes every parked connection (not readable) and ends the Parker.
+// Close resumes every parked connection (not readable) and ends the Parker. Connections that
+// it watches look for their ends themselves from now on.
 func (p *Parker) Close() {
 	p.mu.Lock()
 	p.closed = true
@@ -286,6 +317,10 @@ func (p *Parker) Close() {
 		}
 		if resume := p.take(pl); resume != nil {
 			go resume(false)
+		}
+		if pl.watches {
+			pl.watches = false
+			pl.c.ended()
 		}
 	}
 	if p.timer != nil {

@@ -282,7 +282,7 @@ func (p *Pump) copyOnce(fd uintptr) (wait, done bool) {
 		return false, true
 	}
 	p.spin += n
-	return drained, false
+	return drained && p.src.mayWait(fd), false
 }
 
 // adapt chooses how the next bytes are moved after n came into room bytes.
@@ -297,8 +297,8 @@ func (p *Pump) adapt(n, room int) {
 	p.small = 0
 }
 
-// recv reads once. drained tells that nothing was left behind, not even the end of
-// the stream: it takes the kernel's word, and without that says no.
+// recv reads once. drained tells that no bytes were left behind, not even behind urgent
+// ones: it takes the kernel's word, and without that says no.
 func (p *Pump) recv(fd uintptr, room []byte) (n int, drained bool, errno syscall.Errno) {
 	if !p.inq {
 		n, errno = sysRead(fd, room)
@@ -323,10 +323,10 @@ func (p *Pump) recv(fd uintptr, room []byte) (n int, drained bool, errno syscall
 	return int(r), drained, 0
 }
 
-// wantINQ asks the kernel to tell with every recvmsg how many bytes are left: one if
-// only the end of the stream is.
+// wantINQ asks the kernel to tell with every recvmsg how many bytes are left. That needs
+// somebody who tells of the end of the stream: of a reset it does not.
 func (c *Conn) wantINQ() bool {
-	return c.onFD(setINQ) == nil
+	return c.end.by != nil && c.onFD(setINQ) == nil
 }
 
 func setINQ(fd uintptr, c *Conn) {

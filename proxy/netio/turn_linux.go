@@ -5,9 +5,6 @@ import (
 	"io"
 	"os"
 	"syscall"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 )
@@ -16,36 +13,24 @@ import (
 // runtime's poller forgets, at the beginning of each RawConn.Read, what has become
 // readable before; so ReadBuf has to look before it waits. ReadEach stays inside one
 // RawConn.Read over many turns of a dialogue, in which the poller forgets nothing.
+//
+// It tells once, however, of what it has noticed together: of the last bytes of a peer and
+// of the end or the reset behind them. So who waits after a read that has left no
+// bytes must hear of the end in another way; see WatchedBy.
 
 // turnOp is the state of ReadEach.
 type turnOp struct {
 	eachFn  func(fd uintptr) bool
 	each    func() bool
-	inq     int8    // whether the socket tells what is left in it: 0 unknown, 1 yes, -1 no
 	shared  bool    // ReadShared: others write and close meanwhile
-	lateEnd bool    // see EndMayBeLate
 	inside  bool    // ReadEach runs its function: reads would wait for themselves
-	drained bool    // the last read left nothing behind, not even the end of the stream
+	drained bool    // the last read left no bytes behind
 	closing bool    // Close was called inside
-	rounds  uint8   // reads, up to endAfter
 	fd      uintptr // while inside
 }
 
 // errInside is a read of a connection inside the function that ReadEach runs.
 var errInside = errors.New("netio: read inside ReadEach")
-
-// inqAfter is how many reads a connection must see before it is worth asking the
-// kernel to tell what is left.
-const inqAfter = 2
-
-// endAfter is how many reads a connection must see before its end may be late.
-const endAfter = 32
-
-// EndMayBeLate is for who waits in ReadEach with a deadline of a second or so, and looks
-// at the socket in another way afterwards: on a connection that is in use for longer,
-// the end of the stream may be noticed only then, if it came together with the last bytes
-// and the peer still reads. To know at once takes a dearer read each time.
-func (c *Conn) EndMayBeLate() { c.below().turn.lateEnd = true }
 
 // ReadEach waits until there is something to read, appends it to b, at most one slab,
 // and calls f; so it goes on until f returns false, which is no error, or a read
@@ -133,7 +118,7 @@ func (c *Conn) tryEach(fd uintptr) bool {
 		if !c.runTurn(fd) {
 			return true
 		}
-		if c.turn.drained {
+		if c.turn.drained && c.mayWait(fd) {
 			return false
 		}
 	}
@@ -171,61 +156,15 @@ func (c *Conn) runTurn(fd uintptr) bool {
 
 func (c *Conn) leaveTurn() { c.turn.inside = false }
 
-// recvTurn reads once. Without the kernel's word on what is left, nothing is known to
-// be drained, unless the end may be late: a read that does not fill its room has left
-// nothing but that.
+// recvTurn reads once. A read that does not fill its room has left nothing: TCP hands out
+// all that is there, but for bytes behind urgent ones, which nobody has a use for in turns.
 func (c *Conn) recvTurn(fd uintptr, room []byte) (n int, errno syscall.Errno) {
-	t := &c.turn
-	t.drained = false
-	if t.rounds <= endAfter {
-		t.rounds++
+	c.turn.drained = false
+	if n, errno = sysRead(fd, room); errno != 0 {
+		return 0, errno
 	}
-	if t.lateEnd && t.rounds > endAfter {
-		if n, errno = sysRead(fd, room); errno != 0 {
-			return 0, errno
-		}
-		t.drained = n < len(room)
-		return n, 0
-	}
-	if t.inq == 0 {
-		if t.rounds > inqAfter {
-			t.inq = -1
-			one := int32(1)
-			if _, _, e := syscall.RawSyscall6(unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_TCP, tcpINQ, uintptr(unsafe.Pointer(&one)), 4, 0); e == 0 {
-				t.inq = 1
-			}
-		}
-	}
-	if t.inq == 1 {
-		n, t.drained, errno = recvINQ(fd, room)
-	} else {
-		n, errno = sysRead(fd, room)
-	}
-	if errno != 0 {
-		n = 0
-	}
-	return n, errno
-}
-
-// recvINQ reads from a socket that tells with each read how many bytes are left: one
-// if only the end of the stream is. What it needs is on the stack: idle connections
-// hold none.
-func recvINQ(fd uintptr, room []byte) (n int, drained bool, errno syscall.Errno) {
-	var cmsg [cmsgRoom]byte
-	iov := unix.Iovec{Base: unsafe.SliceData(room)}
-	iov.SetLen(len(room))
-	msg := unix.Msghdr{Iov: &iov, Control: &cmsg[0]}
-	msg.SetIovlen(1)
-	msg.SetControllen(cmsgRoom)
-	r, _, errno := syscall.RawSyscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&msg)), 0)
-	if errno != 0 {
-		return 0, false, errno
-	}
-	h := (*unix.Cmsghdr)(unsafe.Pointer(&cmsg[0]))
-	if msg.Controllen >= unix.SizeofCmsghdr+4 && h.Level == unix.IPPROTO_TCP && h.Type == tcpINQ {
-		drained = *(*int32)(unsafe.Pointer(&cmsg[unix.SizeofCmsghdr])) == 0
-	}
-	return int(r), drained, 0
+	c.turn.drained = n < len(room)
+	return n, 0
 }
 
 // writeFD is WriteBuf by someone who holds the descriptor.

@@ -62,51 +62,6 @@ func TestReadEach(t *testing.T) {
 	}
 }
 
-// TestLateEnd: every message is seen, and the end of the stream that has come with the last
-// one by whoever looks after the deadline.
-func TestLateEnd(t *testing.T) {
-	a, b := exchangePair(t)
-	a.EndMayBeLate()
-	const turns = 2 * endAfter
-	ping := func() {
-		if _, err := b.Write([]byte("ping")); err != nil {
-			t.Error(err)
-		}
-	}
-	ping()
-	var in buffer.Buf
-	seen := 0
-	if err := a.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	err := a.ReadEach(&in, func() bool {
-		in.Discard(in.Len())
-		switch seen++; seen {
-		case turns:
-			if err := a.SetReadDeadline(time.Now()); err != nil {
-				t.Error(err)
-			}
-		case turns - 1:
-			ping()
-			if err := b.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
-				t.Error(err)
-			}
-		default:
-			ping()
-		}
-		return true
-	})
-	if seen != turns || !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("%d of %d messages, %v", seen, turns, err)
-	}
-	if err := a.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := a.ReadBuf(&in); !errors.Is(err, io.EOF) {
-		t.Errorf("%v, want the end of the stream", err)
-	}
-}
-
 // TestReadEachInside: what the function may do with the connection.
 func TestReadEachInside(t *testing.T) {
 	a, b := exchangePair(t)
