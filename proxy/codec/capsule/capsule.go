@@ -50,8 +50,21 @@ type Reader struct {
 	skip uint64 // bytes to pass over before the next capsule
 }
 
+// small is what is copied rather than kept in the memory that it came in: a peer that sends a
+// datagram byte by byte must not take a slab for each.
+const small = buffer.SlabSize / 4
+
 // Feed gives r further bytes. It consumes b.
-func (r *Reader) Feed(b *buffer.Buf) { r.b.MoveAll(b) }
+func (r *Reader) Feed(b *buffer.Buf) {
+	if b.Len() > small {
+		r.b.MoveAll(b)
+		return
+	}
+	for p := range b.Views() {
+		r.b.Append(p)
+	}
+	b.Release()
+}
 
 // Next returns the payload of the next datagram, lent until the next call; false asks for
 // more bytes. After an error r is of no more use.
