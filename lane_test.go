@@ -1,9 +1,12 @@
 package mecha_test
 
 import (
+	"bytes"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -13,7 +16,7 @@ import (
 const runner = `
 cd "$DIR"
 case "$*" in
-*-p\ 1*) echo "alone $*" >>again; cat second; exit "$(cat code2)";;
+*-timeout*-p\ 1*) echo "alone $*" >>again; cat second; exit "$(cat code2)";;
 esac
 cat first
 exit "$(cat code1)"
@@ -22,6 +25,7 @@ exit "$(cat code1)"
 // TestLane: what passes alone is listed, and nothing else that fails passes.
 func TestLane(t *testing.T) {
 	const one = "--- FAIL: TestX (0.00s)\n    x_test.go:1: first\nFAIL\nFAIL\tm/a\t0.1s\nok  \tm/b\t0.2s\nFAIL\n"
+	const hangs = "panic: test timed out after 5m0s\n\trunning tests:\n\t\tTestX (5m0s)\n\ngoroutine 1 [running]:\nFAIL\tm/a\t300.1s\nFAIL\n"
 	for _, c := range []struct {
 		name, first, second string
 		again               bool // it fails again
@@ -34,6 +38,10 @@ func TestLane(t *testing.T) {
 		{name: "races alone", first: one, second: "WARNING: DATA RACE\n", code: 1, says: "m/a fails alone, too"},
 		{name: "data race", first: "WARNING: DATA RACE\n" + one, code: 1, says: "a data race"},
 		{name: "panic", first: "panic: x\n" + one, code: 1, says: "a panic"},
+		{name: "hangs", first: hangs, second: "ok  \tm/a\t0.1s\n", says: "FLAKY"},
+		{name: "hangs again", first: hangs, second: hangs, again: true, code: 1, says: "m/a fails alone, too"},
+		{name: "hangs beside a panic", first: "panic: x\n" + hangs, code: 1, says: "a panic"},
+		{name: "is killed", first: "signal: killed\n" + one, code: 1, says: "a panic"},
 		{name: "build", first: one + "FAIL\tm/c [build failed]\n", code: 1, says: "cannot be built"},
 		{name: "many", first: one + "FAIL\tm/c\t1s\nFAIL\tm/d\t1s\nFAIL\tm/e\t1s\n", code: 1, says: "4 packages"},
 		{name: "no reason", first: "FAIL\n", code: 1, says: "no package says why"},
@@ -63,6 +71,30 @@ func TestLane(t *testing.T) {
 				t.Errorf("the first failure is not shown:\n%s", out)
 			}
 		})
+	}
+}
+
+// TestOracleLane: `make oracle` runs tests by their names.
+func TestOracleLane(t *testing.T) {
+	names := regexp.MustCompile(`(?m)^func (Test\w+)`)
+	found := 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if !bytes.HasPrefix(text, []byte("//go:build oracle")) {
+			return err
+		}
+		for _, name := range names.FindAllSubmatch(text, -1) {
+			if found++; !strings.Contains(string(name[1]), "Oracle") {
+				t.Errorf("%s: %s: name it TestOracle...", path, name[1])
+			}
+		}
+		return err
+	})
+	if err != nil || found == 0 {
+		t.Errorf("%d tests, %v", found, err)
 	}
 }
 

@@ -233,9 +233,9 @@ func (s *subject) story(t *testing.T) (story []string) {
 	return story
 }
 
-// TestSecretsLikeEnvoy: warming, rotation, refusals, removal, statistics and config_dump of
+// TestOracleSecrets: warming, rotation, refusals, removal, statistics and config_dump of
 // secrets that come over a stream of their own.
-func TestSecretsLikeEnvoy(t *testing.T) {
+func TestOracleSecrets(t *testing.T) {
 	for name, source := range map[string]string{"state of the world": sdsStream, "delta": sdsDelta} {
 		t.Run(name, func(t *testing.T) {
 			want := envoySubject(t, source).story(t)

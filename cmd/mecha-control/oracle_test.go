@@ -99,7 +99,7 @@ virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route:
 
 // Real Envoy takes its configuration from mecha-control, becomes ready, and loses no
 // request while the folder moves its route from cluster to cluster.
-func TestEnvoyAsClient(t *testing.T) {
+func TestOracleAsClient(t *testing.T) {
 	envoy := os.Getenv("MECHA_ENVOY")
 	if envoy == "" {
 		t.Skip("MECHA_ENVOY names no Envoy binary")

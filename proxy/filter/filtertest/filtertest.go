@@ -19,8 +19,8 @@ import (
 const files = "testdata/*.txt"
 
 // Dialogues plays testdata/*.txt of an HTTP filter: through the HTTP engine in memory,
-// against the whole proxy over sockets, both in whole messages and in random pieces, and
-// with -tags oracle against the proxy that MECHA_ENVOY names. With -rewrite, what the
+// against the whole proxy over sockets, both in whole messages and in random pieces; with
+// -tags oracle against the proxy that MECHA_ENVOY names instead. With -rewrite, what the
 // proxy does is written into the files; under -tags oracle it is what MECHA_ENVOY does.
 //
 // In the dialogues' configuration "filter" is the filter's own, "overrides" are its
@@ -35,11 +35,12 @@ func Dialogues[C any](t *testing.T, spec filter.HTTPSpec[C]) {
 		}
 		return
 	}
-	t.Run("memory", func(t *testing.T) { dialogue.InMemory(t, about, []filter.Descriptor{spec}, files) })
-	t.Run("sockets", func(t *testing.T) { dialogue.MechaAbout(t, about, files) })
 	if oracle {
 		t.Run("oracle", func(t *testing.T) { dialogue.OracleAbout(t, about, files) })
+		return
 	}
+	t.Run("memory", func(t *testing.T) { dialogue.InMemory(t, about, []filter.Descriptor{spec}, files) })
+	t.Run("sockets", func(t *testing.T) { dialogue.MechaAbout(t, about, files) })
 }
 
 func subject[C any](spec filter.HTTPSpec[C]) dialogue.Subject {
