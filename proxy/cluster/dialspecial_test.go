@@ -56,7 +56,7 @@ func TestOriginalSource(t *testing.T) {
 		case err != nil:
 			t.Fatal(err)
 		}
-		if got := <-seen; got != ip {
+		if got := receive(t, seen); got != ip {
 			t.Errorf("the connection comes from %s, want %s", got, ip)
 		}
 		c.Close()
@@ -124,7 +124,7 @@ func TestPoolsOfSharedState(t *testing.T) {
 		c.Release(conn, true)
 	}
 	for _, want := range [][]meta.Object{with("a").Shared, with("b").Shared, nil} {
-		if got := <-told; !reflect.DeepEqual(got.State, want) {
+		if got := receive(t, told); !reflect.DeepEqual(got.State, want) {
 			t.Errorf("told %v, want %v", got.State, want)
 		}
 	}

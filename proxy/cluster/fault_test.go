@@ -210,7 +210,7 @@ func TestRawConnections(t *testing.T) {
 	conn.CountBytes(10, 20)
 	_ = conn.Close()
 	_ = conn.Close()
-	got := <-ch
+	got := receive(t, ch)
 	if got.err != nil {
 		t.Fatal(got.err)
 	}

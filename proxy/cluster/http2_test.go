@@ -126,13 +126,13 @@ func TestARealServerGetsManyStreamsOnOneConnection(t *testing.T) {
 	c := realCluster(t, s, nil)
 	failed := atOnce(c, 100)
 	for range 100 {
-		<-s.entered
+		receive(t, s.entered)
 	}
 	if n := s.total.Load(); n != 1 {
 		t.Errorf("%d connections for 100 requests at once", n)
 	}
 	close(hold)
-	for err := range failed {
+	for err := range untilClosed(t, failed) {
 		t.Error(err)
 	}
 	if n := c.Stats().UpstreamRqActive.Value(); n != 0 {
@@ -154,7 +154,7 @@ func TestALimitOfARealServerHolds(t *testing.T) {
 		defer p.mu.Unlock()
 		return h.ep.pools[Default].batch == 4
 	})
-	for err := range atOnce(c, 200) {
+	for err := range untilClosed(t, atOnce(c, 200)) {
 		t.Error(err)
 	}
 	if n, most := s.total.Load(), s.most.Load(); n != 1 || most > 4 {
@@ -168,16 +168,16 @@ func TestARealServerShutsDown(t *testing.T) {
 	c := realCluster(t, s, nil)
 	failed := atOnce(c, 5)
 	for range 5 {
-		<-s.entered
+		receive(t, s.entered)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.Shutdown(context.Background()) }()
 	eventually(t, "GOAWAY", func() bool { return c.Stats().UpstreamCxCloseNotify.Value() == 1 })
 	close(hold)
-	for err := range failed {
+	for err := range untilClosed(t, failed) {
 		t.Errorf("a stream was lost: %v", err)
 	}
-	if err := <-ended; err != nil {
+	if err := receive(t, ended); err != nil {
 		t.Error(err)
 	}
 	eventually(t, "the connection is closed", func() bool { return c.Stats().UpstreamCxActive.Value() == 0 })
@@ -188,11 +188,11 @@ func TestARealServerCutsAConnection(t *testing.T) {
 	c := realCluster(t, s, nil)
 	failed := atOnce(c, 5)
 	for range 5 {
-		<-s.entered
+		receive(t, s.entered)
 	}
 	s.cut()
 	n := 0
-	for err := range failed {
+	for err := range untilClosed(t, failed) {
 		n++
 		var bad *codec.ProtocolError
 		if errors.As(err, &bad) {

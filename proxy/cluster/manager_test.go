@@ -112,13 +112,13 @@ func TestConnectionsDoNotOutliveTheirSocketOptions(t *testing.T) {
 	idle, busy := mustAcquire(t, old, mustPick(t, old)), mustAcquire(t, old, mustPick(t, old))
 	old.Release(idle, true)
 	c := mustSet(t, m, changed(old.Spec(), func(s *Spec) { s.KeepAlive = &TCPKeepAlive{} }))
-	<-o.gone
+	receive(t, o.gone)
 	conn := mustAcquire(t, c, mustPick(t, c))
 	if ok, err := exchange(busy); err != nil || !ok {
 		t.Errorf("what was under way does not go on: %v", err)
 	}
 	old.Release(busy, true)
-	<-o.gone
+	receive(t, o.gone)
 	c.Release(conn, true)
 	// Who still works with the old version can.
 	late := mustAcquire(t, old, mustPick(t, old))
@@ -126,7 +126,7 @@ func TestConnectionsDoNotOutliveTheirSocketOptions(t *testing.T) {
 		t.Error(err)
 	}
 	old.Release(late, true)
-	<-o.gone
+	receive(t, o.gone)
 	if st := c.Stats(); st != old.Stats() || st.UpstreamRqTotal.Value() != 4 {
 		t.Error("the counters do not go on")
 	}
@@ -141,7 +141,7 @@ func TestRemove(t *testing.T) {
 	c.Release(idle, true)
 	m.Remove("web")
 	m.Remove("web")
-	<-o.gone
+	receive(t, o.gone)
 	if m.Cluster("web") != nil || value(st, "cluster.web.upstream_cx_total") != -1 {
 		t.Error("the cluster is still there")
 	}
@@ -149,7 +149,7 @@ func TestRemove(t *testing.T) {
 		t.Errorf("what was under way does not go on: %v", err)
 	}
 	c.Release(busy, true)
-	<-o.gone
+	receive(t, o.gone)
 	if a, b := value(st, "cluster_manager.active_clusters"), value(st, "cluster_manager.cluster_removed"); a != 0 || b != 1 {
 		t.Errorf("active_clusters %d, cluster_removed %d, want 0 and 1", a, b)
 	}
@@ -158,7 +158,7 @@ func TestRemove(t *testing.T) {
 	m.Remove("late")
 	conn := mustAcquire(t, c, mustPick(t, c))
 	c.Release(conn, true)
-	<-o.gone
+	receive(t, o.gone)
 	if value(st, "cluster.late.upstream_cx_total") != -1 {
 		t.Error("the counters of a removed cluster came back")
 	}
@@ -320,11 +320,11 @@ func TestCloseEndsWaits(t *testing.T) {
 	eventually(t, "the request queues", waiting(c, 1))
 	m.Close()
 	m.Close()
-	if got := <-ch; !errors.Is(got.err, ErrClosed) {
+	if got := receive(t, ch); !errors.Is(got.err, ErrClosed) {
 		t.Errorf("the error is %v, want ErrClosed", got.err)
 	}
 	c.Release(conn, true)
-	<-o.gone
+	receive(t, o.gone)
 	if _, err := c.Acquire(context.Background(), h, nil, time.Time{}); !errors.Is(err, ErrClosed) {
 		t.Errorf("the error is %v, want ErrClosed", err)
 	}

@@ -181,7 +181,7 @@ func TestOneDialServesAllWhoWait(t *testing.T) {
 	}
 	close(dialled)
 	for _, ch := range all {
-		if got := <-ch; got.err != nil {
+		if got := receive(t, ch); got.err != nil {
 			t.Fatal(got.err)
 		}
 	}
@@ -206,7 +206,7 @@ func TestAFailedDialFailsAllWhoWait(t *testing.T) {
 	close(dialled)
 	for _, ch := range all {
 		var failed *ConnectError
-		if got := <-ch; !errors.As(got.err, &failed) {
+		if got := receive(t, ch); !errors.As(got.err, &failed) {
 			t.Fatalf("got %v", got.err)
 		}
 	}
@@ -229,7 +229,7 @@ func TestThePeerChangesItsLimit(t *testing.T) {
 		t.Fatal("a stream was lent beyond the limit")
 	}
 	many(conn).allows(2)
-	if got := <-ch; got.err != nil || got.conn != conn {
+	if got := receive(t, ch); got.err != nil || got.conn != conn {
 		t.Fatalf("got %v, %v, want the connection whose limit has risen", got.conn, got.err)
 	}
 	if w.made() != 1 {
@@ -385,7 +385,7 @@ func TestABusyConnectionDoesNotStarveOtherHosts(t *testing.T) {
 		t.Errorf("%d connections, want 2", n)
 	}
 	ch := acquireLater(c, c.Hosts()[1], soon())
-	if got := <-ch; got.err != nil {
+	if got := receive(t, ch); got.err != nil {
 		t.Fatal(got.err)
 	}
 }

@@ -67,7 +67,7 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 	}
 	for i, ch := range queue {
 		c.Release(conn, true)
-		got := <-ch
+		got := receive(t, ch)
 		if got.err != nil || got.conn != conn {
 			t.Fatalf("waiter %d got %v, %v", i, got.conn, got.err)
 		}
@@ -92,7 +92,7 @@ func TestAWaiterGetsTheRoomOfABrokenConnection(t *testing.T) {
 	ch := acquireLater(c, h, soon())
 	eventually(t, "the request queues", waiting(c, 1))
 	c.Abandon(conn)
-	if got := <-ch; got.err != nil || got.conn == conn {
+	if got := receive(t, ch); got.err != nil || got.conn == conn {
 		t.Fatalf("got %v, %v, want another connection", got.conn, got.err)
 	}
 	st := c.Stats()
@@ -116,7 +116,7 @@ func TestPendingOverflow(t *testing.T) {
 		t.Errorf("the error is %v, want ErrPendingOverflow", err)
 	}
 	c.Release(conn, true)
-	got := <-ch
+	got := receive(t, ch)
 	if got.err != nil {
 		t.Fatal(got.err)
 	}
@@ -148,7 +148,7 @@ func TestWaitingEnds(t *testing.T) {
 	eventually(t, "the request queues", waiting(c, 1))
 	cause := errors.New("the client has gone")
 	cancel(cause)
-	if err := <-ended; !errors.Is(err, cause) {
+	if err := receive(t, ended); !errors.Is(err, cause) {
 		t.Errorf("the error is %v, want %v", err, cause)
 	}
 	c.Release(conn, true)
@@ -240,7 +240,7 @@ func TestAcquireFresh(t *testing.T) {
 	}()
 	eventually(t, "the request queues", waiting(c, 1))
 	c.Release(fresh, true)
-	if got := <-ch; got.err != nil || got.conn == fresh {
+	if got := receive(t, ch); got.err != nil || got.conn == fresh {
 		t.Fatalf("got %v, %v, want a new connection", got.conn, got.err)
 	}
 }
@@ -264,7 +264,7 @@ func TestADialOutlivesItsWaiter(t *testing.T) {
 	}()
 	eventually(t, "the request queues", waiting(c, 1))
 	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
+	if err := receive(t, ended); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	close(dialled)

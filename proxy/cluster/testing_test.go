@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"iter"
 	"net"
 	"net/netip"
 	"sync"
@@ -199,6 +200,35 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	for deadline := soon(); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// receive waits for something from another goroutine.
+func receive[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(time.Until(soon())):
+		t.Fatal("waited in vain")
+	}
+	return v
+}
+
+// untilClosed receives until from is closed.
+func untilClosed[T any](t *testing.T, from <-chan T) iter.Seq[T] {
+	t.Helper()
+	return func(yield func(T) bool) {
+		late := time.After(time.Until(soon()))
+		for {
+			select {
+			case v, ok := <-from:
+				if !ok || !yield(v) {
+					return
+				}
+			case <-late:
+				t.Fatal("waited in vain")
+			}
 		}
 	}
 }

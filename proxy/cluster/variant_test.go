@@ -116,7 +116,7 @@ func TestConnectionsToOneHostAreLimited(t *testing.T) {
 		t.Errorf("a raw connection: %v, want ErrOverflow", err)
 	}
 	c.Abandon(one)
-	got := <-ch
+	got := receive(t, ch)
 	if got.err != nil {
 		t.Fatal(got.err)
 	}
@@ -147,7 +147,7 @@ func TestVariantsShareTheLimitOfTheirHost(t *testing.T) {
 	}()
 	eventually(t, "the third request queues", waiting(c, 1))
 	c.Abandon(second)
-	if err := <-ch; err != nil {
+	if err := receive(t, ch); err != nil {
 		t.Error(err)
 	}
 }
