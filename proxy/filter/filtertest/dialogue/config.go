@@ -161,8 +161,12 @@ func (s *site) manager(set *settings) object {
 		hosts = []any{object{"name": "all", "domains": []any{"*"}, "routes": routes}}
 	}
 	var filters []any
-	if set.Filter != nil {
-		filters = append(filters, object{"name": s.c.Subject.Name, "typed_config": typed(s.c.Subject.Type, set.Filter)})
+	about := s.c.Subject
+	switch {
+	case about.Base != nil:
+		filters = append(filters, object{"name": about.Name, "typed_config": typed(about.Type, merge(about.Base(s.c.Name), set.Filter))})
+	case set.Filter != nil:
+		filters = append(filters, object{"name": about.Name, "typed_config": typed(about.Type, set.Filter)})
 	}
 	filters = append(append(filters, set.HTTPFilters...), object{
 		"name":         "envoy.filters.http.router",

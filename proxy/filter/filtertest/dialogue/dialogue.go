@@ -97,6 +97,9 @@ type Subject struct {
 	Name, Type, RouteType string
 	Service               string // address of a gRPC server that the test runs: cluster $service
 	Files                 string // a folder that the test has filled: $files
+	// Base is what "filter" is merged over in the case with a name; where it is there, the
+	// filter is in all cases.
+	Base func(name string) map[string]any
 }
 
 // Op is what a step does.

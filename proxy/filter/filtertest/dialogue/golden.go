@@ -3,12 +3,11 @@ package dialogue
 import (
 	"os"
 	"strings"
-	"testing"
 )
 
 // Golden compares what came of several cases with a file, case by case, or writes the file
 // anew where -rewrite is given. Each case begins with a line "=== NAME".
-func Golden(t *testing.T, file, got string) {
+func Golden[T Test[T]](t T, file, got string) {
 	t.Helper()
 	if Rewriting() {
 		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
@@ -19,7 +18,7 @@ func Golden(t *testing.T, file, got string) {
 	want := ReadGolden(t, file)
 	for _, c := range strings.Split(got, "=== ")[1:] {
 		name, text, _ := strings.Cut(c, "\n")
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, func(t T) {
 			if text != want[name] {
 				t.Errorf("-: wanted, +: got\n%s", difference(want[name], text))
 			}
@@ -28,7 +27,7 @@ func Golden(t *testing.T, file, got string) {
 }
 
 // ReadGolden reads such a file; nil where it is to be written anew.
-func ReadGolden(t *testing.T, file string) map[string]string {
+func ReadGolden(t TB, file string) map[string]string {
 	t.Helper()
 	if Rewriting() {
 		return nil

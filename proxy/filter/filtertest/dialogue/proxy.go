@@ -6,7 +6,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -22,7 +21,7 @@ func (p *Proxy) End() { p.end() }
 
 // StartMecha runs mecha in this process, from the bootstrap to the sockets, until the
 // test ends.
-func StartMecha(t testing.TB, config []byte) *Proxy {
+func StartMecha(t TB, config []byte) *Proxy {
 	t.Helper()
 	e, err := startEngine(config, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
@@ -35,7 +34,7 @@ func StartMecha(t testing.TB, config []byte) *Proxy {
 
 // StartEnvoy runs the Envoy that MECHA_ENVOY names until the test ends. Its bootstrap
 // must have an admin endpoint at admin.
-func StartEnvoy(t testing.TB, config []byte, admin string) *Proxy {
+func StartEnvoy(t TB, config []byte, admin string) *Proxy {
 	t.Helper()
 	binary := os.Getenv("MECHA_ENVOY")
 	if binary == "" {
@@ -53,7 +52,7 @@ func StartEnvoy(t testing.TB, config []byte, admin string) *Proxy {
 func (p *Proxy) Stat(name string) string { return p.stat(name) }
 
 // WaitStat waits for a counter or gauge to have a value.
-func (p *Proxy) WaitStat(t testing.TB, name, want string) {
+func (p *Proxy) WaitStat(t TB, name, want string) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; pause() {
 		got := p.stat(name)

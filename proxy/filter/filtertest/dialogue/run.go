@@ -10,35 +10,34 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
 )
 
 // Flags of the test binary.
 var (
-	rewrite = flag.Bool("rewrite", false, "write what the proxy did into the dialogues")
-	only    = flag.String("case", "", "play only the dialogues whose names contain this")
-	atOnce  = flag.Int("at-once", 16, "dialogues under way at once")
-	seed    = flag.Uint64("seed", 0, "of the random pieces; 0 is random")
+	rewriting = flag.Bool("rewrite", false, "write what the proxy did into the dialogues")
+	only      = flag.String("case", "", "play only the dialogues whose names contain this")
+	atOnce    = flag.Int("at-once", 16, "dialogues under way at once")
+	seed      = flag.Uint64("seed", 0, "of the random pieces; 0 is random")
 )
 
 // Mecha plays the dialogues of the files that the patterns name against mecha in this
 // process, in whole messages and in random pieces. The result must be the same.
-func Mecha(t *testing.T, patterns ...string) { MechaAbout(t, Subject{}, patterns...) }
+func Mecha[T Test[T]](t T, patterns ...string) { MechaAbout(t, Subject{}, patterns...) }
 
 // MechaAbout is Mecha for the dialogues of an HTTP filter.
-func MechaAbout(t *testing.T, about Subject, patterns ...string) {
+func MechaAbout[T Test[T]](t T, about Subject, patterns ...string) {
 	cases := load(t, about, patterns)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	start := func(_, _ string, config []byte, _ []*site) (running, error) { return startEngine(config, log) }
-	t.Run("whole", func(t *testing.T) {
-		run(t, cases, start, nil, *rewrite, func(c *Case) bool { return false })
+	t.Run("whole", func(t T) {
+		run(t, cases, start, nil, *rewriting, func(c *Case) bool { return false })
 	})
-	if *rewrite {
+	if *rewriting {
 		return
 	}
-	t.Run("pieces", func(t *testing.T) {
+	t.Run("pieces", func(t T) {
 		s := *seed
 		if s == 0 {
 			s = rand.Uint64()
@@ -50,15 +49,15 @@ func MechaAbout(t *testing.T, about Subject, patterns ...string) {
 
 // InMemory plays the dialogues of an HTTP filter against the HTTP engine alone, with a
 // stand-in for the router, in whole messages and in random pieces.
-func InMemory(t *testing.T, about Subject, specs []filter.Descriptor, patterns ...string) {
+func InMemory[T Test[T]](t T, about Subject, specs []filter.Descriptor, patterns ...string) {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	start := func(_, _ string, config []byte, sites []*site) (running, error) {
 		return startMemory(sites, config, log, specs)
 	}
 	cases := slices.DeleteFunc(load(t, about, patterns), (*Case).needsSockets)
 	never := func(*Case) bool { return false }
-	t.Run("whole", func(t *testing.T) { run(t, cases, start, nil, false, never) })
-	t.Run("pieces", func(t *testing.T) {
+	t.Run("whole", func(t T) { run(t, cases, start, nil, false, never) })
+	t.Run("pieces", func(t T) {
 		rnd := rand.New(rand.NewPCG(rand.Uint64(), 0))
 		run(t, cases, start, rnd, false, never)
 	})
@@ -76,15 +75,15 @@ func (c *Case) needsSockets() bool {
 }
 
 // Rewriting reports whether the test was run with -rewrite.
-func Rewriting() bool { return *rewrite }
+func Rewriting() bool { return *rewriting }
 
 // Binary plays the dialogues against a proxy with Envoy's command line. Where a case
 // says that it differs from Envoy, it must.
-func Binary(t *testing.T, binary string, about Subject, patterns ...string) {
+func Binary[T Test[T]](t T, binary string, about Subject, patterns ...string) {
 	start := func(dir, admin string, config []byte, _ []*site) (running, error) {
 		return startProcess(binary, dir, admin, config)
 	}
-	run(t, load(t, about, patterns), start, nil, *rewrite, func(c *Case) bool { return c.Differs != "" })
+	run(t, load(t, about, patterns), start, nil, *rewriting, func(c *Case) bool { return c.Differs != "" })
 }
 
 // running is a proxy that can be ended.
@@ -95,7 +94,7 @@ type running interface {
 
 type starter func(dir, admin string, config []byte, sites []*site) (running, error)
 
-func load(t *testing.T, about Subject, patterns []string) []*Case {
+func load(t TB, about Subject, patterns []string) []*Case {
 	t.Helper()
 	cases, err := Load(patterns...)
 	if err != nil {
@@ -118,32 +117,45 @@ type result struct {
 
 // run plays all cases, many at once since most of their time is waiting, and then
 // reports each as a subtest.
-func run(t *testing.T, cases []*Case, start starter, rnd *rand.Rand, write bool, differs func(*Case) bool) {
+func run[T Test[T]](t T, cases []*Case, start starter, rnd *rand.Rand, write bool, differs func(*Case) bool) {
+	t.Helper()
 	picked := slices.DeleteFunc(slices.Clone(cases), func(c *Case) bool {
 		return !strings.Contains(c.Name, *only) || rnd != nil && c.Whole != ""
 	})
 	results := make([]result, len(picked))
-	var shared []int
-	for i, c := range picked {
-		if !c.alone() {
-			shared = append(shared, i)
-			continue
+	for _, which := range together(picked) {
+		if err := playAll(t.TempDir(), picked, which, start, rnd, results); err != nil {
+			t.Fatal(err)
 		}
-		playAll(t, picked, []int{i}, start, rnd, results)
-	}
-	if len(shared) > 0 {
-		playAll(t, picked, shared, start, rnd, results)
 	}
 	for i, c := range picked {
 		if write && results[i].err == nil && !differs(c) {
 			c.Steps = results[i].steps
 			continue
 		}
-		t.Run(c.Name, func(t *testing.T) { check(t, c, results[i], differs(c)) })
+		t.Run(c.Name, func(t T) { check(t, c, results[i], differs(c)) })
 	}
 	if write {
-		rewriteFiles(t, cases)
+		if err := rewrite(cases); err != nil {
+			t.Fatal(err)
+		}
 	}
+}
+
+// together says which cases share a proxy.
+func together(cases []*Case) (groups [][]int) {
+	var shared []int
+	for i, c := range cases {
+		if c.alone() {
+			groups = append(groups, []int{i})
+		} else {
+			shared = append(shared, i)
+		}
+	}
+	if len(shared) > 0 {
+		groups = append(groups, shared)
+	}
+	return groups
 }
 
 // alone reports whether a case needs a proxy for itself.
@@ -151,29 +163,29 @@ func (c *Case) alone() bool {
 	return slices.ContainsFunc(c.Steps, func(s Step) bool { return s.Op == Admin })
 }
 
-func playAll(t *testing.T, cases []*Case, which []int, start starter, rnd *rand.Rand, results []result) {
-	t.Helper()
-	dir, ip := t.TempDir(), randomIP()
+// playAll plays some of the cases on a proxy for all of them. dir is theirs alone.
+func playAll(dir string, cases []*Case, which []int, start starter, rnd *rand.Rand, results []result) error {
+	ip := randomIP()
 	certs, err := certificatesFor(cases, which, dir)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	sites, sets := make([]*site, len(which)), make([]*settings, len(which))
 	for k, i := range which {
 		var err error
 		if sites[k], sets[k], err = newSite(cases[i], fmt.Sprintf("%s:%d", ip, 10001+k), dir, certs); err != nil {
-			t.Fatal(err)
+			return err
 		}
 		defer sites[k].close()
 	}
 	admin := ip + ":10000"
 	config, err := bootstrapOf(sites, sets, admin)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	p, err := start(dir, admin, config, sites)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer p.close()
 	var wg sync.WaitGroup
@@ -190,6 +202,7 @@ func playAll(t *testing.T, cases []*Case, which []int, start starter, rnd *rand.
 		})
 	}
 	wg.Wait()
+	return nil
 }
 
 // certificatesFor issues certificates if one of the cases needs any.
@@ -209,20 +222,26 @@ func randomIP() string {
 }
 
 // check compares what was seen with what is expected.
-func check(t *testing.T, c *Case, r result, differs bool) {
-	if r.err != nil {
-		if differs {
-			t.Logf("differs as expected (%s): %v", c.Differs, r.err)
-			return
-		}
-		t.Error(r.err)
+func check(t TB, c *Case, r result, differs bool) {
+	problem := verdict(c, r)
+	switch {
+	case differs && problem == "":
+		t.Errorf("%s:%d: this case is said to differ, and does not: remove the mark (%s)", c.File, c.Line, c.Differs)
+	case differs:
+		t.Logf("differs as expected (%s):\n%s", c.Differs, problem)
+	case problem != "":
+		t.Error(problem)
 	}
+}
+
+// verdict says what of a case was not as expected, "" if nothing.
+func verdict(c *Case, r result) string {
 	var bad []string
-	if r.steps == nil {
-		return
+	if r.err != nil {
+		bad = append(bad, r.err.Error())
 	}
-	for i, want := range c.Steps {
-		got := r.steps[i]
+	for i, got := range r.steps {
+		want := c.Steps[i]
 		switch {
 		case want.reads() && !slices.Equal(trimmed(want.Lines), trimmed(got.Lines)):
 			bad = append(bad, fmt.Sprintf("%s:%d: %s\n--- got\n%s\n--- want\n%s", c.File, want.Line, want.prefix(),
@@ -231,14 +250,7 @@ func check(t *testing.T, c *Case, r result, differs bool) {
 			bad = append(bad, fmt.Sprintf("%s:%d: got %q, want %q", c.File, want.Line, got.Arg, want.Arg))
 		}
 	}
-	switch {
-	case differs && len(bad) == 0:
-		t.Errorf("%s:%d: this case is said to differ, and does not: remove the mark (%s)", c.File, c.Line, c.Differs)
-	case differs:
-		t.Logf("differs as expected (%s):\n%s", c.Differs, strings.Join(bad, "\n"))
-	case len(bad) > 0:
-		t.Error(strings.Join(bad, "\n"))
-	}
+	return strings.Join(bad, "\n")
 }
 
 func trimmed(lines []string) []string {
@@ -249,7 +261,8 @@ func trimmed(lines []string) []string {
 	return out
 }
 
-func rewriteFiles(t *testing.T, cases []*Case) {
+// rewrite writes the cases into the files that they are from.
+func rewrite(cases []*Case) error {
 	byFile := map[string][]*Case{}
 	for _, c := range cases {
 		byFile[c.File] = append(byFile[c.File], c)
@@ -257,20 +270,21 @@ func rewriteFiles(t *testing.T, cases []*Case) {
 	for file, list := range byFile {
 		old, err := os.ReadFile(file)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		if err := os.WriteFile(file, []byte(Format(Intro(string(old)), list)), 0o644); err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
+	return nil
 }
 
 // Oracle is Binary for the proxy that the environment names in MECHA_ENVOY, which is
 // meant to be Envoy. Without one there is nothing to do.
-func Oracle(t *testing.T, patterns ...string) { OracleAbout(t, Subject{}, patterns...) }
+func Oracle[T Test[T]](t T, patterns ...string) { OracleAbout(t, Subject{}, patterns...) }
 
 // OracleAbout is Oracle for the dialogues of an HTTP filter.
-func OracleAbout(t *testing.T, about Subject, patterns ...string) {
+func OracleAbout[T Test[T]](t T, about Subject, patterns ...string) {
 	binary := os.Getenv("MECHA_ENVOY")
 	if binary == "" {
 		t.Skip("MECHA_ENVOY names no proxy binary")

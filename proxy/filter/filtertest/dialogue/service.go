@@ -2,13 +2,12 @@ package dialogue
 
 import (
 	"net"
-	"testing"
 
 	"google.golang.org/grpc"
 )
 
 // ServeGRPC runs the services that register adds, on a port of 127.0.0.1, until the test ends.
-func ServeGRPC(t testing.TB, register func(s *grpc.Server)) net.Addr {
+func ServeGRPC(t TB, register func(s *grpc.Server)) net.Addr {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
