@@ -81,6 +81,7 @@ func (p program) rootCommand() *cobra.Command {
 		captureCommand(),
 		demoCommand(),
 		runCommand(),
+		wasmCommand(),
 		whyCommand(),
 	)
 	return root
