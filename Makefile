@@ -4,7 +4,7 @@ STATIC   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 15s
 BASE     ?=
 
-.PHONY: build pgo demo test test-otel check race invariants fuzz oracle bench benchcmp bench-quick bench-filters bench-scale install-peers clean help
+.PHONY: build pgo demo test test-otel test-wasm check race invariants fuzz oracle bench benchcmp bench-quick bench-filters bench-scale install-peers clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,10 @@ test-otel: ## telemetry through an OpenTelemetry Collector, which is built from 
 	cp e2e/otelcol/main.go.txt .oracle/otelcol.src/main.go
 	cd .oracle/otelcol.src && $(GO) build -trimpath -o ../otelcol .
 	MECHA_OTELCOL=$(CURDIR)/.oracle/otelcol $(GO) test -count=1 -run '^TestOpenTelemetryCollector$$' ./e2e
+
+test-wasm: build ## filters in WebAssembly, built with their SDKs (installs clang, lld and Rust's wasm32-wasip1 where it can), here and on the Envoy of MECHA_ENVOY
+	sh .ci/wasm
+	MECHA_WASM=$(CURDIR)/bin/mecha $(GO) test -count=1 -timeout=10m ./examples/wasm
 
 check: ## formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }

@@ -91,6 +91,7 @@ func (f *bodies) OnRequestTrailers(s *filter.Stream) error {
 	}
 	f.context.Lock()
 	f.open, f.hook, f.request.trailers = true, requestTrailers, true
+	f.request.reach()
 	action, err := f.context.OnRequestTrailers(s.RequestTrailers.Len())
 	err = f.after(&f.request, action, err)
 	f.let(&f.request)
@@ -104,14 +105,23 @@ func (f *bodies) OnResponseTrailers(s *filter.Stream) error {
 	}
 	f.context.Lock()
 	f.open, f.hook, f.response.trailers = true, responseTrailers, true
+	f.response.reach()
 	action, err := f.context.OnResponseTrailers(s.ResponseTrailers.Len())
 	err = f.after(&f.response, action, err)
 	f.let(&f.response)
 	return err
 }
 
+// reach gives a guest that sees trailers the body that it has had kept together.
+func (d *direction) reach() {
+	if d.held {
+		d.body = &d.kept
+	}
+}
+
 // let lets go on, before trailers, what was kept of a body.
 func (f *Filter) let(d *direction) {
+	d.body = nil
 	if d.kept.Len() > 0 {
 		f.s.Engine.BeforeTrailers().MoveAll(&d.kept)
 	}

@@ -1,6 +1,7 @@
 package wasmkit
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -57,16 +59,23 @@ func (l *Live) Run(ctx context.Context) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	cmd := exec.CommandContext(ctx, l.Proxy[0], append(l.Proxy[1:], "-c", bootstrap)...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	cmd.Stdout, cmd.Stderr = l.Log, l.Log
 	if err := cmd.Start(); err != nil {
+		cancel()
 		return err
 	}
 	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	go func() {
+		done <- cmd.Wait()
+		close(done)
+	}()
+	defer func() {
+		cancel()
+		<-done // it is told to end, and killed if it does not
+	}()
 	fmt.Fprintf(l.Out, "http://%s serves the filter, http://%s is the admin interface; saved files are loaded. Ctrl-C ends it.\n", l.Listen, l.Admin)
 	t := time.NewTicker(glance)
 	defer t.Stop()
@@ -76,7 +85,9 @@ func (l *Live) Run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("the proxy has ended: %w", errors.Join(err, errors.New("see what it has said")))
+			return fmt.Errorf("the proxy has ended: %w", cmp.Or(err, errors.New("nobody has told it to")))
+		case <-ctx.Done():
+			return nil
 		case <-t.C:
 			now := sourcesOf(l.Dir)
 			if now == seen || ctx.Err() != nil {
