@@ -37,7 +37,7 @@ func TestQuickStart(t *testing.T) {
 	cmd := exec.CommandContext(ctx, "sh", "-c", script)
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(), "MECHA_ENVOY=", "PATH="+filepath.Dir(mecha)+string(os.PathListSeparator)+os.Getenv("PATH"))
-	var out bytes.Buffer
+	var out bytes.Buffer // written to by nobody else once Run has returned
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = 15 * time.Second
 	// What the script has put into the background ends with the test.
