@@ -43,7 +43,11 @@ func TestQuickStart(t *testing.T) {
 	// What the script has put into the background ends with the test.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	defer func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }() // it has ended already if all went well
+	defer func() {
+		if cmd.Process != nil {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) // it has ended already if all went well
+		}
+	}()
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
