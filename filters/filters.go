@@ -83,6 +83,7 @@ func All() []filter.Descriptor {
 		setfilterstate.Spec,
 		snicluster.Spec,
 		tcpproxy.Spec,
+		wasm.Network,
 
 		// HTTP filters
 		adaptiveconcurrency.Spec,

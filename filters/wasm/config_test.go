@@ -21,7 +21,7 @@ func TestRefusedByName(t *testing.T) {
 	}}}
 	for path, pb := range map[string]*pluginv3.PluginConfig{
 		"config.allow_on_headers_stop_iteration": {AllowOnHeadersStopIteration: wrapperspb.Bool(true)},
-		"config.vm_config.code.remote":           {Vm: remote},
+		"config.vm_config.code.remote.http_uri":  {Vm: remote},
 	} {
 		raw, err := proto.Marshal(&wasmv3.Wasm{Config: pb})
 		if err != nil {

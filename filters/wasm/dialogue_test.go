@@ -25,6 +25,9 @@ func health(t testing.TB) net.Addr {
 
 func TestDialogues(t *testing.T) { dialogue.MechaAbout(t, about(t), "testdata/*.txt") }
 
+// TestWholeProxy plays what takes more than the HTTP filter: connections.
+func TestWholeProxy(t *testing.T) { dialogue.MechaAbout(t, about(t), "testdata/whole/*.txt") }
+
 func FuzzParse(f *testing.F) { filtertest.FuzzParse(f, wasm.Spec) }
 
 func FuzzHooks(f *testing.F) { filtertest.FuzzHooksAbout(f, wasm.Spec, about(f)) }

@@ -9,3 +9,5 @@ import (
 )
 
 func TestOracleDialogues(t *testing.T) { dialogue.OracleAbout(t, about(t), "testdata/*.txt") }
+
+func TestOracleWholeProxy(t *testing.T) { dialogue.OracleAbout(t, about(t), "testdata/whole/*.txt") }

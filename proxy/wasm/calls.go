@@ -14,6 +14,10 @@ func (p *Plugin) Enter(c *Context, s Subject) error {
 		p.Failed.Inc()
 		return errOpen
 	}
+	if p.fetch != nil && !p.fetch.wait() {
+		p.Failed.Inc()
+		return errNoCode
+	}
 	in, err := p.vm.take()
 	if err != nil {
 		p.fail(err)
@@ -120,13 +124,48 @@ func (c *Context) OnResponseTrailers(n int) (uint64, error) {
 	return c.ask(onResponseTrailers, uint64(n))
 }
 
+// OnNewConnection tells the guest of a connection.
+func (c *Context) OnNewConnection() (uint64, error) {
+	c.conn = true
+	return c.ask(onNewConnection)
+}
+
+// OnDownstreamData shows the guest n bytes from downstream.
+func (c *Context) OnDownstreamData(n int, end bool) (uint64, error) {
+	return c.ask(onDownstreamData, uint64(n), flag(end))
+}
+
+// OnUpstreamData shows the guest n bytes to downstream.
+func (c *Context) OnUpstreamData(n int, end bool) (uint64, error) {
+	return c.ask(onUpstreamData, uint64(n), flag(end))
+}
+
+// OnDownstreamClose tells the guest that the connection is over; remote: the client has ended it.
+func (c *Context) OnDownstreamClose(remote bool) error {
+	_, err := c.ask(onDownstreamClose, 1+flag(remote))
+	return err
+}
+
+// OnUpstreamClose tells the guest that nothing more is sent to downstream.
+func (c *Context) OnUpstreamClose() error {
+	_, err := c.ask(onUpstreamClose, 0)
+	return err
+}
+
+// Waiting reports whether the guest waits for answers. The context is locked.
+func (c *Context) Waiting() bool { return c.in.calls > 0 }
+
 // Leave tells the guest that the stream is over: it logs it, and forgets it. A guest that
 // puts that off (proxy_on_done) keeps the context, but sees nothing of the stream any more.
 func (c *Context) Leave() {
 	in := c.in
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if _, _, err := c.invoke(onLog); err == nil && !c.failed {
+	var err error
+	if !c.conn {
+		_, _, err = c.invoke(onLog)
+	}
+	if err == nil && !c.failed {
 		c.end()
 	}
 	if in.contexts[c.id] == c {
@@ -179,9 +218,20 @@ func (c *Context) Entered() bool { return c.in != nil }
 // context is locked.
 func (c *Context) Broken() bool { return c.failed || c.in.noRoot }
 
-// SeesBodies reports whether the guest has a callback for bodies or trailers.
+// SeesBodies reports whether the guest has a callback for bodies or trailers. One whose code is
+// still to come may have.
 func (p *Plugin) SeesBodies() bool {
-	for _, cb := range []callback{onRequestBody, onRequestTrailers, onResponseBody, onResponseTrailers} {
+	return p.sees(onRequestBody, onRequestTrailers, onResponseBody, onResponseTrailers)
+}
+
+// SeesBytes reports whether the guest has a callback for what is sent on connections.
+func (p *Plugin) SeesBytes() bool { return p.sees(onDownstreamData, onUpstreamData, onUpstreamClose) }
+
+func (p *Plugin) sees(all ...callback) bool {
+	if p.fetch != nil {
+		return true
+	}
+	for _, cb := range all {
 		if p.vm.module.has(callbackNames[cb].name, callbackNames[cb].params) {
 			return true
 		}

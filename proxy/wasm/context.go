@@ -84,6 +84,7 @@ type Context struct {
 	users   int      // of a root: plugins that are the same
 	ending  bool     // the guest has put off the end until it calls proxy_done
 	over    bool     // the guest has deleted it
+	conn    bool     // it is about a connection: nothing is logged by proxy_on_log
 	failed  bool     // the guest has failed on its behalf: it is not called any more
 
 	declared    map[string]property     // by path

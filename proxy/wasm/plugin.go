@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -45,46 +46,88 @@ type Plugin struct {
 	*counters
 	breaker breaker
 	key     string // of its root in instances
+	host    *sharedHost
+	release func()    // of the VM; nil: it does not run
+	fetch   *fetching // nil: the code was there from the beginning
 }
 
-// Open starts a plugin: its VM, if that does not run yet, and its root. It is closed by the
-// retirement of env.
+// Open starts a plugin: its VM, if that does not run yet, and its root. One whose code is to
+// be fetched starts when it is here; streams wait for that. It is closed by the retirement of
+// env.
 func Open(c *Config, env filter.Env) (*Plugin, error) {
 	if env.Name == "" {
 		env.Name = c.Name
 	}
 	p := &Plugin{Config: c, env: env}
 	p.breaker.base, p.breaker.most = cmp.Or(c.BackOff, time.Second), cmp.Or(c.MaxBackOff, max(time.Minute, c.BackOff))
-	sum := sha256.Sum256([]byte(c.VM.Code))
 	p.key = c.RootID + "\x00" + c.Name + "\x00" + c.Configuration
+	var releaseHost func()
+	p.host, releaseHost = filter.Share(env.Shares, "wasm host", func() *sharedHost { return newSharedHost(env) })
+	code, r := c.VM.Code, c.VM.Remote
+	if r != nil {
+		var ok bool
+		if code, ok = p.host.codes.get(r.SHA256); ok {
+			p.host.codes.Hits.Inc()
+			r = nil
+		} else {
+			p.host.codes.Misses.Inc()
+		}
+	}
+	if r != nil && r.Refuse {
+		p.host.codes.prefetch(env, r, releaseHost)
+		return nil, errMissing
+	}
 	n, releaseStats := stats.SharedAt[counters](env.Stats, stats.Path("wasm", c.Name)...)
 	p.counters = n
-	host, releaseHost := filter.Share(env.Shares, "wasm host", func() *sharedHost {
-		h, err := NewHost()
-		return &sharedHost{h, newBroker(env.Stats), err}
-	})
-	vm, releaseVM := filter.Share(env.Shares, fmt.Sprintf("wasm vm %q %q %x %q %q", c.VM.ID, c.VM.Configuration, sum, c.VM.Environment, c.VM.Allowed), func() *VM {
-		return &VM{config: c.VM, env: env, host: host}
-	})
-	release := func() {
-		releaseVM()
-		releaseHost()
-		releaseStats()
-	}
-	p.vm = vm
-	err := vm.open()
-	if err == nil {
-		err = vm.attach(p)
-	}
-	if err != nil {
-		release()
-		return nil, err
+	if r == nil {
+		if err := p.start(code); err != nil {
+			releaseStats()
+			releaseHost()
+			return nil, err
+		}
+	} else {
+		ctx, cancel := context.WithCancel(context.Background())
+		p.fetch = &fetching{tried: make(chan struct{}), cancel: cancel}
+		go p.load(ctx, p.host.codes, r)
 	}
 	env.OnRetire(func() {
-		vm.detach(p)
-		release()
+		p.stop()
+		releaseStats()
+		releaseHost()
 	})
 	return p, nil
+}
+
+// start starts a plugin whose code is there.
+func (p *Plugin) start(code string) error {
+	c := p.Config.VM
+	c.Code = code
+	sum := sha256.Sum256([]byte(code))
+	key := fmt.Sprintf("wasm vm %q %q %x %q %q", c.ID, c.Configuration, sum, c.Environment, c.Allowed)
+	p.vm, p.release = filter.Share(p.env.Shares, key, func() *VM { return &VM{config: c, env: p.env, host: p.host} })
+	err := p.vm.open()
+	if err == nil {
+		err = p.vm.attach(p)
+	}
+	if err != nil {
+		p.release()
+		p.release = nil
+	}
+	return err
+}
+
+// stop ends a plugin.
+func (p *Plugin) stop() {
+	if f := p.fetch; f != nil {
+		f.cancel()
+		f.mu.Lock()
+		f.retired = true
+		f.mu.Unlock()
+	}
+	if p.release != nil {
+		p.vm.detach(p)
+		p.release()
+	}
 }
 
 // configure makes the root of p, starts and configures it. in.mu is held.

@@ -17,3 +17,12 @@ type lifecycle struct {
 	Created stats.Counter `stat:"created" help:"Instances that were made."`
 	Active  stats.Gauge   `stat:"active" help:"Instances that there are."`
 }
+
+// fetches are wasm.*, as in Envoy: of code that is fetched.
+type fetches struct {
+	Hits      stats.Counter `stat:"remote_load_cache_hits" help:"Plugins whose code was here already."`
+	Misses    stats.Counter `stat:"remote_load_cache_misses" help:"Plugins whose code had to be fetched."`
+	Entries   stats.Gauge   `stat:"remote_load_cache_entries" help:"Modules that were fetched and are kept."`
+	Successes stats.Counter `stat:"remote_load_fetch_successes" help:"Requests for code that were answered with it."`
+	Failures  stats.Counter `stat:"remote_load_fetch_failures" help:"Requests for code that were not."`
+}

@@ -19,6 +19,7 @@ type VMConfig struct {
 	ID            string // vm_id
 	Runtime       string // as configured: it is only a name, in statistics
 	Code          string
+	Remote        *Remote // where the code comes from, in place of Code
 	Configuration string
 	Environment   []Variable
 	// Allowed are the functions that guests may import, and the callbacks that they may
@@ -53,12 +54,22 @@ type VM struct {
 // sharedHost is the host of the process, or why there is none.
 type sharedHost struct {
 	*Host
-	broker *broker
-	err    error
+	broker  *broker
+	codes   *codes
+	err     error
+	release func()
+}
+
+func newSharedHost(env filter.Env) *sharedHost {
+	h := &sharedHost{broker: newBroker(env.Stats), codes: &codes{by: map[string]string{}, underway: map[string]bool{}}}
+	h.Host, h.err = NewHost()
+	h.codes.fetches, h.release = stats.SharedAt[fetches](env.Stats, stats.Path("wasm")...)
+	return h
 }
 
 // Close implements io.Closer.
 func (h *sharedHost) Close() error {
+	h.release()
 	if h.Host == nil {
 		return nil
 	}

@@ -1,11 +1,14 @@
 package fromproto
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	wasmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/wasm/v3"
@@ -90,7 +93,7 @@ var wasmRuntimes = []string{"", "envoy.wasm.runtime.v8", "envoy.wasm.runtime.wam
 
 func wasmVM(pb *wasmv3.VmConfig, p *filter.Parser) (c wasm.VMConfig, err error) {
 	err = Check(pb, p, Fields{
-		Used:    []string{"vm_id", "runtime", "code", "configuration", "environment_variables", "capability_restriction_config"},
+		Used:    []string{"vm_id", "runtime", "code", "configuration", "environment_variables", "capability_restriction_config", "nack_on_code_cache_miss"},
 		Ignored: []string{"allow_precompiled"},
 	})
 	if err != nil {
@@ -114,9 +117,44 @@ func wasmVM(pb *wasmv3.VmConfig, p *filter.Parser) (c wasm.VMConfig, err error) 
 		c.Code, err = Bytes(pb.Code.GetLocal(), wasm.MaxCode)
 		return c, filter.At("code.local", err)
 	case pb.Code.GetRemote() != nil:
-		return c, filter.At("code.remote", errors.New("this build does not fetch code"))
+		c.Remote, err = wasmRemote(pb.Code.GetRemote(), p)
+		if err == nil {
+			c.Remote.Refuse = pb.NackOnCodeCacheMiss
+		}
+		return c, filter.At("code.remote", err)
 	}
 	return c, filter.At("code", errors.New("is required"))
+}
+
+// wasmRemote converts where code is fetched from.
+func wasmRemote(pb *corev3.RemoteDataSource, p *filter.Parser) (r *wasm.Remote, err error) {
+	if err := Check(pb, p, Fields{Used: []string{"http_uri", "sha256", "retry_policy"}}); err != nil {
+		return nil, err
+	}
+	r = &wasm.Remote{SHA256: strings.ToLower(pb.Sha256), Times: 1}
+	if r.HTTP, err = HTTPURI(pb.HttpUri); err != nil {
+		return nil, filter.At("http_uri", err)
+	}
+	if sum, err := hex.DecodeString(r.SHA256); err != nil || len(sum) != sha256.Size {
+		return nil, filter.At("sha256", errors.New("is no SHA-256 in hexadecimal digits"))
+	}
+	retry := pb.RetryPolicy
+	if err := Check(retry, p, Fields{Used: []string{"retry_back_off", "num_retries"}}); err != nil {
+		return nil, filter.At("retry_policy", err)
+	}
+	if retry.GetNumRetries() != nil {
+		r.Times = int(min(retry.NumRetries.Value, maxCallRetries))
+	}
+	if r.Pauses.Base, err = PositiveDuration(retry.GetRetryBackOff().GetBaseInterval(), time.Second); err != nil {
+		return nil, filter.At("retry_policy.retry_back_off.base_interval", err)
+	}
+	if r.Pauses.Max, err = PositiveDuration(retry.GetRetryBackOff().GetMaxInterval(), 10*r.Pauses.Base); err != nil {
+		return nil, filter.At("retry_policy.retry_back_off.max_interval", err)
+	}
+	if r.Pauses.Max < r.Pauses.Base {
+		return nil, filter.At("retry_policy.retry_back_off.max_interval", fmt.Errorf("%v is less than base_interval", r.Pauses.Max))
+	}
+	return r, nil
 }
 
 // wasmBytes is a configuration as guests see it: texts and bytes as they are, structs as JSON, other
