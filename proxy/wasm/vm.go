@@ -171,6 +171,8 @@ func (vm *VM) grow() (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	in.mu.Lock() // a timer may call the guest as soon as it has been set
+	defer in.mu.Unlock()
 	for _, p := range vm.plugins {
 		if err := in.configure(p); err != nil {
 			return nil, errors.Join(err, in.close())
