@@ -1,6 +1,7 @@
 package tcpproxy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -75,14 +76,17 @@ func (c *Config) parseTunnel(pb *tcpproxyv3.TcpProxy, p *filter.Parser) error {
 		return nil
 	}
 	err := fromproto.Check(t, p, fromproto.Fields{
-		Used: []string{"hostname", "headers_to_add", "propagate_response_headers", "formatters"},
-		// There are no trailers on a tunnel over HTTP/1.
-		Ignored: []string{"propagate_response_trailers"},
+		Used: []string{
+			"hostname", "headers_to_add", "propagate_response_headers", "propagate_response_trailers", "formatters",
+			"use_post", "post_path",
+		},
 	})
 	switch {
 	case err != nil:
 	case t.Hostname == "":
 		err = filter.At("hostname", errors.New("must not be empty"))
+	case t.PostPath != "" && !t.UsePost:
+		err = filter.At("post_path", errors.New("takes use_post"))
 	default:
 		err = c.tunnel(t)
 	}
@@ -93,7 +97,10 @@ func (c *Config) tunnel(t *tcpproxyv3.TcpProxy_TunnelingConfig) (err error) {
 	if err := fromproto.Formatters(t.Formatters); err != nil {
 		return err
 	}
-	c.Tunnel = &Tunnel{KeepResponse: t.PropagateResponseHeaders}
+	c.Tunnel = &Tunnel{KeepResponse: t.PropagateResponseHeaders, KeepTrailers: t.PropagateResponseTrailers}
+	if t.UsePost {
+		c.Tunnel.Post = cmp.Or(t.PostPath, "/")
+	}
 	if c.Tunnel.Hostname, err = accesslog.Compile(t.Hostname); err != nil {
 		return filter.At("hostname", err)
 	}

@@ -66,7 +66,7 @@ func TestParseRefuses(t *testing.T) {
 		`{"stat_prefix": "p"}`:                "cluster_specifier",
 		`{"stat_prefix": "p", "cluster": ""}`: "cluster: must not be empty",
 		`{"stat_prefix": "p", "cluster": "c", "tunneling_config": {"hostname": ""}}`:                                                 "tunneling_config.hostname",
-		`{"stat_prefix": "p", "cluster": "c", "tunneling_config": {"hostname": "h", "use_post": true}}`:                              "tunneling_config.use_post",
+		`{"stat_prefix": "p", "cluster": "c", "tunneling_config": {"hostname": "h", "post_path": "/p"}}`:                             "tunneling_config.post_path",
 		`{"stat_prefix": "p", "cluster": "c", "tunneling_config": {"hostname": "%NOSUCH%"}}`:                                         "tunneling_config.hostname",
 		`{"stat_prefix": "p", "cluster": "c", "on_demand": {"odcds_config": {"ads": {}}, "timeout": "0s"}}`:                          "on_demand.timeout",
 		`{"stat_prefix": "p", "cluster": "c", "access_log_options": {"access_log_flush_interval": "0.0001s"}}`:                       "access_log_options.access_log_flush_interval",

@@ -16,10 +16,32 @@ import (
 // ClusterKey is the filter state that names a cluster in place of the configured one.
 const ClusterKey = "envoy.tcp_proxy.cluster"
 
-// connection is an upstream connection with its cluster.
+// connection is what a connection is relayed with, and its cluster: one of tcp and tunnel
+// is there.
 type connection struct {
-	*cluster.TCPConn
 	*cluster.Cluster
+	tcp    *cluster.TCPConn
+	tunnel *stream
+}
+
+// peer is how the relay sees it.
+func (c *connection) peer() filter.Peer {
+	if c.tunnel != nil {
+		return c.tunnel
+	}
+	return c.tcp.Conn
+}
+
+// end closes it, with a reset if nobody is left to be told of an orderly end.
+func (c *connection) end(reset bool) {
+	switch {
+	case c.tunnel != nil:
+		c.tunnel.close(reset)
+	case reset:
+		_ = c.tcp.Abort()
+	default:
+		_ = c.tcp.Close()
+	}
 }
 
 var errNoCluster = errors.New("tcp_proxy: no such cluster")
@@ -40,7 +62,7 @@ func (s *session) connect(c *filter.Conn) (connection, error) {
 		up, err := s.try(ctx, c, cl)
 		if err == nil {
 			c.Log.PoolReady = time.Since(c.Log.Start)
-			return connection{up, cl}, nil
+			return up, nil
 		}
 		var failed *cluster.ConnectError
 		switch {
@@ -96,37 +118,63 @@ func (s *session) prepare(c *filter.Conn) {
 }
 
 // try makes one attempt.
-func (s *session) try(ctx context.Context, c *filter.Conn, cl *cluster.Cluster) (*cluster.TCPConn, error) {
+func (s *session) try(ctx context.Context, c *filter.Conn, cl *cluster.Cluster) (connection, error) {
 	l := &c.Log
 	h, err := cl.Pick(&s.attempt)
 	if err != nil {
 		l.Flags |= meta.NoHealthyUpstream
-		return nil, err
+		return connection{}, err
 	}
 	l.Attempts++
 	l.ClusterMetadata = cl.Spec().LogMetadata
 	l.UpstreamHost, l.UpstreamHostname, l.HostMetadata = h.Addr, h.Hostname, h.Metadata
-	up, err := cl.Dial(ctx, h, &s.attempt)
-	if err == nil && s.c.Tunnel != nil {
-		if err = s.c.Tunnel.open(ctx, c, up, s.idleTimeout(c)); err != nil {
-			_ = up.Close() // it is of no use
-			err = &cluster.ConnectError{Host: h.Addr, Err: err}
-		}
-	}
+	up, err := s.reach(ctx, c, cl, h)
 	report(h, err)
 	if err != nil {
 		var failed *cluster.ConnectError
 		switch {
-		case errors.Is(err, cluster.ErrOverflow):
+		case errors.Is(err, cluster.ErrOverflow), errors.Is(err, cluster.ErrPendingOverflow):
 			l.Flags |= meta.UpstreamOverflow
 		case errors.As(err, &failed):
 			l.UpstreamFailure = failed.Reason()
 		}
-		return nil, err
+		return connection{}, err
 	}
 	l.UpstreamFailure = ""
-	l.UpstreamLocal, l.UpstreamConn, l.UpstreamTLS = up.Local, up.ID, up.TLS
 	return up, nil
+}
+
+// reach connects to a host, and opens a tunnel where one is wanted.
+func (s *session) reach(ctx context.Context, c *filter.Conn, cl *cluster.Cluster, h *cluster.Host) (connection, error) {
+	t, l := s.c.Tunnel, &c.Log
+	if t != nil && t.overStream(cl) {
+		up, err := t.openStream(ctx, c, cl, h, &s.attempt, s.idleTimeout(c))
+		if err != nil {
+			return connection{}, noTunnel(h, err)
+		}
+		l.UpstreamLocal, l.UpstreamConn, l.UpstreamTLS = up.conn.Local, up.conn.ID, up.conn.TLS
+		return connection{Cluster: cl, tunnel: up}, nil
+	}
+	up, err := cl.Dial(ctx, h, &s.attempt)
+	if err != nil {
+		return connection{}, err
+	}
+	if t != nil {
+		if err := t.open(ctx, c, up, s.idleTimeout(c)); err != nil {
+			_ = up.Close() // it is of no use
+			return connection{}, noTunnel(h, err)
+		}
+	}
+	l.UpstreamLocal, l.UpstreamConn, l.UpstreamTLS = up.Local, up.ID, up.TLS
+	return connection{Cluster: cl, tcp: up}, nil
+}
+
+// noTunnel makes the refusal of a tunnel a failure to connect, unless it is a limit of ours.
+func noTunnel(h *cluster.Host, err error) error {
+	if errors.Is(err, cluster.ErrOverflow) || errors.Is(err, cluster.ErrPendingOverflow) || errors.As(err, new(*cluster.ConnectError)) {
+		return err
+	}
+	return &cluster.ConnectError{Host: h.Addr, Err: err}
 }
 
 // report tells outlier detection how it went to connect to a host.

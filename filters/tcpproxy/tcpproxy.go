@@ -15,6 +15,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/backoff"
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/cluster"
+	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
 	"github.com/mecha-mesh/mecha/proxy/netio"
@@ -150,22 +151,20 @@ func (s *session) Serve(c *filter.Conn) error {
 		return err
 	}
 	st := up.Stats()
-	up.CountInto(&st.UpstreamCxRxBytesTotal, &st.UpstreamCxTxBytesTotal)
+	if up.tcp != nil { // connections that are shared count for themselves
+		up.tcp.CountInto(&st.UpstreamCxRxBytesTotal, &st.UpstreamCxTxBytesTotal)
+		up.tcp.CountStallsFor(netio.Stalls{Begun: &s.s.Paused, Over: &s.s.Resumed})
+	}
 	sock.CountStalls(netio.Stalls{Begun: &st.UpstreamFlowControlPausedReadingTotal, Over: &st.UpstreamFlowControlResumedReadingTotal})
-	up.CountStallsFor(netio.Stalls{Begun: &s.s.Paused, Over: &s.s.Resumed})
 	s.logConnected(c)
-	if err := up.WriteBuf(&early); err != nil {
-		_ = up.Abort() // it is of no use
+	if err := up.peer().WriteBuf(&early); err != nil {
+		up.end(true)
 		return err
 	}
-	res, err := c.Engine.Relay(up.Conn, filter.RelayOptions{Idle: s.idleTimeout(c), Drain: s.c.DrainClose})
+	res, err := c.Engine.Relay(up.peer(), filter.RelayOptions{Idle: s.idleTimeout(c), Drain: s.c.DrainClose})
 	s.log.end()
-	s.record(c, res)
-	if res.Reset {
-		_ = up.Abort() // nobody is left to tell
-	} else {
-		_ = up.Close()
-	}
+	s.record(c, res, err)
+	up.end(res.Reset || err != nil && up.tunnel != nil)
 	return err
 }
 
@@ -209,7 +208,7 @@ func (c *Config) lifetime() time.Duration {
 }
 
 // record notes what the relay moved and how it ended.
-func (s *session) record(c *filter.Conn, res filter.RelayResult) {
+func (s *session) record(c *filter.Conn, res filter.RelayResult, err error) {
 	l := &c.Log
 	l.BytesReceived += res.Received // early data is there already
 	l.BytesSent = res.Sent
@@ -217,7 +216,7 @@ func (s *session) record(c *filter.Conn, res filter.RelayResult) {
 	switch {
 	case res.Timeout:
 		s.s.Idle.Inc()
-	case res.Ended == filter.Upstream && res.Reset:
+	case res.Ended == filter.Upstream && (res.Reset || errors.Is(err, codec.ErrReset)):
 		l.Flags |= meta.UpstreamRemoteReset
 	case res.Ended == filter.Upstream:
 		l.Flags |= meta.UpstreamConnectionTermination

@@ -18,19 +18,25 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/mutate"
 )
 
-// Tunnel asks an HTTP/1.1 proxy for the connection (tunneling_config; CONNECT of RFC
-// 9110, section 9.3.6).
+// Tunnel asks an HTTP proxy for the connection (tunneling_config; CONNECT of RFC 9110,
+// section 9.3.6).
 type Tunnel struct {
 	Hostname *accesslog.Format // where the tunnel leads: host and port
 	Headers  *mutate.Headers   // headers_to_add; nil adds none
 	// KeepResponse leaves the fields of the response in filter state
 	// (propagate_response_headers).
 	KeepResponse bool
+	// KeepTrailers does so with its trailers, of tunnels that are streams.
+	KeepTrailers bool
+	Post         string // the path of a POST in place of CONNECT
 }
 
 // ResponseKey is the filter state with the fields of the answer to CONNECT, a
 // TunnelResponse.
 const ResponseKey = "envoy.tcp_proxy.propagate_response_headers"
+
+// TrailersKey is the filter state with the trailers of a tunnel (propagate_response_trailers).
+const TrailersKey = "envoy.tcp_proxy.propagate_response_trailers"
 
 // TunnelResponse is the fields of an answer, by lower case name.
 type TunnelResponse map[string]string
@@ -108,14 +114,14 @@ func (t *Tunnel) request(c *filter.Conn) []byte {
 	return append(head, "\r\n"...)
 }
 
-// answered reads the head of the answer: 200 opens the tunnel.
+// answered reads the head of the answer: any 2xx opens the tunnel.
 func (t *Tunnel) answered(c *filter.Conn, head []byte) error {
 	line, fields, _ := bytes.Cut(head, []byte("\r\n"))
 	status, err := h1.ParseStatusLine(line)
 	if err != nil {
 		return fmt.Errorf("tunnel: %w", err)
 	}
-	if status.Code != 200 {
+	if status.Code/100 != 2 {
 		return fmt.Errorf("tunnel: the answer is %d", status.Code)
 	}
 	if !t.KeepResponse {

@@ -246,6 +246,10 @@ func (h *HTTPOptions) multiplexed(http2 bool) bool {
 	return false
 }
 
+// Multiplexed reports whether connections for raw bytes carry many streams (HTTP/2), as far
+// as is known before they are made.
+func (c *Cluster) Multiplexed() bool { return c.Spec().HTTP.multiplexed(false) }
+
 // maxStreams is max_concurrent_streams.
 func (h *HTTPOptions) maxStreams() int {
 	if h.HTTP2 == nil || h.HTTP2.MaxConcurrentStreams == 0 {

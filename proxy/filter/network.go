@@ -101,9 +101,10 @@ type ConnEngine interface {
 	// Send passes bytes through the write hooks to downstream. It consumes b.
 	Send(b *buffer.Buf, end bool) error
 	// Relay moves bytes both ways between downstream and up until both directions have
-	// ended or one has failed. It splices when Plain. A direction that ends is passed on
-	// as a half-close. up stays the caller's to close, with a reset if the result says so.
-	Relay(up *netio.Conn, o RelayOptions) (RelayResult, error)
+	// ended or one has failed. It splices when Plain, if up is a *netio.Conn. A direction
+	// that ends is passed on as a half-close. up stays the caller's to close, with a reset
+	// if the result says so.
+	Relay(up Peer, o RelayOptions) (RelayResult, error)
 	// Draining is closed when the listener drains: finish what is under way.
 	Draining() <-chan struct{}
 	// OnDrain registers f to be called once when the listener drains, from another
@@ -118,6 +119,20 @@ type ConnEngine interface {
 	// readable or the deadline passes, resume runs on a new goroutine. Serve returns
 	// Parked right after it. ok is false where parking is not possible.
 	Park(deadline time.Time, resume func(readable bool) error) (ok bool)
+}
+
+// Peer is the other side of a relay: a *netio.Conn, or what has the shape of one. One
+// goroutine reads while another writes.
+type Peer interface {
+	// ReadBuf appends what has arrived to b, at least one byte. io.EOF is the orderly end,
+	// with which bytes may come, too.
+	ReadBuf(b *buffer.Buf) (int, error)
+	// WriteBuf writes and consumes b.
+	WriteBuf(b *buffer.Buf) error
+	// CloseWrite says that no more follows.
+	CloseWrite() error
+	// Cut makes reads and writes fail, those under way too. Any goroutine may call it.
+	Cut()
 }
 
 // RelayOptions say when a relay ends before both directions have.

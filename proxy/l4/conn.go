@@ -42,7 +42,7 @@ type conn struct {
 	drains  atomic.Bool // the same, without the lock
 	drainCh chan struct{}
 	onDrain []*func()
-	other   *netio.Conn // upstream side of a relay, to be cut with sock
+	other   filter.Peer // upstream side of a relay, to be cut with sock
 
 	chosenBy    *filter.Conn // see remember; nil is nothing but meta
 	young, live link         // in l.young and ch.conns
@@ -313,7 +313,7 @@ func (c *conn) cut() {
 }
 
 // setOther names the upstream side that cut has to end, too; nil for none any more.
-func (c *conn) setOther(up *netio.Conn) {
+func (c *conn) setOther(up filter.Peer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.other = up

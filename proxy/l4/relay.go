@@ -15,16 +15,18 @@ import (
 
 // relay is the state of one Relay: two directions, each on its own goroutine.
 type relay struct {
-	c        *conn
-	down, up *netio.Conn
-	in, out  netio.Pump // from and to downstream
-	clock    atomic.Int64
-	start    time.Time
-	idle     time.Duration
-	timer    *time.Timer
-	both     sync.WaitGroup
-	outRun   func() // made once
-	stop     func() bool
+	c       *conn
+	down    *netio.Conn
+	up      filter.Peer
+	sock    *netio.Conn // up if it is one and its bytes may be spliced
+	in, out netio.Pump  // from and to downstream
+	clock   atomic.Int64
+	start   time.Time
+	idle    time.Duration
+	timer   *time.Timer
+	both    sync.WaitGroup
+	outRun  func() // made once
+	stop    func() bool
 
 	mu   sync.Mutex
 	over bool // both directions have ended, or one has failed
@@ -37,23 +39,26 @@ var relays = sync.Pool{New: func() any {
 	r := &relay{}
 	r.outRun = func() {
 		defer r.both.Done()
-		r.direction(&r.out, r.down, r.up, filter.Upstream, filter.Downstream)
+		r.direction(&r.out, r.down, r.sock, filter.Upstream, filter.Downstream)
 	}
 	r.stop = func() bool { return r.c.Ending() }
 	return r
 }}
 
 // Relay implements filter.ConnEngine.
-func (c *conn) Relay(up *netio.Conn, o filter.RelayOptions) (filter.RelayResult, error) {
+func (c *conn) Relay(up filter.Peer, o filter.RelayOptions) (filter.RelayResult, error) {
 	r := relays.Get().(*relay)
 	res, err := r.run(c, up, o)
 	relays.Put(r)
 	return res, err
 }
 
-func (r *relay) run(c *conn, up *netio.Conn, o filter.RelayOptions) (filter.RelayResult, error) {
+func (r *relay) run(c *conn, up filter.Peer, o filter.RelayOptions) (filter.RelayResult, error) {
 	r.mu.Lock() // a late tick of the last run may look
 	r.c, r.down, r.up, r.idle = c, c.sock, up, o.Idle
+	if r.sock = nil; c.Plain() {
+		r.sock, _ = up.(*netio.Conn)
+	}
 	r.over, r.res, r.err = false, filter.RelayResult{}, nil
 	r.start = time.Now()
 	r.clock.Store(0)
@@ -69,7 +74,7 @@ func (r *relay) run(c *conn, up *netio.Conn, o filter.RelayOptions) (filter.Rela
 	r.startTimer()
 	r.both.Add(1)
 	go r.outRun()
-	r.direction(&r.in, r.up, r.down, filter.Downstream, filter.Upstream)
+	r.direction(&r.in, r.sock, r.down, filter.Downstream, filter.Upstream)
 	r.both.Wait()
 	return r.end()
 }
@@ -86,16 +91,17 @@ func (r *relay) end() (filter.RelayResult, error) {
 	r.c.setOther(nil)
 	res.Received, res.Sent = r.in.Moved.Load(), r.out.Moved.Load()
 	r.c.rst = res.Reset
-	r.c, r.down, r.up = nil, nil, nil
+	r.c, r.down, r.up, r.sock = nil, nil, nil, nil
 	r.in.Stop, r.out.Stop = nil, nil
 	return res, err
 }
 
-// direction moves bytes one way and passes the end of the stream on.
+// direction moves bytes one way and passes the end of the stream on. dst and src are nil
+// where they are no sockets both.
 func (r *relay) direction(p *netio.Pump, dst, src *netio.Conn, from, to filter.Source) {
 	var err error
 	switch {
-	case r.c.Plain():
+	case r.sock != nil:
 		err = p.Run(dst, src, -1)
 		if err == nil {
 			err = closeWrite(dst)
@@ -115,7 +121,7 @@ func (r *relay) direction(p *netio.Pump, dst, src *netio.Conn, from, to filter.S
 	r.fail(from, err)
 }
 
-func closeWrite(c *netio.Conn) error {
+func closeWrite(c filter.Peer) error {
 	if err := c.CloseWrite(); err != nil {
 		return &netio.WriteError{Err: err}
 	}

@@ -195,7 +195,7 @@ func (c *memoryConn) Socket() *netio.Conn                    { return c.sock }
 func (c *memoryConn) Plain() bool                            { return true }
 func (c *memoryConn) Recv(*buffer.Buf) (end bool, err error) { return false, errNoNetwork }
 func (c *memoryConn) Send(*buffer.Buf, bool) error           { return errNoNetwork }
-func (c *memoryConn) Relay(*netio.Conn, filter.RelayOptions) (filter.RelayResult, error) {
+func (c *memoryConn) Relay(filter.Peer, filter.RelayOptions) (filter.RelayResult, error) {
 	return filter.RelayResult{}, errNoNetwork
 }
 func (c *memoryConn) Draining() <-chan struct{}                           { return nil }
