@@ -57,14 +57,46 @@ func parseEarly(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser
 	return nil
 }
 
-// parseClientCert converts set_current_client_cert_details.
-func parseClientCert(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, _ *filter.Parser) error {
-	if d := pb.SetCurrentClientCertDetails; d != nil {
-		spec.ClientCertDetails = l7.ClientCertDetails{
-			Cert: d.Cert, Chain: d.Chain, Subject: d.Subject.GetValue(), URI: d.Uri, DNS: d.Dns,
-		}
+// clientCertRule is the type of the actions of forward_client_cert_matcher.
+const clientCertRule = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ForwardClientCertConfig"
+
+// parseClientCert converts what becomes of x-forwarded-client-cert.
+func parseClientCert(pb *hcmv3.HttpConnectionManager, spec *l7.Spec, p *filter.Parser) error {
+	spec.ClientCert = toClientCertRule(pb.ForwardClientCertDetails, pb.SetCurrentClientCertDetails)
+	if pb.ForwardClientCertMatcher == nil {
+		return nil
+	}
+	t, err := fromproto.Tree(pb.ForwardClientCertMatcher, p, fromproto.TreeOptions[*filter.Stream, *l7.ClientCertRule]{
+		Input: fromproto.HTTPInput,
+		Action: func(_ string, c filter.Any) (*l7.ClientCertRule, error) {
+			if c.Type != clientCertRule {
+				return nil, filter.At("typed_config", fmt.Errorf("this build does not support the action %q", c.Type))
+			}
+			var pb hcmv3.HttpConnectionManager_ForwardClientCertConfig
+			if err := fromproto.Unmarshal(c.Value, &pb); err != nil {
+				return nil, filter.At("typed_config", err)
+			}
+			err := fromproto.Check(&pb, p, fromproto.Fields{Used: []string{"forward_client_cert_details", "set_current_client_cert_details"}})
+			r := toClientCertRule(pb.ForwardClientCertDetails, pb.SetCurrentClientCertDetails)
+			return &r, filter.At("typed_config", err)
+		},
+	})
+	if err != nil {
+		return filter.At("forward_client_cert_matcher", err)
+	}
+	spec.ChooseClientCert = func(s *filter.Stream) *l7.ClientCertRule {
+		r, _ := t.Find(s)
+		return r
 	}
 	return nil
+}
+
+func toClientCertRule(mode hcmv3.HttpConnectionManager_ForwardClientCertDetails, d *hcmv3.HttpConnectionManager_SetCurrentClientCertDetails) l7.ClientCertRule {
+	r := l7.ClientCertRule{Mode: l7.ForwardClientCert(mode)}
+	if d != nil {
+		r.Details = l7.ClientCertDetails{Cert: d.Cert, Chain: d.Chain, Subject: d.Subject.GetValue(), URI: d.Uri, DNS: d.Dns}
+	}
+	return r
 }
 
 // parseDetection converts original_ip_detection_extensions.

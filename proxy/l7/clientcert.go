@@ -25,11 +25,22 @@ const (
 // certificate beside its hash and our own names.
 type ClientCertDetails struct{ Cert, Chain, Subject, URI, DNS bool }
 
+// ClientCertRule is both: what becomes of the header, and what ours says.
+type ClientCertRule struct {
+	Mode    ForwardClientCert
+	Details ClientCertDetails
+}
+
 // setClientCert makes x-forwarded-client-cert what the configuration says. Only who has
 // shown a certificate may have one.
 func (st *stream) setClientCert() {
-	m, spec := &st.Request, st.m.spec
-	mode := spec.ForwardClientCert
+	m, rule := &st.Request, &st.m.spec.ClientCert
+	if choose := st.m.spec.ChooseClientCert; choose != nil {
+		if r := choose(&st.Stream); r != nil {
+			rule = r
+		}
+	}
+	mode := rule.Mode
 	if mode == AlwaysForwardClientCert {
 		return
 	}
@@ -41,7 +52,7 @@ func (st *stream) setClientCert() {
 	if mode == ForwardOnlyClientCert {
 		return
 	}
-	own := st.conn.clientCert(t)
+	own := st.conn.clientCert(t, rule)
 	if mode == AppendForwardClientCert && m.Has(header.XForwardedClientCert) {
 		m.SetID(header.XForwardedClientCert, m.Format(func(dst []byte) []byte {
 			for v := range m.Values("x-forwarded-client-cert") {
@@ -54,9 +65,13 @@ func (st *stream) setClientCert() {
 	m.SetID(header.XForwardedClientCert, own)
 }
 
-// clientCert is the element about the client of this connection.
-func (c *conn) clientCert(t *meta.TLS) string {
-	c.certOnce.Do(func() { c.cert = string(appendClientCert(nil, t, c.m.spec.ClientCertDetails)) })
+// clientCert is the element about the client of this connection. That of the configuration
+// without a matcher is made once.
+func (c *conn) clientCert(t *meta.TLS, rule *ClientCertRule) string {
+	if rule != &c.m.spec.ClientCert {
+		return string(appendClientCert(nil, t, rule.Details))
+	}
+	c.certOnce.Do(func() { c.cert = string(appendClientCert(nil, t, rule.Details)) })
 	return c.cert
 }
 

@@ -36,9 +36,11 @@ type Spec struct {
 	RequestIDInResponse   bool // always_set_request_id_in_response
 	SuppressEnvoyHeaders  bool
 	Proxy100Continue      bool
-	ForwardClientCert     ForwardClientCert
-	ClientCertDetails     ClientCertDetails
-	IsInternal            func(addr netip.Addr) bool // internal_address_config; nil: nothing is internal
+	ClientCert            ClientCertRule
+	// ChooseClientCert returns the rule for a request (forward_client_cert_matcher). nil is
+	// none but ClientCert, which is also that of requests for which it returns nil.
+	ChooseClientCert func(*filter.Stream) *ClientCertRule
+	IsInternal       func(addr netip.Addr) bool // internal_address_config; nil: nothing is internal
 
 	// Early changes requests before anything else looks at them
 	// (early_header_mutation_extensions).
