@@ -1,6 +1,9 @@
 package filter
 
-import "testing"
+import (
+	"testing"
+	"testing/synctest"
+)
 
 // TestShare: a value lives as long as somebody uses it.
 func TestShare(t *testing.T) {
@@ -51,4 +54,41 @@ func TestSharesClose(t *testing.T) {
 			t.Errorf("closed %d times", v.n)
 		}
 	}
+}
+
+// slow is closed only once it may be.
+type slow struct{ begun, may chan struct{} }
+
+func (s *slow) Close() error {
+	close(s.begun)
+	<-s.may
+	return nil
+}
+
+// TestSharesSlowClose: while a value is being closed other keys are free, and its own key
+// is not.
+func TestSharesSlowClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sh, v := NewShares(), &slow{make(chan struct{}), make(chan struct{})}
+		_, release := Share(sh, "slow", func() *slow { return v })
+		go release()
+		<-v.begun
+		_, other := Share(sh, "other", func() int { return 1 })
+		other()
+		again := false
+		go func() {
+			_, done := Share(sh, "slow", func() *slow { return nil })
+			again = true
+			_ = done // a nil *slow is not to be closed
+		}()
+		synctest.Wait()
+		if again {
+			t.Error("made anew before it was closed")
+		}
+		close(v.may)
+		synctest.Wait()
+		if !again {
+			t.Error("not made anew")
+		}
+	})
 }
