@@ -101,13 +101,7 @@ func replyFormat(pb *corev3.SubstitutionFormatString) (f l7.ReplyFormat, err err
 	if pb == nil {
 		return f, nil
 	}
-	f.ContentType = "text/plain"
-	if pb.GetJsonFormat() != nil {
-		f.ContentType = "application/json"
-	}
-	if pb.ContentType != "" {
-		f.ContentType = pb.ContentType
-	}
+	f.ContentType = fromproto.ContentType(pb)
 	f.Format, err = fromproto.Format(pb)
 	return f, err
 }

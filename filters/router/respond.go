@@ -31,6 +31,9 @@ func (f *Filter) respond(s *filter.Stream, r *route.Route, next codec.Next) erro
 	defer countStalls(s, netio.Stalls{})
 	countStalls(s, netio.Stalls{Begun: &st.UpstreamFlowControlPausedReadingTotal, Over: &st.UpstreamFlowControlResumedReadingTotal})
 	if err := s.Engine.SendHeaders(next == codec.End); err != nil {
+		if err == filter.ErrRestart {
+			f.drop(next)
+		}
 		return err
 	}
 	if f.up.Upgraded() {

@@ -275,6 +275,9 @@ func (f *Filter) forward(s *filter.Stream, r *route.Route) error {
 		if err == errRedirect {
 			return s.Engine.Restart(&f.replay.Buf)
 		}
+		if err == filter.ErrRestart {
+			return err
+		}
 		again, failed := f.decide(s, err)
 		if !again {
 			return f.final(s, failed)

@@ -149,6 +149,9 @@ func details(args string) (appendFunc, error) {
 		return nil, fmt.Errorf("%q is not ALLOW_WHITESPACES", args)
 	}
 	return func(dst []byte, e *Entry) ([]byte, bool) {
+		if e.Stream != nil && e.Stream.Cleared {
+			return dst, true
+		}
 		if e.Stream == nil || e.Stream.Details == "" {
 			return dst, false
 		}

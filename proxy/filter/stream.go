@@ -216,7 +216,8 @@ type Engine interface {
 	// RelayResponse return ErrTryIdle then.
 	LimitTryIdle(d time.Duration)
 	// Restart makes the stream begin anew with s.Request as it is now and, if there was
-	// one, the body, which it consumes. The terminal filter returns what it returns.
+	// one, the body, which it consumes. The terminal filter, or OnResponseHeaders, returns
+	// what it returns. The request must have come to its end.
 	Restart(body *buffer.Buf) error
 	// Started reports whether a response head was sent.
 	Started() bool

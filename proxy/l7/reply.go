@@ -35,17 +35,17 @@ func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func statusText(code int) string { return http.StatusText(code) }
 
-// reply sends a local reply through the response hooks. After a response has begun
-// it can only reset the stream.
-func (st *stream) reply(r *filter.Reply) {
+// reply sends a local reply through the response hooks, one of which may put another one in
+// its place, or restart the stream: then filter.ErrRestart is what it returns. After a
+// response has begun it can only reset the stream.
+func (st *stream) reply(r *filter.Reply) error {
 	st.Meta.Flags |= r.Flags
 	if r.Details != "" {
 		st.Meta.Details = r.Details
 	}
 	st.Why.Note(why.Decision{By: st.Decider(), What: "answered", N: r.Code, Because: r.Details, At: st.Elapsed()})
 	if st.started {
-		st.fail(&filter.Error{Source: filter.Internal, Text: st.Meta.Details})
-		return
+		return st.fail(&filter.Error{Source: filter.Internal, Text: st.Meta.Details})
 	}
 	st.direct = st.answering // a filter has refused a response that others have seen
 	st.held.on, st.held.over = false, false
@@ -82,10 +82,18 @@ func (st *stream) reply(r *filter.Reply) {
 		b.AppendString(body)
 		err = st.SendData(&b, true)
 	}
-	if err != nil {
-		st.broken = true
-		st.down.Reset(codec.ResetCancel)
+	var other *filter.Reply
+	switch {
+	case err == nil:
+		return nil
+	case err == filter.ErrRestart:
+		return err
+	case !st.started && !st.direct && errors.As(err, &other):
+		return st.reply(other)
 	}
+	st.broken = true
+	st.down.Reset(codec.ResetCancel)
+	return nil
 }
 
 // finalizer is a route that adds to all answers.

@@ -14,7 +14,9 @@ import (
 // Restart implements filter.Engine.
 func (st *stream) Restart(body *buffer.Buf) error {
 	st.buffered.Release()
-	st.buffered.MoveAll(body)
+	if body != nil {
+		st.buffered.MoveAll(body)
+	}
 	st.hasBuffer = st.buffered.Len() > 0
 	st.seen, st.trailersSeen, st.trailersRead = 0, 0, false
 	if st.RequestTrailers.Len() > 0 {
@@ -28,6 +30,8 @@ func (st *stream) Restart(body *buffer.Buf) error {
 // exchange of its own for filters, counters and the access log.
 func (st *stream) again() error {
 	k := st.m.counters
+	st.answering, st.direct, st.held.on, st.held.over = false, false, false, false
+	st.held.body.Release()
 	st.Meta.Code = st.Response.StatusCode()
 	st.Meta.Details = "internal_redirect"
 	st.Meta.End = st.Tick()

@@ -113,8 +113,10 @@ func (st *stream) proceed() (took time.Duration, reusable bool) {
 	if err == nil {
 		err = st.run()
 	}
-	if err != nil {
-		st.fail(err)
+	for err != nil {
+		if err = st.fail(err); err != nil { // a filter makes another request of it
+			err = st.rerun()
+		}
 	}
 	return st.finish()
 }
@@ -173,15 +175,21 @@ func (st *stream) run() (err error) {
 		st.log(accesslog.DownstreamStart)
 	}
 	st.logWhile()
-	for {
-		err = st.serve()
-		if err != filter.ErrRestart {
-			return err
-		}
-		if err = st.again(); err != nil {
-			return err
+	if err = st.serve(); err == filter.ErrRestart {
+		return st.rerun()
+	}
+	return err
+}
+
+// rerun takes the request, as it is now, through the chain again. Its error is as that of run.
+func (st *stream) rerun() (err error) {
+	defer st.recoverPanic(&err)
+	for err = filter.ErrRestart; err == filter.ErrRestart; {
+		if err = st.again(); err == nil {
+			err = st.serve()
 		}
 	}
+	return err
 }
 
 // serve takes the request through the filters.
@@ -382,12 +390,11 @@ func (st *stream) InterruptRequest() {
 }
 
 // fail ends a stream with what went wrong: a local reply where none was begun, a
-// reset otherwise.
-func (st *stream) fail(err error) {
+// reset otherwise. It returns filter.ErrRestart where a filter makes another request of it.
+func (st *stream) fail(err error) error {
 	var reply *filter.Reply
 	if errors.As(err, &reply) {
-		st.reply(reply)
-		return
+		return st.reply(reply)
 	}
 	var fe *filter.Error
 	if !errors.As(err, &fe) {
@@ -399,8 +406,7 @@ func (st *stream) fail(err error) {
 		st.Meta.Details = fe.Text
 	}
 	if !st.started && fe.Code != 0 {
-		st.reply(&filter.Reply{Code: fe.Code, Body: fe.Body, Details: st.Meta.Details, Flags: fe.Flag})
-		return
+		return st.reply(&filter.Reply{Code: fe.Code, Body: fe.Body, Details: st.Meta.Details, Flags: fe.Flag})
 	}
 	st.broken = true
 	byClient := fe.Source == filter.Downstream
@@ -413,6 +419,7 @@ func (st *stream) fail(err error) {
 	}
 	st.conn.version.lost(st, byClient)
 	st.down.Reset(why)
+	return nil
 }
 
 // readError explains why a request could not be read.

@@ -140,14 +140,16 @@ type Stream struct {
 	UpstreamProtocol Protocol
 	Code             int    // final response code, 0 before
 	Details          string // response_code_details, one of the strings of Envoy
-	Flags            Flag
-	RouteName        string
-	VirtualCluster   string // of the route's virtual host
-	Operation        string // what the route or the other side calls it, where requests are traced
-	Cluster          string // name
-	ClusterStatName  string // its alt_stat_name, or its name; "" if there is no such cluster
-	Attempts         int    // upstream request attempts
-	HealthCheck      bool   // it asks whether the proxy is well
+	// Cleared tells that somebody has emptied Details: they are "" rather than not there.
+	Cleared         bool
+	Flags           Flag
+	RouteName       string
+	VirtualCluster  string // of the route's virtual host
+	Operation       string // what the route or the other side calls it, where requests are traced
+	Cluster         string // name
+	ClusterStatName string // its alt_stat_name, or its name; "" if there is no such cluster
+	Attempts        int    // upstream request attempts
+	HealthCheck     bool   // it asks whether the proxy is well
 
 	UpstreamHost     Addr   // chosen host
 	UpstreamHostname string // name of the host as configured

@@ -10,6 +10,12 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/match"
 )
 
+// Location is the URL that a redirect sends the client of a stream to. It does not know
+// prefix_rewrite, which depends on a route. It is made in memory of the response head.
+func (a *RedirectAction) Location(s *filter.Stream) string {
+	return (&Route{Redirect: a}).location(s)
+}
+
 // location is where a redirect sends the client; without a redirect, where the
 // request went.
 func (r *Route) location(s *filter.Stream) string {

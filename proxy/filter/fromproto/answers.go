@@ -1,6 +1,7 @@
 package fromproto
 
 import (
+	"errors"
 	"fmt"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -25,6 +26,32 @@ func (b *hostBuilder) direct(pb *routev3.DirectResponseAction) (*route.DirectAct
 		d.Body, err = Bytes(pb.Body, b.bodyLimit)
 	}
 	return d, filter.At("body", err)
+}
+
+// URLTarget is the URL that text says, for any stream; ok is false where it is no absolute URL
+// of http or https.
+func URLTarget(text string) func(*filter.Stream) (scheme, host, path string, ok bool) {
+	l, ok := route.ParseLocation(text)
+	return func(*filter.Stream) (scheme, host, path string, _ bool) { return l.Scheme, l.Host, l.Path, ok }
+}
+
+// RedirectTarget converts a RedirectAction to what gives the URL that it makes of that of a
+// stream's request, as parts that are lent until the response head is reset.
+func RedirectTarget(pb *routev3.RedirectAction, p *filter.Parser) (func(*filter.Stream) (scheme, host, path string, ok bool), error) {
+	switch {
+	case pb.GetPrefixRewrite() != "":
+		return nil, filter.At("prefix_rewrite", errors.New("is not supported here: there is no route whose prefix it could take the place of"))
+	case pb.GetRegexRewrite() != nil:
+		return nil, filter.At("regex_rewrite", errors.New("is not supported here"))
+	}
+	a, err := redirect(pb, p)
+	if err != nil {
+		return nil, err
+	}
+	return func(s *filter.Stream) (scheme, host, path string, ok bool) {
+		l, ok := route.ParseLocation(a.Location(s))
+		return l.Scheme, l.Host, l.Path, ok
+	}, nil
 }
 
 // redirectCodes are those of RedirectResponseCode, in the order of the enum.

@@ -126,6 +126,17 @@ func Format(pb *corev3.SubstitutionFormatString) (*accesslog.Format, error) {
 	}
 }
 
+// ContentType is that of what a SubstitutionFormatString makes.
+func ContentType(pb *corev3.SubstitutionFormatString) string {
+	switch {
+	case pb.ContentType != "":
+		return pb.ContentType
+	case pb.GetJsonFormat() != nil:
+		return "application/json"
+	}
+	return "text/plain"
+}
+
 // knownFormatter names the formatter extensions whose operators are always there.
 func knownFormatter(typ string) bool {
 	switch typ {

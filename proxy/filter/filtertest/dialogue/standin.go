@@ -125,7 +125,7 @@ func (f *forwarder) forward(s *filter.Stream, r *route.Route) error {
 		return &unreachable
 	}
 	err = f.exchange(s, r, up)
-	if up.Release() && err == nil {
+	if up.Release() { // both sides were complete, whatever a filter has made of the response
 		f.give(cluster, conn)
 	} else {
 		_ = conn.Close() // it is given up
