@@ -13,6 +13,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters/connectionlimit"
 	"github.com/mecha-mesh/mecha/filters/cors"
 	"github.com/mecha-mesh/mecha/filters/csrf"
+	"github.com/mecha-mesh/mecha/filters/customresponse"
 	"github.com/mecha-mesh/mecha/filters/decompressor"
 	"github.com/mecha-mesh/mecha/filters/directresponse"
 	"github.com/mecha-mesh/mecha/filters/dnsfilter"
@@ -97,6 +98,7 @@ func All() []filter.Descriptor {
 		compressor.Spec,
 		cors.Spec,
 		csrf.Spec,
+		customresponse.Spec,
 		decompressor.Spec,
 		dynamicforwardproxy.Spec,
 		extauthz.Spec,
