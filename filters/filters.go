@@ -12,6 +12,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters/compressor"
 	"github.com/mecha-mesh/mecha/filters/connectionlimit"
 	"github.com/mecha-mesh/mecha/filters/cors"
+	"github.com/mecha-mesh/mecha/filters/credentialinjector"
 	"github.com/mecha-mesh/mecha/filters/csrf"
 	"github.com/mecha-mesh/mecha/filters/customresponse"
 	"github.com/mecha-mesh/mecha/filters/decompressor"
@@ -97,6 +98,7 @@ func All() []filter.Descriptor {
 		buffering.Spec,
 		compressor.Spec,
 		cors.Spec,
+		credentialinjector.Spec,
 		csrf.Spec,
 		customresponse.Spec,
 		decompressor.Spec,
