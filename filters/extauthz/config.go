@@ -120,7 +120,7 @@ func services(h *extauthzv3.HttpService, g *corev3.GrpcService, p *filter.Parser
 
 func httpService(pb *extauthzv3.HttpService, p *filter.Parser) (*HTTPService, error) {
 	err := fromproto.Check(pb, p, fromproto.Fields{Used: []string{
-		"server_uri", "path_prefix", "path_override", "authorization_request", "authorization_response",
+		"server_uri", "path_prefix", "path_override", "authorization_request", "authorization_response", "retry_policy",
 	}})
 	if err != nil {
 		return nil, err
@@ -131,6 +131,9 @@ func httpService(pb *extauthzv3.HttpService, p *filter.Parser) (*HTTPService, er
 	h := &HTTPService{PathPrefix: pb.PathPrefix, PathOverride: pb.PathOverride}
 	if h.HTTP, err = fromproto.HTTPURI(pb.ServerUri); err != nil {
 		return nil, filter.At("server_uri", err)
+	}
+	if h.Retries, err = fromproto.Retries(pb.RetryPolicy, p); err != nil {
+		return nil, filter.At("retry_policy", err)
 	}
 	for _, path := range []struct{ field, text string }{{"path_prefix", pb.PathPrefix}, {"path_override", pb.PathOverride}} {
 		if path.text != "" && path.text[0] != '/' {

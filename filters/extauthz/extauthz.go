@@ -72,6 +72,7 @@ type service struct {
 type HTTPService struct {
 	call.HTTP
 	PathPrefix, PathOverride string
+	Retries                  *call.Retries
 	Add                      *mutate.Headers // authorization_request.headers_to_add
 
 	Upstream, UpstreamAppend  match.Strings // what of an answer goes to upstream

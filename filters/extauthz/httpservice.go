@@ -28,7 +28,7 @@ func (f *Filter) askHTTP(s *filter.Stream, q *question) (*decision, error) {
 	h.Add.Apply(&rq.Header, s)
 	var a call.Response
 	d := &decision{asked: time.Now()}
-	if err := f.client.Do(s.Engine, rq, &a); err != nil {
+	if err := f.client.DoAgain(s.Engine, rq, &a, h.Retries); err != nil {
 		return d, call.Ended(err)
 	}
 	a.Header.SetInt(header.XEnvoyUpstreamServiceTime, time.Since(d.asked).Milliseconds())

@@ -148,7 +148,12 @@ func actionOf(pb rbacv3.RBAC_Action) (action, error) {
 }
 
 func (b *builder) policy(pb *rbacv3.Policy) (out policy, err error) {
-	err = fromproto.Check(pb, b.p, fromproto.Fields{Used: []string{"permissions", "principals", "condition", "checked_condition"}})
+	err = fromproto.Check(pb, b.p, fromproto.Fields{Used: []string{"permissions", "principals", "condition", "checked_condition", "cel_config"}})
+	if err == nil && pb.CelConfig != nil {
+		// Strings can be made and put together here in any case: what an evaluation costs is bounded.
+		err = fromproto.Check(pb.CelConfig, b.p, fromproto.Fields{Used: []string{"enable_string_conversion", "enable_string_concat"}})
+		err = filter.At("cel_config", err)
+	}
 	if err != nil {
 		return out, err
 	}
