@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	jwtauthnv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
@@ -304,29 +303,17 @@ func remote(pb *jwtauthnv3.RemoteJwks, p *filter.Parser) (*Remote, error) {
 	if r.Refetch, err = fromproto.PositiveDuration(pb.AsyncFetch.GetFailedRefetchDuration(), time.Second); err != nil {
 		return nil, filter.At("async_fetch.failed_refetch_duration", err)
 	}
-	return r, filter.At("retry_policy", r.retries(pb.RetryPolicy, p))
+	if pb.RetryPolicy != nil {
+		err = fromproto.Check(pb.RetryPolicy, p, fromproto.Fields{Used: []string{"retry_back_off", "num_retries"}})
+		if err == nil {
+			r.Retries, err = fromproto.RetriesOn(pb.RetryPolicy, refetched)
+		}
+	}
+	return r, filter.At("retry_policy", err)
 }
 
-// retries converts the policy for fetches that fail; nil has none.
-func (r *Remote) retries(pb *corev3.RetryPolicy, p *filter.Parser) (err error) {
-	if pb == nil {
-		return nil
-	}
-	if err := fromproto.Check(pb, p, fromproto.Fields{Used: []string{"retry_back_off", "num_retries"}}); err != nil {
-		return err
-	}
-	r.Retries = 1
-	if pb.NumRetries != nil {
-		r.Retries = int(min(pb.NumRetries.Value, 100))
-	}
-	if r.Backoff.Base, err = fromproto.PositiveDuration(pb.RetryBackOff.GetBaseInterval(), time.Second); err != nil {
-		return filter.At("retry_back_off.base_interval", err)
-	}
-	if r.Backoff.Max, err = fromproto.PositiveDuration(pb.RetryBackOff.GetMaxInterval(), 10*r.Backoff.Base); err != nil {
-		return filter.At("retry_back_off.max_interval", err)
-	}
-	return nil
-}
+// refetched is on what keys are fetched again at once: nothing else is configured, in Envoy either.
+const refetched = "5xx,gateway-error,connect-failure,reset"
 
 // parseRoute decodes envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig.
 func parseRoute(raw []byte, p *filter.Parser) (*Config, error) {

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mecha-mesh/mecha/proxy/backoff"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/header"
@@ -18,8 +17,7 @@ type Remote struct {
 	Keep    time.Duration // cache_duration
 	Async   bool          // async_fetch: fetched before anybody asks, and again in time
 	Refetch time.Duration // failed_refetch_duration
-	Retries int
-	Backoff backoff.Policy // between retries
+	Retries *call.Retries // of one fetch
 }
 
 // source has the keys of a provider. Everybody who needs keys that are not there waits for
@@ -89,19 +87,11 @@ func (src *source) join() *flight {
 	return src.under
 }
 
-// fly fetches, as often as the retry policy says.
+// fly fetches.
 func (src *source) fly(f *flight) {
-	r := src.p.remote
-	for try := 0; ; try++ {
-		f.keys, f.status = src.fetch()
-		if f.status != fetchFailed || try >= r.Retries || src.ctx.Err() != nil {
-			break
-		}
-		_ = r.Backoff.Wait(src.ctx, try+1) // its end ends the loop
-	}
-	if f.status == statusOK {
+	if f.keys, f.status = src.fetch(); f.status == statusOK {
 		src.counters.FetchSuccess.Inc()
-		src.set.Store(&fetched{f.keys, time.Now().Add(r.Keep)})
+		src.set.Store(&fetched{f.keys, time.Now().Add(src.p.remote.Keep)})
 	} else {
 		src.counters.FetchFailed.Inc()
 	}
@@ -119,7 +109,7 @@ func (src *source) fetch() (*keySet, status) {
 	q.Header.AddID(header.Authority, r.Authority)
 	q.Header.AddID(header.UserAgent, "Go-browser") // as Envoy, since some servers refuse requests without one
 	var a call.Response
-	if err := src.client.Do(call.Background(src.ctx), q, &a); err != nil || a.Code() != 200 {
+	if err := src.client.DoAgain(call.Background(src.ctx), q, &a, r.Retries); err != nil || a.Code() != 200 {
 		return nil, fetchFailed
 	}
 	keys, st := parseKeys(a.Body)

@@ -23,6 +23,12 @@ func Retries(pb *corev3.RetryPolicy, p *filter.Parser) (*call.Retries, error) {
 	if err := Check(pb, p, Fields{Used: []string{"retry_back_off", "num_retries", "retry_on"}}); err != nil {
 		return nil, err
 	}
+	return RetriesOn(pb, pb.RetryOn)
+}
+
+// RetriesOn is Retries for calls that are made again on what the caller says, in place of
+// retry_on, whose form it has.
+func RetriesOn(pb *corev3.RetryPolicy, on string) (*call.Retries, error) {
 	r := &call.Retries{Times: 1}
 	if pb.NumRetries != nil {
 		r.Times = int(min(pb.NumRetries.Value, maxCallRetries))
@@ -39,7 +45,7 @@ func Retries(pb *corev3.RetryPolicy, p *filter.Parser) (*call.Retries, error) {
 		return nil, filter.At("retry_back_off.max_interval", fmt.Errorf("%v is less than base_interval", r.Max))
 	}
 	r.PerTry = r.Max // as Envoy, which has no field for it here
-	return r, filter.At("retry_on", retryCallsOn(r, pb.RetryOn))
+	return r, filter.At("retry_on", retryCallsOn(r, on))
 }
 
 // retryCallsOn converts the conditions of retry_on.
