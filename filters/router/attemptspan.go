@@ -32,10 +32,10 @@ func (f *Filter) beginSpan(s *filter.Stream) {
 // inject tells the host of the trace.
 func (f *Filter) inject(s *filter.Stream) {
 	if f.log != nil && f.log.span != nil {
-		f.log.span.Inject(&s.Request)
+		s.Tracing.Inject(f.log.span, &s.Request)
 		return
 	}
-	s.Span.Inject(&s.Request)
+	s.Tracing.Inject(s.Span, &s.Request)
 }
 
 // endSpan ends the span of an attempt that ended as err says.

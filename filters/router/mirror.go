@@ -63,7 +63,7 @@ func (f *Filter) mirror(s *filter.Stream) {
 			sd.until = longestMirror
 		}
 		s.Request.CopyTo(&sd.request, true)
-		s.Span.Inject(&sd.request)
+		s.Tracing.Inject(s.Span, &sd.request)
 		p.Finalize(&sd.request, s)
 		sd.announce(f.sh.address())
 		f.shadows.waiting = append(f.shadows.waiting, sd)

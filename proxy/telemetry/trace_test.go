@@ -77,6 +77,8 @@ var traces = []traced{
 	{name: "parent-bad", header: map[string]string{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b71692033-01"}},
 	{name: "parent-zero", header: map[string]string{"traceparent": "00-00000000000000000000000000000000-b7ad6b7169203331-01"}},
 	{name: "parent-upper", header: map[string]string{"traceparent": "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01"}},
+	{name: "no-context", header: parented, tracing: obj{"no_context_propagation": true}},
+	{name: "no-context-child", tracing: obj{"no_context_propagation": true, "spawn_upstream_span": true}, spans: 2},
 	{name: "error", status: 503},
 	{name: "error-child", status: 503, tracing: obj{"spawn_upstream_span": true}, spans: 2},
 	{name: "four", status: 404},

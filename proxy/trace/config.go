@@ -15,6 +15,7 @@ type Config struct {
 	Client, Random, Overall runtime.FractionSetting // client_sampling and its like, with their keys
 
 	Spawn     bool // spawn_upstream_span
+	NoContext bool // no_context_propagation: upstream is told of no trace
 	Verbose   bool
 	MaxPath   int // max_path_tag_length, in bytes
 	Tags      []Tag

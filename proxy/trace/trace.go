@@ -137,6 +137,13 @@ func (s *Span) Inject(m *header.Map) {
 	}
 }
 
+// Inject tells upstream of a span, which may be nil, unless it is to be told of none.
+func (t *Tracing) Inject(s *Span, m *header.Map) {
+	if s != nil && !t.NoContext {
+		s.Inject(m)
+	}
+}
+
 // Recording reports whether the span is sampled: only then does it matter what it says.
 func (s *Span) Recording() bool { return s != nil && s.Sampled }
 

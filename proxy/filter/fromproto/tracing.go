@@ -27,11 +27,12 @@ func Tracing(pb *hcmv3.HttpConnectionManager_Tracing, p *filter.Parser) (*trace.
 	err := Check(pb, p, Fields{Used: []string{
 		"client_sampling", "random_sampling", "overall_sampling", "verbose", "max_path_tag_length", "custom_tags", "provider",
 		"spawn_upstream_span", "operation", "upstream_operation",
-	}, Ignored: []string{"no_context_propagation"}})
+		"no_context_propagation",
+	}})
 	if err != nil {
 		return nil, err
 	}
-	c := &trace.Config{Spawn: pb.SpawnUpstreamSpan.GetValue(), Verbose: pb.Verbose, MaxPath: 256}
+	c := &trace.Config{Spawn: pb.SpawnUpstreamSpan.GetValue(), NoContext: pb.NoContextPropagation, Verbose: pb.Verbose, MaxPath: 256}
 	if v := pb.MaxPathTagLength; v != nil {
 		c.MaxPath = int(v.Value)
 	}
