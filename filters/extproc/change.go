@@ -116,6 +116,9 @@ func (f *Filter) overrideMode(a *answer) {
 	}
 	m := *a.mode
 	m.Request.Head = f.mode.Request.Head // it is too late for that
+	if f.consumed {
+		m.Request = f.mode.Request // and for that, too: nobody else has what was told
+	}
 	if len(f.Overrides) > 0 && !slices.ContainsFunc(f.Overrides, func(o Mode) bool { o.Request.Head = m.Request.Head; return o == m }) {
 		return
 	}

@@ -19,7 +19,6 @@ const method = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 type conversation struct {
 	stream *call.Stream // nil: none yet, or no more
 	told   bool         // something was told: protocol_config is
-	slow   bool         // pieces of a duplex body are not answered in time: nobody waits for that any more
 	early  [][]byte     // messages that came before anybody waited for them
 }
 
@@ -197,7 +196,7 @@ func (f *Filter) ask(s *filter.Stream, m *message) (*answer, error) {
 // await waits for the answer to a part.
 func (f *Filter) await(s *filter.Stream, to part, until time.Time) (*answer, error) {
 	for extended := false; ; {
-		a, err := f.next(until)
+		a, err := f.nextOf(to, until)
 		if err != nil {
 			return nil, f.failed(s, err)
 		}

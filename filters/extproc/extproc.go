@@ -131,12 +131,15 @@ type Filter struct {
 
 // passage is how far one direction has come.
 type passage struct {
-	collecting bool       // pieces of the body are kept for one message
-	discarding bool       // they are replaced by another body
-	partial    bool       // the rest of the body is not told
-	content    buffer.Buf // what is in place of pieces that the service has
-	told       bool       // attributes were told
-	head       bool       // the head has gone on
+	collecting bool          // pieces of the body are kept for one message
+	discarding bool          // they are replaced by another body
+	partial    bool          // the rest of the body is not told
+	content    buffer.Buf    // what is in place of pieces that the service has
+	told       bool          // attributes were told
+	head       bool          // the head has gone on
+	slow       bool          // pieces of a duplex response are not answered in time: nobody waits for that any more
+	pause      time.Duration // before the service is asked again what it has made of a duplex request
+	answers    []*answer     // that came while the other direction was waited for
 }
 
 var (

@@ -2,7 +2,6 @@ package extproc
 
 import (
 	"strconv"
-	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
@@ -150,12 +149,8 @@ func (f *Filter) OnRequestData(s *filter.Stream, b *buffer.Buf, end bool) error 
 		return nil
 	case f.mode.Request.Body == Streamed, f.Observe && f.mode.Request.Body != NoBody && f.request.head:
 		return f.piece(s, requestBody, b, end)
-	case f.mode.Request.Body == Duplex && !f.request.head:
-		f.consumed = true
-		if err := f.tell(s, &message{part: requestBody, body: b.Bytes(), end: end}); err != nil {
-			return f.failed(s, err)
-		}
-		b.Release()
+	case f.mode.Request.Body == Duplex:
+		return f.duplex(s, requestBody, b, end)
 	}
 	return nil
 }
@@ -175,8 +170,11 @@ func (f *Filter) piece(s *filter.Stream, of part, b *buffer.Buf, end bool) error
 
 // OnRequestTrailers implements filter.RequestTrailers.
 func (f *Filter) OnRequestTrailers(s *filter.Stream) error {
-	if f.off || f.request.collecting || f.request.discarding || f.mode.Request.Body == Duplex && !f.Observe {
+	switch {
+	case f.off, f.request.collecting, f.request.discarding:
 		return nil
+	case f.mode.Request.Body == Duplex && !f.Observe:
+		return f.duplexTrailers(s, requestTrailers)
 	}
 	return f.requestTrailers(s)
 }
@@ -193,77 +191,4 @@ func (f *Filter) requestTrailers(s *filter.Stream) error {
 		return f.failed(s, err)
 	}
 	return nil
-}
-
-// duplexTimeout bounds how long a service may keep a body that it has been told.
-const duplexTimeout = time.Minute
-
-// requestDuplex tells a request as it arrives, and waits for the one that the service makes
-// of it. The service may answer in pieces of its own, and when it likes.
-func (f *Filter) requestDuplex(s *filter.Stream) error {
-	if f.mode.Request.Head {
-		err := f.tell(s, &message{part: requestHead, fields: f.forwarded(&s.Request)})
-		if err != nil {
-			return f.failed(s, err)
-		}
-	}
-	f.unsize(&s.Request, f.mode.Request)
-	b, err := s.Engine.BufferRequest(f.limit) // each piece is told on its way, see OnRequestData
-	if err != nil || f.off {
-		return err
-	}
-	trailers := s.RequestTrailers.Len() > 0
-	if trailers && f.mode.Request.Trailers {
-		if err := f.tell(s, &message{part: requestTrailers, fields: f.forwarded(&s.RequestTrailers)}); err != nil {
-			return f.failed(s, err)
-		}
-	}
-	until := time.Now().Add(duplexTimeout)
-	if f.mode.Request.Head {
-		a, err := f.await(s, requestHead, until)
-		if err != nil || a == nil {
-			return err
-		}
-		if err := f.headAnswered(s, a); err != nil || a.replace {
-			f.request.head = true
-			return err
-		}
-	}
-	f.request.head = true
-	for {
-		a, err := f.awaitPiece(s, until)
-		switch {
-		case err != nil || a == nil:
-			return err
-		case a.part == requestTrailers:
-			if err := f.change(&s.RequestTrailers, a); err != nil {
-				return f.failed(s, err)
-			}
-			return nil
-		}
-		b.Append(a.body)
-		if b.Len() > f.limit {
-			return f.failed(s, errTooLarge)
-		}
-		if a.end {
-			return nil
-		}
-	}
-}
-
-// awaitPiece waits for a piece of a request, or for its trailers.
-func (f *Filter) awaitPiece(s *filter.Stream, until time.Time) (*answer, error) {
-	a, err := f.next(until)
-	if err != nil {
-		return nil, f.failed(s, err)
-	}
-	f.note(s, a)
-	switch a.part {
-	case immediate:
-		return nil, f.immediately(s, a)
-	case requestBody, requestTrailers:
-		return a, nil
-	}
-	f.counters.Spurious.Inc()
-	return nil, f.failed(s, errSpurious)
 }

@@ -1,13 +1,9 @@
 package extproc
 
 import (
-	"errors"
-	"time"
-
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
-	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/header"
 )
 
@@ -78,7 +74,7 @@ func (f *Filter) OnResponseData(s *filter.Stream, b *buffer.Buf, end bool) error
 		b.MoveAll(held)
 		return err
 	case f.mode.Response.Body == Duplex:
-		return f.responseDuplex(s, b, end)
+		return f.duplex(s, responseBody, b, end)
 	}
 	return nil
 }
@@ -114,7 +110,10 @@ func (f *Filter) OnResponseTrailers(s *filter.Stream) error {
 			return err
 		}
 	}
-	if !f.mode.Response.Trailers {
+	switch {
+	case f.mode.Response.Body == Duplex && !f.Observe:
+		return f.duplexTrailers(s, responseTrailers)
+	case !f.mode.Response.Trailers:
 		return nil
 	}
 	a, err := f.ask(s, &message{part: responseTrailers, fields: f.forwarded(&s.ResponseTrailers)})
@@ -125,48 +124,4 @@ func (f *Filter) OnResponseTrailers(s *filter.Stream) error {
 		return f.failed(s, err)
 	}
 	return nil
-}
-
-// responseDuplex tells a piece and passes on what the service has made of those before. It
-// waits for an answer to each piece as long as the service answers in time; one that does
-// not is asked for what it has.
-func (f *Filter) responseDuplex(s *filter.Stream, b *buffer.Buf, end bool) error {
-	f.consumed = true
-	if err := f.tell(s, &message{part: responseBody, body: b.Bytes(), end: end}); err != nil {
-		return f.failed(s, err)
-	}
-	b.Release()
-	until := time.Now().Add(f.Timeout)
-	switch {
-	case end:
-		until = time.Now().Add(duplexTimeout)
-	case f.conversation.slow:
-		until = time.Now()
-	}
-	for {
-		a, err := f.next(until)
-		if errors.Is(err, call.ErrTimeout) && !end {
-			f.conversation.slow = b.Len() == 0
-			return nil
-		}
-		if err != nil {
-			return f.failed(s, err)
-		}
-		f.note(s, a)
-		switch {
-		case a.part == immediate:
-			return f.immediately(s, a)
-		case a.part != responseBody:
-			f.counters.Spurious.Inc()
-			return f.failed(s, errSpurious)
-		}
-		f.conversation.slow = false
-		b.Append(a.body)
-		if a.end {
-			return nil
-		}
-		if !end {
-			until = time.Now() // whatever else is there
-		}
-	}
 }

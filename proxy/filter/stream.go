@@ -153,6 +153,13 @@ type Engine interface {
 	// BufferStart is BufferRequest for a filter that is content with the beginning: it stops
 	// when it has limit bytes, or more. all tells that it has the whole request.
 	BufferStart(limit int) (b *buffer.Buf, all bool, err error)
+	// BufferNext is BufferStart for a filter that waits for something else as well: it reads one
+	// piece, if one is there, and does not wait for it. more tells that it has read one.
+	BufferNext() (b *buffer.Buf, more, all bool, err error)
+	// PollRequest, called in hooks of the request, calls OnRequestData with an empty piece when
+	// nothing has come for that long, so that a filter can hand on what it has from elsewhere. It
+	// lasts until it is called again; 0 ends it.
+	PollRequest(every time.Duration)
 	// HoldResponse, called in OnResponseHeaders, keeps the response back from the filters
 	// that come after this one, and from the client, until it is complete: until then,
 	// that is with the end in OnResponseData, or in OnResponseTrailers, s.Response may

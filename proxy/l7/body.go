@@ -46,7 +46,9 @@ func (st *stream) receive(b *buffer.Buf, below int) (codec.Next, error) {
 	if err != nil {
 		return 0, st.bodyError(err)
 	}
-	st.noteMoved()
+	if b.Len() > 0 || next != codec.Data {
+		st.noteMoved()
+	}
 	if err := st.received(b, next, below); err != nil {
 		return 0, err
 	}
@@ -160,14 +162,32 @@ func (st *stream) readPiece(b *buffer.Buf) (codec.Next, error) {
 				d = t
 			}
 		}
+		polls := false
+		if t := time.Now().Add(st.poll); st.poll > 0 && (d.IsZero() || t.Before(d)) {
+			d, polls = t, true
+		}
 		if err := st.down.SetReadDeadline(d); err != nil {
 			return 0, st.absent(err)
 		}
 		next, err := st.down.ReadData(b)
-		if !isTimeout(err) || d == hard || time.Since(time.Unix(0, st.moved.Load())) >= st.idle {
+		if polls && isTimeout(err) && (st.idle <= 0 || st.still() < st.idle) {
+			return codec.Data, nil
+		}
+		if !isTimeout(err) || d == hard || st.still() >= st.idle {
 			return next, err
 		}
 	}
+}
+
+// still is for how long nothing has moved.
+func (st *stream) still() time.Duration { return time.Since(time.Unix(0, st.moved.Load())) }
+
+// PollRequest implements filter.Engine.
+func (st *stream) PollRequest(every time.Duration) {
+	if st.poll == 0 {
+		st.noteMoved()
+	}
+	st.poll = every
 }
 
 // bodyDeadline is when the request has to be there, idle or not; zero: no time.
@@ -231,6 +251,23 @@ func (st *stream) BufferStart(limit int) (b *buffer.Buf, all bool, err error) {
 		}
 	}
 	return &st.buffered, st.next.get() != codec.Data, st.requestTrailers(&st.buffered, below)
+}
+
+// BufferNext implements filter.Engine.
+func (st *stream) BufferNext() (b *buffer.Buf, more, all bool, err error) {
+	below, err := st.seeAhead()
+	if err != nil {
+		return nil, false, false, err
+	}
+	if st.next.get() == codec.Data {
+		if more = st.atHand(true); !more {
+			return &st.buffered, false, false, nil
+		}
+		if err := st.readAhead(below); err != nil {
+			return nil, false, false, err
+		}
+	}
+	return &st.buffered, more, st.next.get() != codec.Data, st.requestTrailers(&st.buffered, below)
 }
 
 // seeAhead shows what was read ahead to the filters up to the one that asks for more, whose

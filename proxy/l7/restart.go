@@ -44,6 +44,7 @@ func (st *stream) again() error {
 	st.log(accesslog.DownstreamEnd)
 	st.remember()
 	st.Why.Reset()
+	st.poll = 0
 	st.endTrace()
 	st.chain.reset()
 	k.RqTotal.Inc()

@@ -29,17 +29,18 @@ type stream struct {
 	own   *chain // to come back to after an upgrade that had another one
 	off   uint64 // filters switched off by the route, one bit each
 
-	next      nextOf     // what of the request has not been read
-	buffered  buffer.Buf // request body read ahead by BufferRequest
-	hasBuffer bool       // it was called, and Recv was not
-	tail      buffer.Buf // what a hook puts before trailers; empty outside of it
-	serving   int        // the place of the filter that sees the request head
-	seen      int        // the filters before this place have seen what is in buffered
-	piece     buffer.Buf // request body on its way up
-	kept      bool       // piece was taken, and waits for room upstream
-	keptNext  codec.Next // what follows it
-	inPace    pace       // of the request body
-	outPace   pace       // of the response body
+	next      nextOf        // what of the request has not been read
+	buffered  buffer.Buf    // request body read ahead by BufferRequest
+	hasBuffer bool          // it was called, and Recv was not
+	tail      buffer.Buf    // what a hook puts before trailers; empty outside of it
+	serving   int           // the place of the filter that sees the request head
+	seen      int           // the filters before this place have seen what is in buffered
+	piece     buffer.Buf    // request body on its way up
+	kept      bool          // piece was taken, and waits for room upstream
+	keptNext  codec.Next    // what follows it
+	inPace    pace          // of the request body
+	outPace   pace          // of the response body
+	poll      time.Duration // see PollRequest
 
 	trailersRead bool       // they are in RequestTrailers
 	trailersIn   header.Map // while they are read, and hooks of the response may look there
@@ -318,7 +319,7 @@ func (st *stream) reset() {
 	st.moved.Store(0)
 	st.next.set(codec.End)
 	st.trailersRead, st.seen, st.trailersSeen = false, 0, 0
-	st.outlives = false
+	st.outlives, st.poll = false, 0
 	st.hasBuffer, st.started, st.ended, st.head, st.broken = false, false, false, false, false
 }
 
