@@ -147,6 +147,8 @@ func (f *Filter) OnRequestData(s *filter.Stream, b *buffer.Buf, end bool) error 
 		return nil
 	case f.off, f.request.collecting, f.request.partial:
 		return nil
+	case b.Len() == 0 && !end && f.mode.Request.Body != Duplex:
+		return nil // another filter polls, or trailers follow
 	case f.mode.Request.Body == Streamed, f.Observe && f.mode.Request.Body != NoBody && f.request.head:
 		return f.piece(s, requestBody, b, end)
 	case f.mode.Request.Body == Duplex:
