@@ -52,8 +52,9 @@ type (
 		Buffer     Buffer
 		Name       string
 		StatPrefix string
-		Builtin    bool   // the resource names the log and the node (disable_builtin_labels)
-		Resource   []byte // more fields attributes of the resource
+		Backoff    Backoff // grpc_stream_retry_policy of common_config
+		Builtin    bool    // the resource names the log and the node (disable_builtin_labels)
+		Resource   []byte  // more fields attributes of the resource
 		Format     otlplog.Format
 	}
 )

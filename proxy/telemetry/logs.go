@@ -146,7 +146,9 @@ func (h *Hub) openTelemetryLog(c *OpenTelemetryLog) (*sentLog, closer) {
 	}
 	st, release := stats.Shared[grpcLogStats](h.o.Stats, prefix, "", "")
 	o.Dropped = func(n int) { st.Dropped.Add(uint64(n)) }
-	o.Send = func(ctx context.Context, b export.Batch) { st.sent(b.N, send(ctx, b)) }
+	o.Send = func(ctx context.Context, b export.Batch) {
+		st.sent(b.N, c.Backoff.connected(ctx, func() error { return send(ctx, b) }))
+	}
 	queue := export.NewQueue(o)
 	return &sentLog{queue, &st.Written}, closeQueue(queue, release)
 }

@@ -2,10 +2,12 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/mecha-mesh/mecha/proxy/backoff"
+	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/filter/call"
 	"github.com/mecha-mesh/mecha/proxy/wire"
 )
@@ -15,6 +17,17 @@ import (
 type Backoff struct {
 	Retries        int // num_retries
 	backoff.Policy     // retry_back_off
+}
+
+// connected sends, and again where the service could not be connected to: what it may have heard
+// is not said twice.
+func (b Backoff) connected(ctx context.Context, send func() error) error {
+	for try := 0; ; try++ {
+		err := send()
+		if try >= b.Retries || !errors.As(err, new(*cluster.ConnectError)) || b.Wait(ctx, try+1) != nil {
+			return err
+		}
+	}
 }
 
 // reconnect is how long a stream is not opened again after failures, where the

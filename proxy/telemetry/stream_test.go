@@ -74,8 +74,12 @@ func (f *fickle) total() (streams, entries, messages int, wrong string) {
 // startLogged runs a proxy that answers by itself and tells an access log service of it, and
 // returns how to ask it.
 func startLogged(t *testing.T, als int, more obj) (p *dialogue.Proxy, ask func()) {
+	return startWithLog(t, als, obj{"@type": ofHTTPLog, "common_config": grpcCommon("log", more)})
+}
+
+// startWithLog is startLogged with that log.
+func startWithLog(t *testing.T, als int, log obj) (p *dialogue.Proxy, ask func()) {
 	free := ports.FreeN(t, 2)
-	log := obj{"@type": ofHTTPLog, "common_config": grpcCommon("log", more)}
 	hcm := obj{
 		"@type": ofHCM, "stat_prefix": "web", "access_log": []any{obj{"name": "log", "typed_config": log}},
 		"route_config": obj{"virtual_hosts": []any{obj{"name": "all", "domains": []any{"*"}, "routes": []any{obj{"match": obj{"prefix": "/"}, "direct_response": obj{"status": 200}}}}}},
@@ -163,4 +167,16 @@ func TestDeadLogService(t *testing.T) {
 		ask()
 	}
 	p.WaitStat(t, "access_logs.grpc_access_log.logs_written", "11")
+}
+
+// TestUnconnectedCollector: a batch for a collector that cannot be connected to is tried again as often
+// as the policy says.
+func TestUnconnectedCollector(t *testing.T) {
+	p, ask := startWithLog(t, ports.FreeN(t, 1)[0], obj{"@type": ofOTLPLog, "common_config": grpcCommon("log", obj{"grpc_stream_retry_policy": obj{
+		"num_retries": 2, "retry_back_off": obj{"base_interval": "0.005s", "max_interval": "0.02s"},
+	}})})
+	ask()
+	p.WaitStat(t, "access_logs.open_telemetry_access_log.logs_dropped", "1")
+	p.WaitStat(t, "access_logs.open_telemetry_access_log.grpc_entries_flush_failed", "1")
+	p.WaitStat(t, "cluster.otlp.upstream_cx_connect_fail", "3")
 }

@@ -176,7 +176,7 @@ func openTelemetryCommon(l *telemetry.OpenTelemetryLog, pb *grpclogv3.CommonGrpc
 	if err != nil {
 		return err
 	}
-	l.Target, l.Buffer, l.Name = g.Target, g.Buffer, g.Name
+	l.Target, l.Buffer, l.Name, l.Backoff = g.Target, g.Buffer, g.Name, g.Backoff
 	l.Format.FilterState, l.Format.Tags = g.Format.FilterState, g.Format.Tags
 	return nil
 }
