@@ -45,6 +45,7 @@ import (
 	"github.com/mecha-mesh/mecha/filters/proxyprotocol"
 	"github.com/mecha-mesh/mecha/filters/ratelimit"
 	"github.com/mecha-mesh/mecha/filters/rbac"
+	"github.com/mecha-mesh/mecha/filters/redisproxy"
 	"github.com/mecha-mesh/mecha/filters/router"
 	"github.com/mecha-mesh/mecha/filters/setfilterstate"
 	"github.com/mecha-mesh/mecha/filters/setmetadata"
@@ -84,6 +85,7 @@ func All() []filter.Descriptor {
 		rbac.Network,
 		setfilterstate.Spec,
 		snicluster.Spec,
+		redisproxy.Spec,
 		tcpproxy.Spec,
 		wasm.Network,
 

@@ -44,6 +44,7 @@ var costsElsewhere = map[string]string{
 	"directresponse":      "as connectionlimit",
 	"echo":                "as connectionlimit",
 	"snicluster":          "as connectionlimit",
+	"redisproxy":          "redis-benchmark through mecha and Envoy: see RATIONALE.md",
 	"dnsfilter":           "dialogues and benchmarks are of connections; see sessions of udpproxy",
 	"originaldst":         "it works for each connection",
 	"originalsrc":         "it works for each connection",

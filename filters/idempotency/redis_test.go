@@ -3,9 +3,7 @@ package idempotency
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,59 +15,22 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mecha-mesh/mecha/proxy/filter"
-	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/ports"
+	"github.com/mecha-mesh/mecha/proxy/filter/filtertest/redistest"
 )
 
 // server is a Redis of a test's own.
 type server struct {
+	*redistest.Server
 	t    *testing.T
 	spec RedisSpec
-	dir  string
-	args []string
-	cmd  *exec.Cmd
 }
 
-// redistest starts a Redis, the program, with these arguments.
-func redistest(t *testing.T, args ...string) *server {
+// startRedis starts a Redis that loses nothing, with these arguments besides.
+func startRedis(t *testing.T, args ...string) *server {
 	t.Helper()
-	port := ports.Free(t)
-	x := &server{t: t, dir: t.TempDir(), args: append([]string{
-		"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always",
-	}, args...)}
-	x.spec = RedisSpec{
-		Address: fmt.Sprintf("127.0.0.1:%d", port), Prefix: "test:", Timeout: 10 * time.Second, Lease: time.Minute, Conns: 4,
-	}
-	x.start()
-	t.Cleanup(x.kill)
+	x := &server{t: t, Server: redistest.Start(t, append([]string{"--appendonly", "yes", "--appendfsync", "always"}, args...)...)}
+	x.spec = RedisSpec{Address: x.Address, Prefix: "test:", Timeout: 10 * time.Second, Lease: time.Minute, Conns: 4}
 	return x
-}
-
-func (x *server) start() {
-	x.t.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			x.t.Fatal("redis-server is not installed")
-		}
-		x.t.Skip("redis-server is not installed")
-	}
-	x.cmd = exec.Command(program, append(x.args, "--dir", x.dir)...)
-	x.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := x.cmd.Start(); err != nil {
-		x.t.Fatal(err)
-	}
-	eventually(x.t, "redis-server", func() bool {
-		c, err := net.Dial("tcp", x.spec.Address)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
-}
-
-func (x *server) kill() {
-	_ = x.cmd.Process.Kill() // it may have ended
-	_ = x.cmd.Wait()         // by a signal
 }
 
 func (x *server) open(change ...func(*RedisSpec)) *remote {
@@ -85,7 +46,7 @@ func (x *server) open(change ...func(*RedisSpec)) *remote {
 // TestLease: a key is its proxy's as long as that one lives; then nobody knows how its request
 // has ended, unless it says so after all.
 func TestLease(t *testing.T) {
-	x := redistest(t)
+	x := startRedis(t)
 	short := func(s *RedisSpec) { s.Lease = time.Second }
 	a, b := x.open(short), x.open(short)
 	soon, k := time.Now().Add(time.Hour), Key{1}
@@ -116,7 +77,7 @@ func TestLease(t *testing.T) {
 
 // TestTaken: who has lost a key to another proxy neither writes nor frees it.
 func TestTaken(t *testing.T) {
-	x := redistest(t)
+	x := startRedis(t)
 	a, b := x.open(), x.open()
 	soon, k := time.Now().Add(time.Hour), Key{1}
 	mine := claim(t, a, k, soon)
@@ -140,7 +101,7 @@ func TestTaken(t *testing.T) {
 
 // TestRedisForgets: keys do not outlive their time.
 func TestRedisForgets(t *testing.T) {
-	x := redistest(t)
+	x := startRedis(t)
 	r := x.open()
 	mine := claim(t, r, Key{1}, time.Now().Add(time.Hour))
 	mine.State, mine.Response, mine.Until = Done, &Response{Code: 200}, time.Now().Add(50*time.Millisecond)
@@ -153,12 +114,10 @@ func TestRedisForgets(t *testing.T) {
 // TestRedisGoes: nobody waits longer than the time limit for a Redis that has stopped, and a
 // claim that may or may not be there is taken back when it goes on.
 func TestRedisGoes(t *testing.T) {
-	x := redistest(t)
+	x := startRedis(t)
 	r := x.open(func(s *RedisSpec) { s.Timeout, s.Lease = 300*time.Millisecond, 600*time.Millisecond })
 	eventually(t, "a first answer", func() bool { _, err := r.Claim(t.Context(), Key{9}, newClaim(time.Now())); return err == nil })
-	if err := x.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	x.Signal(syscall.SIGSTOP)
 	begun := time.Now()
 	if _, err := r.Claim(t.Context(), Key{1}, newClaim(begun.Add(time.Hour))); err == nil {
 		t.Error("a Redis that has stopped answers")
@@ -166,9 +125,7 @@ func TestRedisGoes(t *testing.T) {
 	if d := time.Since(begun); d > 15*time.Second {
 		t.Errorf("it took %v to give up", d)
 	}
-	if err := x.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	x.Signal(syscall.SIGCONT)
 	eventually(t, "the claim to be taken back", func() bool {
 		rec, err := r.Claim(t.Context(), Key{1}, newClaim(begun.Add(time.Hour)))
 		return err == nil && rec.State == Fresh
@@ -177,7 +134,7 @@ func TestRedisGoes(t *testing.T) {
 
 // TestRedisComesBack: what was settled outlives a crash of Redis, if that is set up for it.
 func TestRedisComesBack(t *testing.T) {
-	x := redistest(t)
+	x := startRedis(t)
 	r := x.open()
 	soon := time.Now().Add(time.Hour)
 	mine := claim(t, r, Key{1}, soon)
@@ -185,11 +142,11 @@ func TestRedisComesBack(t *testing.T) {
 	if err := r.Settle(t.Context(), Key{1}, mine); err != nil {
 		t.Fatal(err)
 	}
-	x.kill()
+	x.Kill()
 	if _, err := r.Claim(t.Context(), Key{1}, newClaim(soon)); err == nil {
 		t.Error("a Redis that is dead answers")
 	}
-	x.start()
+	x.Again()
 	eventually(t, "the response", func() bool {
 		rec, err := r.Claim(t.Context(), Key{1}, newClaim(soon))
 		return err == nil && rec.State == Done && rec.Response.Code == 201
@@ -198,7 +155,7 @@ func TestRedisComesBack(t *testing.T) {
 
 // TestPassword: a password comes from a file, which may change, and is in no error.
 func TestPassword(t *testing.T) {
-	x := redistest(t, "--requirepass", "sesame")
+	x := startRedis(t, "--requirepass", "sesame")
 	path := filepath.Join(t.TempDir(), "password")
 	write := func(text string) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -32,7 +32,7 @@ func stores(t *testing.T, test func(t *testing.T, s Store, again func() Store)) 
 		})
 	})
 	t.Run("redis", func(t *testing.T) {
-		spec := redistest(t).spec
+		spec := startRedis(t).spec
 		r := openRedis(spec, nil, func() {})
 		t.Cleanup(func() { r.close() })
 		test(t, r, func() Store {

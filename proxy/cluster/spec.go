@@ -75,6 +75,9 @@ type Spec struct {
 	// (HttpProtocolOptions.http_filters), for package filter to know; nil is no list,
 	// which is not the same as an empty one.
 	Filters any
+	// Redis is what hosts are told before the first command (RedisProtocolOptions); nil is
+	// nothing.
+	Redis *RedisOptions
 
 	// Preconnect is how many connections there are for each request that has one or waits
 	// for one (preconnect_policy.per_upstream_preconnect_ratio); 0 and 1 are none ahead.
@@ -334,3 +337,7 @@ const (
 
 // panicThreshold is a whole number of percent, as Envoy has it.
 func (s *Spec) panicThreshold() uint64 { return uint64(math.Round(min(100, max(0, s.PanicThreshold)))) }
+
+// RedisOptions are the credentials for the hosts of a cluster (RedisProtocolOptions). No User
+// is the default user.
+type RedisOptions struct{ User, Password string }

@@ -53,6 +53,12 @@ func clusterHTTP(pb *clusterv3.Cluster, spec *cluster.Spec, p *filter.Parser) er
 			}
 			continue
 		}
+		if c.Type == redisOptions {
+			if err := redisCredentials(c.Value, spec, p); err != nil {
+				return filter.At(at, err)
+			}
+			continue
+		}
 		if c.Type != httpOptions {
 			return filter.At(at, fmt.Errorf("this build does not support %q", c.Type))
 		}

@@ -9,8 +9,8 @@ import "encoding/binary"
 // MURMUR_HASH_2 rings.
 const stdSeed uint64 = 0xc70f6907
 
-// murmur2 is the 64-bit MurmurHash2 as libstdc++ has it: std::hash<std::string>.
-func murmur2(s []byte) uint64 {
+// Murmur2 is the 64-bit MurmurHash2 as libstdc++ has it: std::hash<std::string>.
+func Murmur2(s []byte) uint64 {
 	const mul uint64 = 0xc6a4a7935bd1e995
 	mix := func(v uint64) uint64 { return v ^ v>>47 }
 	h := stdSeed ^ uint64(len(s))*mul

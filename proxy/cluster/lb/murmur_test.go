@@ -12,8 +12,8 @@ func TestMurmur2(t *testing.T) {
 		"12345678":          10113836418918046885,
 		"123456789abcdefgh": 10280977052341072324,
 	} {
-		if got := murmur2([]byte(in)); got != want {
-			t.Errorf("murmur2(%q) = %d, want %d", in, got, want)
+		if got := Murmur2([]byte(in)); got != want {
+			t.Errorf("Murmur2(%q) = %d, want %d", in, got, want)
 		}
 	}
 }

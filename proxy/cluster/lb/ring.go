@@ -62,7 +62,7 @@ func NewRing(hosts []Keyed, size RingSize) *Ring {
 			key = strconv.AppendUint(key[:name], n, 10)
 			n++
 			if size.Murmur2 {
-				r.points = append(r.points, point{murmur2(key), int32(h)})
+				r.points = append(r.points, point{Murmur2(key), int32(h)})
 			} else {
 				r.points = append(r.points, point{match.Hash64(key, 0), int32(h)})
 			}
