@@ -21,7 +21,7 @@ func (p *Proxy) End() { p.end() }
 
 // StartMecha runs mecha in this process, from the bootstrap to the sockets, until the
 // test ends.
-func StartMecha(t TB, config []byte) *Proxy {
+func StartMecha[T TB](t T, config []byte) *Proxy {
 	t.Helper()
 	e, err := startEngine(config, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
@@ -33,8 +33,9 @@ func StartMecha(t TB, config []byte) *Proxy {
 }
 
 // StartEnvoy runs the Envoy that MECHA_ENVOY names until the test ends. Its bootstrap
-// must have an admin endpoint at admin.
-func StartEnvoy(t TB, config []byte, admin string) *Proxy {
+// must have an admin endpoint at admin. Like StartMecha it is generic so that it is also a
+// value of type func(testing.TB, ...).
+func StartEnvoy[T TB](t T, config []byte, admin string) *Proxy {
 	t.Helper()
 	binary := os.Getenv("MECHA_ENVOY")
 	if binary == "" {
