@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,7 +144,7 @@ func (s *session) run() {
 			s.back(w, batch)
 		case errors.Is(err, net.ErrClosed):
 			return
-		case isTimeout(err):
+		case netio.IsTimeout(err):
 			if every := w.c.FlushEvery; every > 0 && time.Since(flushed) >= every {
 				w.log(s, sessionPeriodic)
 				flushed = time.Now()
@@ -159,10 +158,6 @@ func (s *session) run() {
 		}
 	}
 }
-
-// isTimeout reports whether a deadline of ours has passed. ETIMEDOUT, which a peer that has
-// vanished leaves, is a Timeout to package net, but a broken connection.
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // back sends datagrams to the client.
 func (s *session) back(w *worker, batch []netio.Datagram) {

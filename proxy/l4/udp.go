@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -339,7 +338,7 @@ func (a *udpSocket) loop() {
 // take is the end of a wait. What was sent after a version had been set is for that
 // version, whatever it was that ended the wait, so the newest one is looked for here.
 func (a *udpSocket) take(batch []netio.Datagram, err error) {
-	woken := err != nil && isTimeout(err) // which allocates
+	woken := err != nil && netio.IsTimeout(err) // which allocates
 	if woken {
 		_ = a.sock.SetReadDeadline(time.Time{}) // fails where it was closed, as the next read will
 	}
@@ -351,10 +350,6 @@ func (a *udpSocket) take(batch []netio.Datagram, err error) {
 		a.l.stats.Errors.Inc()
 	}
 }
-
-// isTimeout reports whether a deadline of ours has passed. ETIMEDOUT, which a peer that has
-// vanished leaves, is a Timeout to package net, but a broken connection.
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // handle shows datagrams to the filters.
 func (a *udpSocket) handle(batch []netio.Datagram) {

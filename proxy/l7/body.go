@@ -170,10 +170,10 @@ func (st *stream) readPiece(b *buffer.Buf) (codec.Next, error) {
 			return 0, st.absent(err)
 		}
 		next, err := st.down.ReadData(b)
-		if polls && isTimeout(err) && (st.idle <= 0 || st.still() < st.idle) {
+		if polls && netio.IsTimeout(err) && (st.idle <= 0 || st.still() < st.idle) {
 			return codec.Data, nil
 		}
-		if !isTimeout(err) || d == hard || st.still() >= st.idle {
+		if !netio.IsTimeout(err) || d == hard || st.still() >= st.idle {
 			return next, err
 		}
 	}

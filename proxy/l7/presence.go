@@ -9,6 +9,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/codec"
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 )
 
 // presence is how a stream learns that its client does not wait for it any more. A
@@ -143,7 +144,7 @@ func (st *stream) absent(err error) error {
 // unsent is the end of a stream whose client did not get what was written: it has gone,
 // or has read nothing for as long as a stream may be idle.
 func (st *stream) unsent(err error) error {
-	if !isTimeout(err) {
+	if !netio.IsTimeout(err) {
 		return st.absent(err)
 	}
 	if st.shared == nil && st.conn.down.Engine.Socket().Stuck() {

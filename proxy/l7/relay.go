@@ -76,7 +76,7 @@ func (st *stream) Await(up codec.ClientStream, m *header.Map, until time.Time) (
 		}
 		next, err := up.ReadHeaders(m)
 		st.Tick()
-		if err == nil || !isTimeout(err) {
+		if err == nil || !netio.IsTimeout(err) {
 			return next, st.woken(err)
 		}
 		if err = st.waited(&w); err == errUpstreamTimeout {
@@ -149,7 +149,7 @@ func (st *stream) readResponse(up codec.ClientStream, w *watch) (codec.Next, err
 			return 0, err
 		}
 		next, err := up.ReadData(&st.answer)
-		if err == nil || !isTimeout(err) {
+		if err == nil || !netio.IsTimeout(err) {
 			return next, st.woken(err)
 		}
 		st.Tick()

@@ -3,7 +3,6 @@ package l7
 import (
 	"errors"
 	"net/http"
-	"os"
 
 	"github.com/mecha-mesh/mecha/proxy/buffer"
 	"github.com/mecha-mesh/mecha/proxy/codec"
@@ -30,8 +29,6 @@ var (
 	replyUDPTarget          = filter.Reply{Code: 404, Body: "The path is incorrect for CONNECT-UDP", Details: "path_normalization_failed"}
 	replyUpgrade            = filter.Reply{Code: 403, Details: "upgrade_failed"}
 )
-
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func statusText(code int) string { return http.StatusText(code) }
 

@@ -76,7 +76,7 @@ func (st *stream) spliceBody(src, dst codec.RawStream, from, to *netio.Conn, n i
 		if err == nil {
 			continue
 		}
-		if stalled := (*netio.WriteError)(nil); !isTimeout(err) || errors.As(err, &stalled) {
+		if stalled := (*netio.WriteError)(nil); !netio.IsTimeout(err) || errors.As(err, &stalled) {
 			return st.spliceFailed(src, err)
 		}
 		if moved > 0 { // not idle: the wait begins anew

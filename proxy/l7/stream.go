@@ -14,6 +14,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/filter"
 	"github.com/mecha-mesh/mecha/proxy/header"
 	"github.com/mecha-mesh/mecha/proxy/meta"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 	"github.com/mecha-mesh/mecha/proxy/trace"
 )
 
@@ -438,7 +439,7 @@ func (st *stream) readError(err error) error {
 			return &filter.Error{Source: filter.Downstream, Flag: meta.DownstreamProtocolError, Text: bad.Details}
 		}
 		return badRequest(bad)
-	case isTimeout(err):
+	case netio.IsTimeout(err):
 		return st.headTimedOut()
 	}
 	return st.absent(err)

@@ -244,6 +244,10 @@ func (c *Conn) unsent(out *buffer.Buf, err error) error {
 	return err
 }
 
+// IsTimeout reports whether a deadline of ours has passed. ETIMEDOUT, which a peer that has
+// vanished leaves, is a Timeout to package net, but a broken connection.
+func IsTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
 // rearm is called when the poller's deadline has passed: it tells whether the
 // deadline that was asked for has, too, and otherwise moves the poller's.
 func (c *Conn) rearm() error {

@@ -136,15 +136,11 @@ func (s *ClientStream) ReadHeaders(m *header.Map) (codec.Next, error) {
 			return next, nil
 		}
 	}
-	if !errors.Is(err, netio.ErrInterrupted) && !isTimeout(err) {
+	if !errors.Is(err, netio.ErrInterrupted) && !netio.IsTimeout(err) {
 		s.r.failed = true
 	}
 	return codec.End, err
 }
-
-// isTimeout reports whether a deadline of ours has passed. ETIMEDOUT, which a peer that has
-// vanished leaves, is a Timeout to package net, but a broken connection.
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func (s *ClientStream) awaitHead() ([]byte, error) {
 	for {

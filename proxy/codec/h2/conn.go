@@ -319,10 +319,6 @@ func unexpectedEOF(err error) error {
 	return err
 }
 
-// isTimeout reports whether a deadline of ours has passed. ETIMEDOUT, which a peer that has
-// vanished leaves, is a Timeout to package net, but a broken connection.
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
-
 // arm sees to it that expire runs at t, or before. The lock is held.
 func (c *conn) arm(t time.Time) {
 	if t.IsZero() || c.err != nil || !c.timerAt.IsZero() && !t.Before(c.timerAt) {

@@ -182,7 +182,7 @@ func (s *ServerConn) waitWith(read func() error) error {
 			}
 			continue
 		}
-		if isTimeout(err) {
+		if netio.IsTimeout(err) {
 			err = errDeadline // it would come again and again
 		}
 		s.fail(unexpectedEOF(err))

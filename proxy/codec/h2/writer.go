@@ -172,7 +172,7 @@ func (c *conn) flushed() {
 }
 
 func (c *conn) writeFailed(err error) {
-	if isTimeout(err) {
+	if netio.IsTimeout(err) {
 		c.stats.TxFlushTimeout.Inc()
 		err = ErrStalled
 	}

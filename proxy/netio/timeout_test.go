@@ -1,4 +1,4 @@
-package udpproxy
+package netio
 
 import (
 	"net"
@@ -11,10 +11,10 @@ import (
 // a timeout.
 func TestIsTimeout(t *testing.T) {
 	gone := &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ETIMEDOUT)}
-	if !gone.Timeout() || isTimeout(gone) {
+	if !gone.Timeout() || IsTimeout(gone) {
 		t.Errorf("%v is taken for a deadline", gone)
 	}
-	if late := (&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}); !isTimeout(late) {
+	if late := (&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}); !IsTimeout(late) {
 		t.Errorf("%v is not taken for a deadline", late)
 	}
 }
