@@ -12,7 +12,8 @@ import (
 
 // carryOut sends the batch, reads the replies, and answers the client.
 func (s *session) carryOut() error {
-	s.s.Pending.Add(int64(len(s.ops)))
+	s.pending = int64(len(s.ops))
+	s.s.Pending.Add(s.pending)
 	s.send(s.now.Add(s.c.OpTimeout))
 	if s.then != nil {
 		return nil
@@ -47,9 +48,10 @@ func (s *session) replies() error {
 	return s.write()
 }
 
-// over ends the batch.
+// over ends the batch, wherever it has got to.
 func (s *session) over() {
-	s.s.Pending.Add(-int64(len(s.ops)))
+	s.s.Pending.Add(-s.pending)
+	s.pending = 0
 	for _, l := range s.links {
 		s.pool.giveBack(l, s.now)
 	}

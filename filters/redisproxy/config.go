@@ -83,8 +83,7 @@ func (c *Config) parseRoutes(pb *redisv3.RedisProxy, p *filter.Parser) error {
 		if err != nil {
 			return filter.At("prefix_routes.catch_all_route", err)
 		}
-		to.prefix, to.remove = "", false
-		c.Routes.rest = to
+		c.Routes.otherwise(to)
 	}
 	return nil
 }
@@ -107,16 +106,13 @@ func routeOf(pb *redisv3.RedisProxy_PrefixRoutes_Route, p *filter.Parser) (*rout
 	return to, nil
 }
 
-// maxPassword bounds passwords, which may be in files.
-const maxPassword = 64 << 10
-
 func (c *Config) parseUsers(pb *redisv3.RedisProxy, _ *filter.Parser) error {
-	name, err := secretOf(pb.DownstreamAuthUsername)
+	name, err := fromproto.Password(pb.DownstreamAuthUsername)
 	if err != nil {
 		return filter.At("downstream_auth_username", err)
 	}
 	add := func(at string, d *corev3.DataSource) error {
-		password, err := secretOf(d)
+		password, err := fromproto.Password(d)
 		if err != nil {
 			return filter.At(at, err)
 		}
@@ -134,17 +130,6 @@ func (c *Config) parseUsers(pb *redisv3.RedisProxy, _ *filter.Parser) error {
 		return add("downstream_auth_password", pb.DownstreamAuthPassword) //nolint:staticcheck // deprecated, still sent
 	}
 	return nil
-}
-
-func secretOf(d *corev3.DataSource) (string, error) {
-	if d == nil {
-		return "", nil
-	}
-	text, err := fromproto.Bytes(d, maxPassword)
-	if _, inFile := d.Specifier.(*corev3.DataSource_Filename); inFile {
-		text = strings.TrimRight(text, "\r\n")
-	}
-	return text, err
 }
 
 func (c *Config) parseFaults(pb *redisv3.RedisProxy, p *filter.Parser) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/mecha-mesh/mecha/proxy/cluster"
 	"github.com/mecha-mesh/mecha/proxy/cluster/outlier"
 	"github.com/mecha-mesh/mecha/proxy/codec/resp"
+	"github.com/mecha-mesh/mecha/proxy/netio"
 )
 
 // link is a connection to a host. Whoever has borrowed it is the only one to use it.
@@ -23,14 +23,15 @@ type link struct {
 	scan    resp.Scanner
 	due     []bool // replies that are to come, in order: whether somebody waits for them
 	db      int    // SELECTed
-	used    bool   // it has been given back before
-	heard   bool   // something came since it was borrowed
 	idled   time.Time
 	err     error // it is of no use any more
 }
 
 // errRefused is a host that does not take our credentials, version or database.
 var errRefused = errors.New("redis_proxy: the host refused what the proxy says first")
+
+// errEarly is a host that says something while it takes no more of what it is told.
+var errEarly = errors.New("redis_proxy: the host answers what it has not read")
 
 // greet says what comes before the first command.
 func (l *link) greet(version int, o *cluster.RedisOptions) {
@@ -67,10 +68,13 @@ func (l *link) came() {
 func (l *link) fail(err error) error {
 	if l.err == nil {
 		l.err = err
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case netio.IsTimeout(err):
 			l.cluster.Stats().UpstreamRqTimeout.Inc()
 			l.host.Outlier().Put(outlier.TimedOut, 0)
-		} else if !errors.Is(err, errRefused) {
+		case errors.Is(err, errRefused), errors.Is(err, netio.ErrInterrupted):
+			// That is no fault of the host: our credentials, or a client that has gone.
+		default:
 			l.host.Outlier().Put(outlier.ConnectFailed, 0)
 		}
 		l.close()
@@ -102,10 +106,10 @@ func (l *link) flush(alone bool) {
 	}
 	var err error
 	if alone && l.in.Len() == 0 {
-		for sent := false; !sent && err == nil; {
-			_, sent, err = l.up.Exchange(&l.out, &l.in)
+		var sent bool
+		if _, sent, err = l.up.Exchange(&l.out, &l.in); err == nil && !sent {
+			err = errEarly
 		}
-		l.heard = l.heard || l.in.Len() > 0
 	} else {
 		err = l.up.WriteBuf(&l.out)
 	}
@@ -122,7 +126,6 @@ func (l *link) more() error {
 	if _, err := l.up.ReadBuf(&l.in); err != nil {
 		return l.fail(err)
 	}
-	l.heard = true
 	return nil
 }
 
@@ -251,7 +254,6 @@ func (p *pool) borrow(ctx context.Context, c *cluster.Cluster, h *cluster.Host, 
 			break
 		}
 		if now.Sub(l.idled) < trusted || !l.up.PeerClosed() {
-			l.heard = false
 			return l, nil
 		}
 		l.close()
@@ -292,7 +294,7 @@ func (p *pool) giveBack(l *link, now time.Time) {
 		l.close()
 		return
 	}
-	l.used, l.idled = true, now
+	l.idled = now
 	p.mu.Lock()
 	full := p.over || len(p.idle[l.host]) >= maxIdleEach
 	if !full {

@@ -230,8 +230,8 @@ func (s *session) selectDB() {
 
 // reset forgets what the client has said of itself.
 func (s *session) reset() {
-	s.tx.drop(s)
-	s.subs.end(s)
+	s.tx.drop()
+	s.subs.end()
 	s.db, s.version = 0, 2
 	s.authed = len(s.c.Users) == 0
 	s.say("+RESET\r\n")

@@ -65,10 +65,7 @@ func (p *proxy) shadow(ctx context.Context, m mirrored) {
 	if err != nil {
 		return
 	}
-	resp.AppendHeader(&l.out, resp.Array, len(m.args))
-	for _, arg := range m.args {
-		resp.AppendBulk(&l.out, arg)
-	}
+	resp.AppendArgs(&l.out, m.args)
 	l.sent(true)
 	l.expect(time.Now().Add(p.c.OpTimeout))
 	l.flush(false)
@@ -79,27 +76,18 @@ func (p *proxy) shadow(ctx context.Context, m mirrored) {
 	p.pool.giveBack(l, time.Now())
 }
 
-// mirrorTo mirrors a command as its route says.
-func (s *session) mirrorTo(to *route, c *command, args [][]byte) {
+// mirrorTo mirrors a command as its route says. args is what the host gets, hash that of its
+// key.
+func (s *session) mirrorTo(to *route, c *command, hash uint64, args [][]byte) {
 	for i := range to.mirrors {
 		m := &to.mirrors[i]
 		if m.writes && !c.write || !m.share.On(s.runtime).Match(rand.Uint64()) {
 			continue
 		}
-		key := args[1] // that of a script decides nothing here
 		select {
-		case s.mirror <- mirrored{m.cluster, to.hashed(key, s.c.HashTags), copied(to, args)}:
+		case s.mirror <- mirrored{m.cluster, hash, cloneAll(args)}:
 		default:
 			s.s.MirrorLost.Inc()
 		}
 	}
-}
-
-// copied returns the arguments as a host gets them.
-func copied(to *route, args [][]byte) [][]byte {
-	out := cloneAll(args)
-	if to.remove && len(out) > 1 && len(out[1]) >= len(to.prefix) {
-		out[1] = out[1][len(to.prefix):]
-	}
-	return out
 }

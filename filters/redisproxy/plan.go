@@ -61,7 +61,7 @@ func (s *session) alone() bool {
 
 // plan takes the command in args and appends to what hosts are sent, or answers it.
 func (s *session) plan() {
-	if len(s.args) == 0 || slices.ContainsFunc(s.args[:1], func(a []byte) bool { return len(a) == 0 }) {
+	if len(s.args) == 0 || len(s.args[0]) == 0 {
 		s.refuse(invalid)
 		return
 	}
@@ -177,16 +177,17 @@ func (s *session) toKey(c *command) {
 		return
 	}
 	to := s.c.Routes.of(s.args[at])
-	l, text := s.linkFor(to, s.args[at], c)
+	l, hash, text := s.linkFor(to, s.args[at], c)
 	if l == nil {
 		s.ops, s.parts = append(s.ops, op{parts: 1}), append(s.parts, part{text: text})
 		return
 	}
-	s.mirrorTo(to, c, s.args)
+	args := s.stripped(to, c)
+	s.mirrorTo(to, c, hash, args)
 	var again *buffer.Buf
 	switch {
-	case to.remove && to.prefix != "":
-		s.stripped(l, to, c)
+	case to.remove:
+		resp.AppendArgs(&l.out, args)
 	case s.in.First()[0] == resp.Array:
 		if s.c.Redirection {
 			again = new(buffer.Buf)
@@ -195,7 +196,7 @@ func (s *session) toKey(c *command) {
 		l.out.Move(&s.in, s.size)
 		s.size = 0
 	default: // inline
-		s.appendCommand(l, s.args)
+		resp.AppendArgs(&l.out, args)
 	}
 	s.ask(l, asIs)
 	s.parts[len(s.parts)-1].sent = again
@@ -210,23 +211,20 @@ func (s *session) ask(l *link, how shape) {
 	s.ops, s.parts = append(s.ops, op{parts: 1, shape: how}), append(s.parts, part{l: l})
 }
 
-func (s *session) appendCommand(l *link, args [][]byte) {
-	resp.AppendHeader(&l.out, resp.Array, len(args))
-	for _, a := range args {
-		resp.AppendBulk(&l.out, a)
+// stripped returns the arguments as the host gets them: keys without their prefix, where the
+// route says so. Otherwise they are args itself.
+func (s *session) stripped(to *route, c *command) [][]byte {
+	if !to.remove {
+		return s.args
 	}
-}
-
-// stripped sends the command without the prefix of its keys.
-func (s *session) stripped(l *link, to *route, c *command) {
 	args := slices.Clone(s.args)
 	c.keys(args, func(i int) bool {
-		if len(args[i]) >= len(to.prefix) && s.c.Routes.of(args[i]) == to {
+		if s.c.Routes.of(args[i]) == to {
 			args[i] = args[i][len(to.prefix):]
 		}
 		return true
 	})
-	s.appendCommand(l, args)
+	return args
 }
 
 // toEach makes a command of its own for each key.
@@ -246,7 +244,7 @@ func (s *session) toEach(c *command) {
 	first := len(s.parts)
 	for i := 1; i < len(s.args); i += step {
 		to := s.c.Routes.of(s.args[i])
-		l, text := s.linkFor(to, s.args[i], c)
+		l, hash, text := s.linkFor(to, s.args[i], c)
 		if l == nil {
 			s.parts = append(s.parts, part{text: text})
 			continue
@@ -259,8 +257,8 @@ func (s *session) toEach(c *command) {
 		if step == 2 {
 			one = append(one, s.args[i+1])
 		}
-		s.mirrorTo(to, c, one)
-		s.appendCommand(l, one)
+		s.mirrorTo(to, c, hash, one)
+		resp.AppendArgs(&l.out, one)
 		l.sent(true)
 		s.parts = append(s.parts, part{l: l})
 	}
@@ -269,13 +267,13 @@ func (s *session) toEach(c *command) {
 
 // hosts returns all hosts that commands may go to, in the order of their clusters.
 func (s *session) hosts() (found []target) {
-	s.c.Routes.all(func(name string) {
+	for _, name := range s.c.Routes.clusters {
 		if c := s.clusters.Cluster(name); c != nil {
 			for _, h := range c.Hosts() {
 				found = append(found, target{c, h})
 			}
 		}
-	})
+	}
 	return found
 }
 
@@ -309,7 +307,7 @@ func (s *session) finish(first int, how shape) {
 func (s *session) askHost(t target, args [][]byte) {
 	l, text := s.linkTo(t.c, t.h)
 	if l != nil {
-		s.appendCommand(l, args)
+		resp.AppendArgs(&l.out, args)
 		l.sent(true)
 	}
 	s.parts = append(s.parts, part{l: l, text: text})
@@ -339,20 +337,35 @@ func (s *session) toShard() {
 	}
 }
 
-// linkFor returns the link to the host of a key, or the error to answer with.
-func (s *session) linkFor(to *route, key []byte, c *command) (*link, string) {
+// linkFor returns the link to the host of a key, and the key's hash, or the error to answer
+// with.
+func (s *session) linkFor(to *route, key []byte, c *command) (l *link, hash uint64, text string) {
+	t, hash, ok := s.targetOf(to, key, c)
+	if !ok {
+		return nil, 0, noHost
+	}
+	l, text = s.linkTo(t.c, t.h)
+	return l, hash, text
+}
+
+// targetOf returns the host of a key, and the key's hash. A host that cannot be reached is no
+// reason to try another one: it would not have the key.
+func (s *session) targetOf(to *route, key []byte, c *command) (t target, hash uint64, ok bool) {
 	if to == nil {
-		return nil, noHost
+		return target{}, 0, false
 	}
 	name := to.cluster
-	if to.reads != "" && c != nil && !c.write {
+	if to.reads != "" && !c.write {
 		name = to.reads
 	}
 	cl := s.clusters.Cluster(name)
 	if cl == nil {
-		return nil, noHost
+		return target{}, 0, false
 	}
-	return s.linkIn(cl, to.hashed(key, s.c.HashTags))
+	hash = to.hashed(key, s.c.HashTags)
+	s.attempt.Hash, s.attempt.HasHash = hash, true
+	h, err := cl.Pick(&s.attempt)
+	return target{cl, h}, hash, err == nil
 }
 
 // hashed returns what of a key decides on its host.
@@ -364,17 +377,6 @@ func (r *route) hashed(key []byte, tags bool) uint64 {
 		key = stem(key)
 	}
 	return lb.Murmur2(key)
-}
-
-// linkIn returns a link to the host of a cluster that the hash leads to. A host that cannot
-// be reached is no reason to try another one: it would not have the key.
-func (s *session) linkIn(cl *cluster.Cluster, hash uint64) (*link, string) {
-	s.attempt.Hash, s.attempt.HasHash = hash, true
-	h, err := cl.Pick(&s.attempt)
-	if err != nil {
-		return nil, noHost
-	}
-	return s.linkTo(cl, h)
 }
 
 // linkTo returns the link to a host: the one that the batch uses already, or another.

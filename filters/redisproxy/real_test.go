@@ -160,6 +160,40 @@ func TestLargeValues(t *testing.T) {
 	}
 }
 
+// TestScriptsUnderAPrefix: it is the key that has the prefix and decides on the host, for the
+// mirror, too, and not the text of the script.
+func TestScriptsUnderAPrefix(t *testing.T) {
+	w := start(t, 2, map[string]any{"prefix_routes": map[string]any{"routes": []any{map[string]any{
+		"prefix": "a prefix longer than scripts:", "cluster": "redis", "remove_prefix": true,
+		"request_mirror_policy": []any{map[string]any{"cluster": "redis"}},
+	}}}})
+	c, ctx := w.client(t), within(t)
+	for i := range 5 {
+		name := fmt.Sprint("k", i)
+		if n, err := c.Eval(ctx, "return #KEYS[1]", []string{"a prefix longer than scripts:" + name}).Int(); err != nil || n != len(name) {
+			t.Errorf("the script sees a key of %d bytes, %v", n, err)
+		}
+	}
+	w.WaitStat(t, "redis.r.downstream_rq_active", "0")
+}
+
+// TestAClientThatGoes leaves nothing behind: no command counts as being carried out.
+func TestAClientThatGoes(t *testing.T) {
+	w := start(t, 1, nil)
+	c, err := net.Dial("tcp", w.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("SUBSCRIBE a\r\nUNSUBSCRIBE a\r\nBLPOP queue 0\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	w.WaitStat(t, "redis.r.command.subscribe.total", "1")
+	w.WaitStat(t, "redis.r.downstream_rq_active", "1")
+	c.Close()
+	w.WaitStat(t, "redis.r.downstream_rq_active", "0")
+	w.WaitStat(t, "redis.r.downstream_cx_active", "0")
+}
+
 func TestTransactions(t *testing.T) {
 	w := start(t, 2, nil)
 	c, ctx := w.client(t), within(t)

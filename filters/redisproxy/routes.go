@@ -9,8 +9,9 @@ import (
 // routes say which cluster a key belongs to: that of its longest prefix.
 type routes struct {
 	byPrefix map[string]*route
-	lengths  []int // of the prefixes, longest first
-	fold     bool  // case_insensitive
+	lengths  []int    // of the prefixes, longest first
+	clusters []string // each once, in the order of the configuration
+	fold     bool     // case_insensitive
 	rest     *route
 }
 
@@ -41,11 +42,25 @@ func (r *routes) add(to *route) bool {
 		return false
 	}
 	r.byPrefix[key] = to
+	r.name(to)
 	if !slices.Contains(r.lengths, len(key)) {
 		r.lengths = append(r.lengths, len(key))
 		slices.SortFunc(r.lengths, func(a, b int) int { return b - a })
 	}
 	return true
+}
+
+// otherwise makes to the route of keys without one (catch_all_route), which has no prefix.
+func (r *routes) otherwise(to *route) {
+	to.prefix, to.remove = "", false
+	r.rest = to
+	r.name(to)
+}
+
+func (r *routes) name(to *route) {
+	if !slices.Contains(r.clusters, to.cluster) {
+		r.clusters = append(r.clusters, to.cluster)
+	}
 }
 
 // of returns the route of a key, nil if there is none.
@@ -64,25 +79,6 @@ func (r *routes) of(key []byte) *route {
 		}
 	}
 	return r.rest
-}
-
-// all calls f with the name of each cluster once.
-func (r *routes) all(f func(cluster string)) {
-	seen := map[string]bool{}
-	visit := func(to *route) {
-		if to != nil && !seen[to.cluster] {
-			seen[to.cluster] = true
-			f(to.cluster)
-		}
-	}
-	for _, n := range slices.Backward(r.lengths) {
-		for key, to := range r.byPrefix {
-			if len(key) == n {
-				visit(to)
-			}
-		}
-	}
-	visit(r.rest)
 }
 
 // strips reports whether there is a route that removes its prefix.

@@ -35,12 +35,13 @@ type session struct {
 	size int          // of the command that is complete at the beginning of in, 0: none is
 	args [][]byte     // its arguments, views of in
 
-	ops   []op
-	parts []part
-	said  buffer.Buf // replies of our own, in order
-	bytes int        // of the batch
-	links []*link    // borrowed for the batch
-	now   time.Time
+	ops     []op
+	parts   []part
+	said    buffer.Buf // replies of our own, in order
+	bytes   int        // of the batch
+	pending int64      // ops that are counted as being carried out
+	links   []*link    // borrowed for the batch
+	now     time.Time
 
 	attempt cluster.Attempt
 	authed  bool
@@ -110,15 +111,11 @@ func (s *session) orderly(err error) error {
 
 // end gives back what is held.
 func (s *session) end() {
-	s.tx.drop(s)
-	s.subs.end(s)
-	for _, l := range s.links {
-		l.close()
-	}
-	s.links = s.links[:0]
+	s.tx.drop()
+	s.subs.end()
+	s.over()
 	s.in.Release()
 	s.out.Release()
-	s.said.Release()
 }
 
 // read serves what the client sends until somebody else is to have the goroutine.

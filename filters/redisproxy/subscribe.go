@@ -44,8 +44,7 @@ var errLost = errors.New("redis_proxy: a host with subscriptions of the client h
 func (u *subscriptions) active() bool { return len(u.names) > 0 }
 
 // end closes the links and waits for their readers.
-func (u *subscriptions) end(s *session) {
-	_ = s
+func (u *subscriptions) end() {
 	for _, b := range u.links {
 		b.over.Store(true)
 		b.l.up.Cut()
@@ -62,7 +61,7 @@ func (u *subscriptions) end(s *session) {
 func (s *session) subscribe(c *command, args [][]byte) func() error {
 	return func() error {
 		s.over()
-		count := s.counted(c)
+		count := s.counts.Of(c.name)
 		sort := sortOf(c.name)
 		if c.kind == unsubscribe {
 			return s.leave(c, sort, args[1:], count)
@@ -100,7 +99,7 @@ func (s *session) join(c *command, sort string, name []byte) error {
 	var to []target
 	if sort == "p:" {
 		to = s.hosts()
-	} else if t, ok := s.targetOf(name); ok {
+	} else if t, _, ok := s.targetOf(s.c.Routes.of(name), name, c); ok {
 		to = append(to, t)
 	}
 	if len(to) == 0 {
@@ -127,7 +126,7 @@ func (s *session) join(c *command, sort string, name []byte) error {
 
 // confirm sends a (un)subscription and waits for the host's word, which its reader hands on.
 func (s *session) confirm(b *subscriber, what, name []byte) error {
-	s.appendCommand(b.l, [][]byte{what, name})
+	resp.AppendArgs(&b.l.out, [][]byte{what, name})
 	if err := b.l.up.WriteBuf(&b.l.out); err != nil {
 		return errLost
 	}
@@ -149,21 +148,6 @@ func (s *session) confirm(b *subscriber, what, name []byte) error {
 func (s *session) tell(text string) error {
 	s.out.AppendString(text)
 	return s.write()
-}
-
-// targetOf returns the host of a channel.
-func (s *session) targetOf(name []byte) (target, bool) {
-	to := s.c.Routes.of(name)
-	if to == nil {
-		return target{}, false
-	}
-	cl := s.clusters.Cluster(to.cluster)
-	if cl == nil {
-		return target{}, false
-	}
-	s.attempt.Hash, s.attempt.HasHash = to.hashed(name, s.c.HashTags), true
-	h, err := cl.Pick(&s.attempt)
-	return target{cl, h}, err == nil
 }
 
 // subscriber returns the link for subscriptions at a host.
@@ -217,7 +201,7 @@ func (s *session) leave(c *command, sort string, names [][]byte, count *commandC
 		}
 	}
 	if !u.active() {
-		u.end(s)
+		u.end()
 	}
 	return nil
 }
@@ -226,7 +210,7 @@ func (s *session) leave(c *command, sort string, names [][]byte, count *commandC
 func (s *session) withdraw(c *command, sort string, name []byte) error {
 	what := []byte(strings.ToUpper(c.name))
 	if sort != "p:" {
-		t, _ := s.targetOf(name)
+		t, _, _ := s.targetOf(s.c.Routes.of(name), name, c)
 		if b := s.subs.links[t.h]; b != nil {
 			return s.confirm(b, what, name)
 		}

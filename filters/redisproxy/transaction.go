@@ -14,7 +14,7 @@ type transaction struct {
 }
 
 // drop ends the transaction. What is under way on the link ends with it.
-func (t *transaction) drop(s *session) {
+func (t *transaction) drop() {
 	if t.l != nil {
 		t.l.close()
 	}
@@ -51,7 +51,7 @@ func (s *session) transact(c *command) {
 			return
 		}
 		if t.l != nil {
-			s.appendCommand(t.l, s.args[:1])
+			resp.AppendArgs(&t.l.out, s.args[:1])
 			s.ask(t.l, asIs)
 			s.ops[len(s.ops)-1].c, s.ops[len(s.ops)-1].count = c, count
 			s.keep()
@@ -68,7 +68,7 @@ func (s *session) transact(c *command) {
 		return
 	default: // unwatch
 		if t.l != nil && !t.open {
-			s.appendCommand(t.l, s.args[:1])
+			resp.AppendArgs(&t.l.out, s.args[:1])
 			s.ask(t.l, asIs)
 			s.ops[len(s.ops)-1].c, s.ops[len(s.ops)-1].count = c, count
 			s.keep()
@@ -94,7 +94,7 @@ func (s *session) watch(c *command, count *commandCounters) {
 		count.Error.Inc()
 		return
 	}
-	s.appendCommand(s.tx.l, s.args)
+	resp.AppendArgs(&s.tx.l.out, s.args)
 	s.ask(s.tx.l, asIs)
 	s.ops[len(s.ops)-1].c, s.ops[len(s.ops)-1].count = c, count
 }
@@ -105,23 +105,12 @@ func (s *session) pin(key []byte, c *command) bool {
 	if s.tx.l != nil {
 		return true
 	}
-	to := s.c.Routes.of(key)
-	if to == nil {
+	t, _, ok := s.targetOf(s.c.Routes.of(key), key, c)
+	if !ok {
 		s.sayError(noHost)
 		return false
 	}
-	cl := s.clusters.Cluster(to.cluster)
-	if cl == nil {
-		s.sayError(noHost)
-		return false
-	}
-	s.attempt.Hash, s.attempt.HasHash = to.hashed(key, s.c.HashTags), true
-	h, err := cl.Pick(&s.attempt)
-	if err != nil {
-		s.sayError(noHost)
-		return false
-	}
-	l, err := s.pool.borrow(s.conn.Engine.Context(), cl, h, &s.attempt, s.now)
+	l, err := s.pool.borrow(s.conn.Engine.Context(), t.c, t.h, &s.attempt, s.now)
 	if err != nil {
 		s.sayError(failure)
 		return false
@@ -160,12 +149,11 @@ func (s *session) inTransaction(c *command) bool {
 		}
 		s.begin()
 	}
-	to := s.c.Routes.of(s.args[key])
-	if to != nil && to.remove && to.prefix != "" {
-		s.stripped(s.tx.l, to, c)
-	} else {
-		s.appendCommand(s.tx.l, s.args)
+	args := s.args
+	if to := s.c.Routes.of(s.args[key]); to != nil {
+		args = s.stripped(to, c)
 	}
+	resp.AppendArgs(&s.tx.l.out, args)
 	s.ask(s.tx.l, asIs)
 	return true
 }

@@ -1,9 +1,6 @@
 package translate
 
 import (
-	"strings"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	redisv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/redis_proxy/v3"
 
 	"github.com/mecha-mesh/mecha/proxy/cluster"
@@ -14,9 +11,6 @@ import (
 // redisOptions is the type of what redis_proxy tells the hosts of a cluster first.
 const redisOptions = "envoy.extensions.filters.network.redis_proxy.v3.RedisProtocolOptions"
 
-// maxCredential bounds a user name or a password, which may be in files.
-const maxCredential = 64 << 10
-
 func redisCredentials(raw []byte, spec *cluster.Spec, p *filter.Parser) error {
 	var pb redisv3.RedisProtocolOptions
 	if err := fromproto.Unmarshal(raw, &pb); err != nil {
@@ -25,11 +19,11 @@ func redisCredentials(raw []byte, spec *cluster.Spec, p *filter.Parser) error {
 	if err := fromproto.Check(&pb, p, fromproto.Fields{Used: []string{"auth_password", "auth_username"}}); err != nil {
 		return err
 	}
-	user, err := credential(pb.AuthUsername)
+	user, err := fromproto.Password(pb.AuthUsername)
 	if err != nil {
 		return filter.At("auth_username", err)
 	}
-	password, err := credential(pb.AuthPassword)
+	password, err := fromproto.Password(pb.AuthPassword)
 	if err != nil {
 		return filter.At("auth_password", err)
 	}
@@ -37,12 +31,4 @@ func redisCredentials(raw []byte, spec *cluster.Spec, p *filter.Parser) error {
 		spec.Redis = &cluster.RedisOptions{User: user, Password: password}
 	}
 	return nil
-}
-
-func credential(d *corev3.DataSource) (string, error) {
-	if d == nil {
-		return "", nil
-	}
-	text, err := fromproto.Bytes(d, maxCredential)
-	return strings.TrimRight(text, "\r\n"), err
 }

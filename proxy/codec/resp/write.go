@@ -46,6 +46,14 @@ func AppendLine(b *buffer.Buf, kind byte, text string) {
 // AppendInteger appends an integer.
 func AppendInteger(b *buffer.Buf, n int64) { AppendHeader(b, Integer, int(n)) }
 
+// AppendArgs appends a command.
+func AppendArgs(b *buffer.Buf, args [][]byte) {
+	AppendHeader(b, Array, len(args))
+	for _, a := range args {
+		AppendBulk(b, a)
+	}
+}
+
 // AppendCommand appends a command.
 func AppendCommand(b *buffer.Buf, args ...string) {
 	AppendHeader(b, Array, len(args))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -42,6 +43,22 @@ func Bytes(pb *corev3.DataSource, limit int) (string, error) {
 		return "", filter.At(at, tooLarge(int64(len(text)), limit))
 	}
 	return text, nil
+}
+
+// maxPassword bounds user names and passwords.
+const maxPassword = 64 << 10
+
+// Password reads a user name or a password, "" if d is nil. The line end with which editors
+// close a file is no part of it.
+func Password(d *corev3.DataSource) (string, error) {
+	if d == nil {
+		return "", nil
+	}
+	text, err := Bytes(d, maxPassword)
+	if _, inFile := d.Specifier.(*corev3.DataSource_Filename); inFile {
+		text = strings.TrimRight(text, "\r\n")
+	}
+	return text, err
 }
 
 func tooLarge(n int64, limit int) error {
