@@ -26,12 +26,13 @@ import (
 
 // process is a Source with fixed views that notes what it was told.
 type process struct {
-	mu    sync.Mutex
-	state State
-	told  []string
-	dump  DumpOptions
-	fail  error
-	quit  chan struct{}
+	mu       sync.Mutex
+	state    State
+	told     []string
+	dump     DumpOptions
+	fail     error
+	quit     chan struct{}
+	quitting chan struct{} // nil, or what Quit waits for
 }
 
 func (p *process) tell(s string) {
@@ -109,7 +110,13 @@ func (p *process) SetHealthy(ok bool) {
 	}
 }
 func (p *process) ReopenLogs() error { p.tell("reopen"); return nil }
-func (p *process) Quit()             { p.tell("quit"); close(p.quit) }
+func (p *process) Quit() {
+	p.tell("quit")
+	close(p.quit)
+	if p.quitting != nil {
+		<-p.quitting
+	}
+}
 
 // rig is a server on a real socket.
 type rig struct {
@@ -288,6 +295,23 @@ func TestMutations(t *testing.T) {
 	case <-r.proc.quit:
 	case <-time.After(10 * time.Second):
 		t.Error("Quit was not called")
+	}
+}
+
+// TestQuitAnswersFirst: who asks has the whole answer before the process begins to end, which
+// may be the last that it does.
+func TestQuitAnswersFirst(t *testing.T) {
+	r := start(t, nil)
+	r.proc.quitting = make(chan struct{})
+	defer close(r.proc.quitting)
+	client := http.Client{Timeout: 15 * time.Second}
+	res, err := client.Post(r.base+"/quitquitquit", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "OK\n" {
+		t.Errorf("got %q, %v", body, err)
 	}
 }
 

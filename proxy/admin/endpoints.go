@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 )
 
 // builtin returns the endpoints that are always there.
@@ -135,7 +136,9 @@ func failWith(w http.ResponseWriter, err error) {
 	fail(w, code, err.Error())
 }
 
-func ok(w http.ResponseWriter) { fmt.Fprintln(w, "OK") }
+const okText = "OK\n"
+
+func ok(w http.ResponseWriter) { fmt.Fprint(w, okText) }
 
 func (s *Server) serveDrain(w http.ResponseWriter, r *http.Request) {
 	ps := ParseParams(r.URL.RawQuery)
@@ -165,9 +168,11 @@ func (s *Server) serveReopenLogs(w http.ResponseWriter, _ *http.Request) {
 	ok(w)
 }
 
-// serveQuit answers before the process ends: the answer is sent, then Quit called.
+// serveQuit answers before the process ends: the answer is sent, then Quit called. It has a
+// length: the last chunk of one without would follow when this has returned, or never.
 func (s *Server) serveQuit(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Connection", "close")
+	w.Header().Set("Content-Length", strconv.Itoa(len(okText)))
 	ok(w)
 	if err := http.NewResponseController(w).Flush(); err != nil {
 		s.cfg.Log.Debug("admin: quitquitquit: the client went away", "error", err)
